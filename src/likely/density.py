@@ -1,0 +1,181 @@
+"""The contract: `Density`, its autoregressive kind with `conditionals` and `steps`, and the one loop, `run`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from likely.distributions.discrete import Discrete
+from likely.errors import InputError
+from likely.event import Event
+
+Where = tuple[Any, ...]
+Steps = Generator[tuple[Where, Discrete], Tensor, Tensor]
+Array = Tensor | np.ndarray
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generators inside the block and leave the caller's as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+class Density(nn.Module, ABC):
+    """A probability distribution p(x) or p(x | context) over an event.
+
+    A subclass sets `event` and `context` through this constructor, keeps each of its own constructor's arguments as an
+    attribute of the same name (they are the saved configuration), and writes `_log_prob` and `_sample`, which get
+    checked tensors. Where `log_prob` is a bound, `kind` says so.
+    """
+
+    kind: Literal["exact", "lower bound"] = "exact"
+
+    def __init__(self, event: Event, context: Event | None = None) -> None:
+        super().__init__()
+        self.event = event
+        self.context = context
+
+    @abstractmethod
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor: ...
+
+    @abstractmethod
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor: ...
+
+    def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return -self._log_prob(x, context, generator).mean() / self.event.dims
+
+    def log_prob(
+        self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, " n"]:
+        """Log-likelihood of each example in nats (n,), of the data as given; `kind` says whether exact or a bound.
+
+        Args:
+            x: batch (n, *event.shape).
+            context: batch (n, *context.shape) where the model is conditional, else None.
+            generator: source of randomness for the kinds that draw (None: torch's default).
+
+        Raises:
+            InputError: x or context is not of its event.
+        """
+        return self._log_prob(self.check(x), self.check_context(context, len(x)), generator)
+
+    def sample(self, n: int, context: Array | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n examples (n, *event.shape); `context` is one value for all of them or n values.
+
+        Raises:
+            InputError: n is not positive, or context is not of its event.
+        """
+        if n < 1:
+            raise InputError(f"the number of samples must be at least 1, found {n}")
+        with torch.no_grad():
+            return self._sample(n, self.check_context(context, n, broadcast=True), generator)
+
+    def loss(
+        self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, ""]:
+        """What `fit` minimises, a scalar; mean nats per dimension unless the model says otherwise."""
+        return self._loss(self.check(x), self.check_context(context, len(x)), generator)
+
+    def check(self, x: Array) -> Tensor:
+        """Validate a batch against the event and bring it to the model's device."""
+        return self.event.check(x).to(self.device)
+
+    def check_context(self, context: Array | None, n: int, *, broadcast: bool = False) -> Tensor | None:
+        """Validate the context of n examples; with `broadcast` one value serves them all.
+
+        Raises:
+            InputError: missing, not wanted, out of range, or not one per example.
+        """
+        if self.context is None:
+            if context is not None:
+                raise InputError(f"{type(self).__name__} was built without context, but a context was given")
+            return None
+        if context is None:
+            raise InputError(f"{type(self).__name__} is conditional: a context of {self.context} is expected, none was given")
+        context = torch.as_tensor(context)
+        if broadcast and context.shape == self.context.shape:
+            context = context[None]
+        context = self.context.check(context, "context")
+        if len(context) not in ((1, n) if broadcast else (n,)):
+            raise InputError(f"context: {n} values are expected, one per example, found {len(context)}")
+        return context.expand(n, *self.context.shape).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next((t.device for ts in (self.parameters(), self.buffers()) for t in ts), torch.device("cpu"))
+
+
+class Autoregressive(Density):
+    """p(x) = ∏_i p(x_i | x_<i), one factorisation with two views.
+
+    `conditionals` gives every factor in one parallel pass, `steps` one after the other with each chosen value sent
+    back. A model that holds several orderings says how many in `orders`; it is their equal mixture,
+    p(x) = 1/K Σ_k p_k(x), and its two views take `order`.
+    """
+
+    orders: int = 1
+
+    @abstractmethod
+    def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete: ...
+
+    @abstractmethod
+    def _steps(self, n: int, context: Tensor | None, order: int) -> Steps: ...
+
+    def conditionals(self, x: Array, context: Array | None = None, *, order: int = 0) -> Discrete:
+        """Every p(x_i | x_<i) under one ordering, as distributions over (n, *event.shape)."""
+        return self._conditionals(self.check(x), self.check_context(context, len(x)), order)
+
+    def steps(self, n: int, context: Array | None = None, *, order: int = 0) -> Steps:
+        """Walk through n examples at once, in the model's order.
+
+        Yields `(where, p)`: where the next values lie in the batch (`x[where]`) and their conditional distribution; is
+        sent the values; returns the finished batch (n, *event.shape).
+        """
+        return self._steps(n, self.check_context(context, n, broadcast=True), order)
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        joint = [self._conditionals(x, context, k).log_prob(x).flatten(1).sum(1) for k in range(self.orders)]
+        return torch.stack(joint).logsumexp(0) - float(np.log(self.orders)) if self.orders > 1 else joint[0]
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return sample_with(self, n, context, lambda where, p: p.sample(generator), generator)
+
+
+def run(steps: Steps, choose: Callable[[Where, Discrete], Tensor]) -> Tensor:
+    """Drive `steps` to its end, each value chosen from where it lies and its conditional distribution.
+
+    Sampling, temperature, in-filling, given noise and sequential coding differ only in `choose`.
+    """
+    try:
+        where, p = next(steps)
+        while True:
+            where, p = steps.send(choose(where, p))
+    except StopIteration as end:
+        return end.value
+
+
+def sample_with(
+    model: Autoregressive,
+    n: int,
+    context: Tensor | None,
+    choose: Callable[[Where, Discrete], Tensor],
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw n examples by `choose`, each under an ordering drawn evenly from the model's."""
+    if model.orders == 1:
+        return run(model.steps(n, context), choose)
+    order = torch.randint(model.orders, (n,), generator=generator, device=generator.device if generator else None)
+    x = torch.empty(n, *model.event.shape, dtype=torch.int64, device=model.device)
+    for k in order.unique().tolist():
+        rows = (order == k).nonzero()[:, 0].to(model.device)
+        part = None if context is None else context[rows]
+        x[rows] = run(model.steps(len(rows), part, order=k), choose)
+    return x

@@ -1,0 +1,108 @@
+"""What one example is: its shape and its alphabet. The one place where data are validated and converted."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likely.errors import InputError
+
+
+@dataclass(frozen=True)
+class Event:
+    """The space that one example lives in.
+
+    Args:
+        shape: shape of one example, channels first for images; `()` is a single value.
+        levels: size of the alphabet for discrete symbols 0 … levels − 1; a tuple gives each column of a table its own
+            alphabet; None means real values.
+    """
+
+    shape: tuple[int, ...]
+    levels: int | tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        if any(size < 1 for size in self.shape):
+            raise InputError(f"an event's sizes must be at least 1, found shape {self.shape}")
+        if isinstance(self.levels, tuple | list):
+            object.__setattr__(self, "levels", tuple(int(levels) for levels in self.levels))
+            if self.shape != (len(self.levels),):
+                raise InputError(f"{len(self.levels)} alphabets need shape ({len(self.levels)},), found {self.shape}")
+        if self.levels is not None and min(self.alphabets) < 1:
+            raise InputError(f"levels must be at least 1, found {self.levels}")
+
+    @property
+    def dims(self) -> int:
+        """Number of values in one example, the D of bits/dim."""
+        return math.prod(self.shape)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether examples are symbols (else real values)."""
+        return self.levels is not None
+
+    @property
+    def alphabets(self) -> tuple[int, ...]:
+        """The alphabet of every dimension in raster order, (dims,); discrete events only."""
+        if self.levels is None:
+            raise InputError(f"{self} has real values, not an alphabet")
+        return self.levels if isinstance(self.levels, tuple) else (self.levels,) * self.dims
+
+    def check(self, x: Tensor | np.ndarray, name: str = "data") -> Tensor:
+        """Return a batch as a tensor: int64 symbols, or floating values as they are.
+
+        Args:
+            x: array or tensor (n, *shape). Integers stored as exact floats are accepted as symbols.
+            name: what to call the batch in an error.
+
+        Raises:
+            InputError: not an array, empty, another shape, NaN or infinite, not whole numbers where symbols are
+                expected, or a symbol outside the alphabet; names the first offending entry.
+        """
+        x = _as_tensor(x, name)
+        if x.ndim != len(self.shape) + 1 or tuple(x.shape[1:]) != self.shape:
+            expected = ", ".join(("n", *map(str, self.shape)))
+            raise InputError(f"{name}: expected shape ({expected}), found {tuple(x.shape)}")
+        if x.shape[0] == 0:
+            raise InputError(f"{name}: empty, at least one example is expected")
+        if x.is_floating_point():
+            _refuse(~torch.isfinite(x), x, name, "finite numbers are expected")
+        if not self.discrete:
+            return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+        if x.is_floating_point():
+            _refuse(x != x.round(), x, name, "whole symbols are expected (quantise the data, or use an event of real values)")
+        x = x.to(torch.int64)
+        if isinstance(self.levels, int):
+            low, high = torch.aminmax(x)
+            if low >= 0 and high < self.levels:
+                return x
+        bound = torch.tensor(self.alphabets, device=x.device).view(self.shape)
+        _refuse((x < 0) | (x >= bound), x, name, f"symbols 0 to {self._last_symbol()} are expected")
+        return x
+
+    def _last_symbol(self) -> str:
+        return str(self.levels - 1) if isinstance(self.levels, int) else "levels - 1 of each column"
+
+
+def _as_tensor(x: Tensor | np.ndarray, name: str) -> Tensor:
+    if isinstance(x, np.ndarray):
+        if x.dtype.kind not in "biuf":
+            raise InputError(f"{name}: an array of numbers is expected, found dtype {x.dtype}")
+        if x.dtype.kind == "f" and x.dtype.itemsize > 8:
+            x = x.astype(np.float64)
+        x = torch.from_numpy(np.array(x, order="C"))
+    if not isinstance(x, Tensor):
+        raise InputError(f"{name}: an array or a tensor is expected, found {type(x).__name__}")
+    if x.is_complex():
+        raise InputError(f"{name}: real numbers are expected, found dtype {x.dtype}")
+    return x.to(torch.int64) if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
+
+
+def _refuse(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
+    """Raise an error that names the first True entry of `bad`."""
+    if bad.any():
+        index = tuple(bad.nonzero()[0].tolist())
+        raise InputError(f"{name}: found {x[index].item()} at index {index}; {expected}")
