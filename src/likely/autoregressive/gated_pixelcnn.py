@@ -1,0 +1,167 @@
+"""Gated PixelCNN: a convolutional network without a blind spot."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from likely.density import Autoregressive, Steps, seeded
+from likely.distributions import Discrete
+from likely.errors import InputError
+from likely.event import Event
+from likely.nn import (
+    CategoricalHead,
+    ContextEncoder,
+    Gate,
+    LogisticsHead,
+    MaskedConv2d,
+    ReLU,
+    RowsAbove,
+    Symbols,
+    VerticalConv2d,
+)
+
+
+class GatedPixelCNN(Autoregressive):
+    """p(x) = ∏ p(x_ijc | every earlier pixel, earlier channels of this one), in raster order.
+
+    A vertical stack of convolutions sees all rows above; a horizontal stack sees the pixels to the left and is handed
+    what the vertical one found, one row further down. Each layer is gated, tanh(a) · σ(b), and the horizontal one is
+    residual. Under the categorical head the channels of a pixel are coupled by masks on channel groups (R → G → B);
+    under the logistics head by the head itself, as in PixelCNN++.
+
+    Paper: Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
+
+    Args:
+        event: an image (channels, height, width) of symbols.
+        context: what to condition on, if anything; an image is brought to the event's size.
+        channels: width of the stacks (rounded up to a multiple of the channel groups).
+        layers: number of gated layers.
+        kernel: odd side of the kernels; the first layer's is `first_kernel`.
+        first_kernel: odd side of the first layer's kernel.
+        head: "categorical" (any alphabet) or "logistics" (a mixture of discretised logistics, for ordered levels).
+        components: number of logistics in the mixture.
+        features: number of context features.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        channels: int = 32,
+        layers: int = 5,
+        kernel: int = 3,
+        first_kernel: int = 7,
+        head: Literal["categorical", "logistics"] = "categorical",
+        components: int = 5,
+        features: int = 32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(event, context)
+        if len(event.shape) != 3 or not isinstance(event.levels, int) or event.levels < 2:
+            raise InputError(f"GatedPixelCNN models images (channels, height, width) of symbols, found {event}")
+        if kernel % 2 == 0 or first_kernel % 2 == 0 or min(kernel, first_kernel) < 3:
+            raise InputError(f"kernels must be odd and at least 3, found kernel={kernel}, first_kernel={first_kernel}")
+        if head not in ("categorical", "logistics"):
+            raise InputError(f'head must be "categorical" or "logistics", found {head!r}')
+        if min(channels, layers, components, features) < 1:
+            raise InputError("channels, layers, components and features must be at least 1")
+        self.channels, self.layers, self.kernel, self.first_kernel = channels, layers, kernel, first_kernel
+        self.head, self.components, self.features, self.seed = head, components, features, seed
+        with seeded(seed):
+            self._build()
+
+    def _build(self) -> None:
+        colours, height, width = self.event.shape
+        categorical = self.head == "categorical"
+        self.groups = colours if categorical else 1
+        hidden = -(-self.channels // self.groups) * self.groups
+        features = None if self.context is None else self.features
+        self.encode = None if self.context is None else ContextEncoder(self.context, self.features, (height, width))
+        self.symbols = Symbols(self.event.levels)
+        self.to_distribution = (
+            CategoricalHead((self.event.levels,) * colours)
+            if categorical
+            else LogisticsHead(self.event.levels, colours, self.components)
+        )
+        inputs = colours * self.symbols.width
+        kernels = [self.first_kernel] + [self.kernel] * (self.layers - 1)
+        stack = VerticalStack(inputs, hidden, kernels, features)
+        self.above = RowsAbove(stack, [2 * hidden] * self.layers, self.groups, features)
+        self.first = HorizontalLayer(inputs, hidden, self.first_kernel, "A", self.groups)
+        self.rest = nn.ModuleList(HorizontalLayer(hidden, hidden, k, "B", self.groups) for k in kernels[1:])
+        self.output = nn.Sequential()
+        self.mix = MaskedConv2d(hidden, 2 * hidden, (1, 1), "B", self.groups)
+        self.output = MaskedConv2d(2 * hidden, round(colours * self.to_distribution.width), (1, 1), "B", self.groups)
+        self.activation = ReLU()
+
+    def network(self, x: Tensor, features: Tensor | None, cache: dict | None = None) -> Tensor:
+        """Parameters of the conditionals (n, h, w, ·), from symbols channels-last (n, h, w, c)."""
+        x = self.symbols(x)
+        above = self.above(x, features, cache)
+        h = self.first(x, above[0], cache)
+        for layer, a in zip(self.rest, above[1:], strict=True):
+            h = h + layer(h, a, cache)
+        return self.output(self.activation(self.mix(self.activation(h), cache)), cache)
+
+    def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
+        return self.to_distribution(self.network(x.movedim(1, -1), self._features(context)), x)
+
+    def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
+        colours, height, width = self.event.shape
+        features, cache = self._features(context), {"width": width}
+        x = torch.zeros(n, *self.event.shape, dtype=torch.int64, device=self.device)
+        pixels = x.movedim(1, -1)
+        size = colours // self.groups
+        newest = pixels[:, :0, :0, :size]
+        for i in range(height):
+            for j in range(width):
+                for first in range(0, colours, size):
+                    part = slice(first, first + size)
+                    parameters = self.network(newest, features, cache)
+                    for c in range(first, first + size):
+                        p = self.to_distribution(parameters, x[:, part, i : i + 1, j : j + 1], part)
+                        x[:, c, i, j] = yield (slice(None), c, i, j), p[:, c - first, 0, 0]
+                    newest = pixels[:, i : i + 1, j : j + 1, part]
+        return x
+
+    def _features(self, context: Tensor | None) -> Tensor | None:
+        return None if self.encode is None else self.encode(context)
+
+
+class VerticalStack(nn.Module):
+    """Gated convolutions over rows; each layer's features, before the gate, are also what it tells the horizontal stack."""
+
+    def __init__(self, inputs: int, hidden: int, kernels: list[int], features: int | None) -> None:
+        super().__init__()
+        widths = [inputs] + [hidden] * (len(kernels) - 1)
+        self.layers = nn.ModuleList(
+            VerticalConv2d(c, 2 * hidden, k, features) for c, k in zip(widths, kernels, strict=True)
+        )
+        self.links = nn.ModuleList(nn.Linear(2 * hidden, 2 * hidden) for _ in kernels)
+        self.gate = Gate(hidden)
+
+    def forward(self, x: Tensor, features: Tensor | None, cache: dict | None) -> list[Tensor]:
+        """Rows (n, h, w, c) → one (n, h, w, 2 · hidden) per layer."""
+        links = []
+        for layer, link in zip(self.layers, self.links, strict=True):
+            v = layer(x, features, cache)
+            links.append(link(v))
+            x = self.gate(v)
+        return links
+
+
+class HorizontalLayer(nn.Module):
+    """Gated convolution over the pixels to the left, together with what the rows above say."""
+
+    def __init__(self, inputs: int, hidden: int, kernel: int, kind: Literal["A", "B"], groups: int) -> None:
+        super().__init__()
+        self.convolution = MaskedConv2d(inputs, 2 * hidden, (1, kernel), kind, groups)
+        self.gate = Gate(hidden // groups)
+        self.mix = MaskedConv2d(hidden, hidden, (1, 1), "B", groups)
+
+    def forward(self, x: Tensor, above: Tensor, cache: dict | None) -> Tensor:
+        """(n, h, w, inputs) → (n, h, w, hidden)."""
+        return self.mix(self.gate(self.convolution(x, cache) + above), cache)

@@ -1,0 +1,117 @@
+"""MADE: a masked fully connected network."""
+
+import torch
+from torch import Tensor
+
+from likely.density import Autoregressive, Steps, seeded
+from likely.distributions import Discrete
+from likely.errors import InputError
+from likely.event import Event
+from likely.nn import CategoricalHead, ContextEncoder, MaskedLinear, ReLU, Symbols
+
+
+class MADE(Autoregressive):
+    """p(x) = ∏_i p(x_i | x_<i), every conditional from one masked multilayer perceptron.
+
+    Each hidden unit has a degree d, and sees the units of degree ≤ d below it (an input's degree is its place in the
+    ordering, counted from 1); the output for place i sees the hidden units of degree < i. Units are sorted by degree,
+    which makes the masks block-triangular. With several orderings the same weights serve them all, the masks moving over
+    them: training draws one per batch, and the model is their mixture p(x) = 1/K Σ_k p_k(x), exactly.
+
+    Paper: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle, 2015),
+    https://arxiv.org/abs/1502.03509
+
+    Args:
+        event: any discrete event; columns of a table may have alphabets of their own.
+        context: what to condition on, if anything.
+        hidden: units of each hidden layer; none gives a masked linear model.
+        orderings: number of orderings in the mixture, the first the raster order and the others drawn at random.
+        features: number of context features.
+        seed: of the initial weights and of the orderings.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        hidden: tuple[int, ...] = (512, 512),
+        orderings: int = 1,
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(event, context)
+        if not event.discrete:
+            raise InputError(f"MADE models symbols, found an event of real values {event.shape}; give it levels")
+        if orderings < 1 or any(units < 1 for units in hidden):
+            raise InputError(f"hidden units and orderings must be at least 1, found hidden={hidden}, orderings={orderings}")
+        self.hidden, self.orderings, self.features, self.seed = tuple(hidden), orderings, features, seed
+        self.orders = orderings
+        with seeded(seed):
+            self._build(event.dims, None if context is None else features)
+
+    def _build(self, dims: int, features: int | None) -> None:
+        shuffled = [torch.randperm(dims) for _ in range(self.orderings - 1)]
+        self.register_buffer("ordering", torch.stack([torch.arange(dims), *shuffled]))  # (orderings, dims)
+        self.encode = None if self.context is None else ContextEncoder(self.context, self.features)
+        self.symbols = Symbols(max(self.event.alphabets))
+        self.head = CategoricalHead(self.event.alphabets)
+        self.layers = torch.nn.ModuleList()
+        degrees, inputs = torch.arange(1, dims + 1).repeat_interleave(self.symbols.width), self._spread(self.symbols.width)
+        for units in self.hidden:
+            hidden = _degrees(units, dims)
+            self.layers.append(MaskedLinear(_reach(degrees, hidden), len(degrees), features, input_orders=inputs))
+            degrees, inputs = hidden, None
+        places = torch.arange(dims).repeat_interleave(self.head.width)  # an output for place i sees degrees < i
+        self.output = MaskedLinear(
+            _reach(degrees, places), len(degrees), features, input_orders=inputs, output_orders=self._spread(self.head.width)
+        )
+        self.activation = ReLU()
+
+    def _spread(self, width: int) -> Tensor | None:
+        """Each ordering over groups of `width` units, (orderings, dims · width)."""
+        if self.orderings == 1:
+            return None
+        return (self.ordering[..., None] * width + torch.arange(width)).flatten(1)
+
+    def network(self, x: Tensor, features: Tensor | None, order: int, cache: dict | None = None) -> Tensor:
+        """Parameters of the conditionals, from the symbols (n, dims) in order."""
+        h = self.symbols(x)
+        for layer in self.layers:
+            h = self.activation(layer(h, features, cache, order))
+        return self.output(h, features, cache, order)
+
+    def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
+        ordering = self.ordering[order]
+        parameters = self.network(x.flatten(1)[:, ordering], self._features(context), order)
+        parameters = parameters.unflatten(-1, (self.event.dims, -1))[:, ordering.argsort()].flatten(1)
+        return self.head(parameters).reshape(len(x), *self.event.shape)
+
+    def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
+        features, cache = self._features(context), {}
+        x = torch.zeros(n, self.event.dims, dtype=torch.int64, device=self.device)
+        newest = x[:, :0]
+        for place in self.ordering[order].tolist():
+            parameters = self.network(newest, features, order, cache)
+            where = torch.unravel_index(torch.tensor(place), self.event.shape)
+            p = self.head(parameters, part=slice(place, place + 1))[:, 0]
+            x[:, place] = yield (slice(None), *(int(i) for i in where)), p
+            newest = x[:, place : place + 1]
+        return x.view(n, *self.event.shape)
+
+    def _features(self, context: Tensor | None) -> Tensor | None:
+        return None if self.encode is None else self.encode(context)
+
+    def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        order = int(torch.randint(self.orders, (), generator=generator)) if self.orders > 1 else 0
+        return -self._conditionals(x, context, order).log_prob(x).mean()
+
+
+def _degrees(units: int, dims: int) -> Tensor:
+    """Degrees 1 … dims − 1, spread evenly over the units, ascending."""
+    return torch.arange(units) * max(dims - 1, 1) // units + 1
+
+
+def _reach(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """How many inputs, sorted by degree, each output of degree d sees: those of degree ≤ d."""
+    return torch.searchsorted(inputs, outputs, right=True)

@@ -1,0 +1,27 @@
+"""Leaf layers: what networks are made of, elementwise + and × apart.
+
+A causal layer consumes what has become known and returns what has thereby become determined. Without a cache it is
+handed everything and returns everything; with one it is handed the newest part only, remembers what later outputs
+will need, and returns just the new outputs. A cache is a dict keyed by the layer, so networks are written once and
+never ask whether they are sampling. Images run through the layers channels-last, (n, height, width, channels).
+"""
+
+from likely.nn.context import ContextEncoder
+from likely.nn.convolution import MaskedConv2d, RowsAbove, VerticalConv2d
+from likely.nn.elementwise import Gate, ReLU
+from likely.nn.heads import CategoricalHead, LogisticsHead
+from likely.nn.linear import MaskedLinear
+from likely.nn.symbols import Symbols
+
+__all__ = [
+    "CategoricalHead",
+    "ContextEncoder",
+    "Gate",
+    "LogisticsHead",
+    "MaskedConv2d",
+    "MaskedLinear",
+    "ReLU",
+    "RowsAbove",
+    "Symbols",
+    "VerticalConv2d",
+]

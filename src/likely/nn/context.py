@@ -1,0 +1,48 @@
+"""The one mechanism for context: turned into features once, which every layer that takes context is handed."""
+
+import torch
+from torch import Tensor, nn
+
+from likely.event import Event
+from likely.nn.symbols import Symbols
+
+
+class ContextEncoder(nn.Module):
+    """Features of a context: (n, features), or (n, h, w, features) for networks over images.
+
+    A label is a learnt vector; a vector or table goes through two linear layers; an image, where a size is given, is
+    brought to that size by repeating pixels and goes through two 3×3 convolutions, else it is taken as a vector.
+
+    Args:
+        context: what the model is conditioned on.
+        features: number of features.
+        size: (h, w) of the images that the network works on, if it does; contexts that are no image become (n, 1, 1, features).
+    """
+
+    def __init__(self, context: Event, features: int, size: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.context = context
+        self.size = size
+        self.spatial = size is not None and len(context.shape) == 3
+        self.symbols = Symbols(max(context.alphabets), features if context.shape == () else None) if context.discrete else None
+        inputs = (context.shape[0] if self.spatial else context.dims) * (self.symbols.width if self.symbols else 1)
+        if self.spatial:
+            rows, columns = (torch.arange(new) * old // new for new, old in zip(size, context.shape[1:], strict=True))
+            self.register_buffer("rows", rows, persistent=False)
+            self.register_buffer("columns", columns, persistent=False)
+            self.layers = nn.Sequential(
+                nn.Conv2d(inputs, features, 3, padding=1), nn.ReLU(), nn.Conv2d(features, features, 3, padding=1), nn.ReLU()
+            )
+        else:
+            self.layers = nn.Sequential(nn.Linear(inputs, features), nn.ReLU(), nn.Linear(features, features), nn.ReLU())
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Encode (n, *context.shape)."""
+        if self.spatial:
+            x = context[:, :, self.rows[:, None], self.columns].movedim(1, -1)
+            return self.layers(self._values(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        features = self.layers(self._values(context.flatten(1) if context.ndim > 1 else context[:, None]))
+        return features if self.size is None else features[:, None, None]
+
+    def _values(self, x: Tensor) -> Tensor:
+        return self.symbols(x) if self.symbols is not None else x.to(next(self.layers.parameters()).dtype)

@@ -1,0 +1,242 @@
+"""Causal convolutions over images in raster order, channels-last."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from likely.nn.linear import Cache
+
+Image = Float[Tensor, "n h w c"]
+
+
+def convolve(x: Image, weight: Float[Tensor, "o c kh kw"], bias: Tensor, padding: tuple[int, int, int]) -> Image:
+    """Cross-correlate channels-last images zero-padded by (left, right, top)."""
+    left, right, top = padding
+    x = F.pad(x, (0, 0, left, right, top, 0))
+    return F.conv2d(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
+
+
+def _weights(outputs: int, inputs: int, height: int, width: int) -> nn.Parameter:
+    bound = (max(1, inputs * height * width)) ** -0.5
+    return nn.Parameter((torch.rand(outputs, inputs, height, width) * 2 - 1) * bound)
+
+
+@dataclass
+class _Window:
+    taps: Tensor  # (n, rows, width + padding, channels): the part of the image the kernel still reads
+    weights: list[Tensor]  # one (taps · inputs, outputs / groups) matrix per channel group
+    biases: list[Tensor]
+    position: int = 0
+
+
+class MaskedConv2d(nn.Module):
+    """Convolution that sees earlier pixels in raster order and, of its own pixel, earlier channel groups.
+
+        1 1 1      rows above: the kernel's whole width
+        1 o 0      own row: the pixels to the left; o, the pixel itself, sees the channel groups before its own
+        0 0 0      (type A: the first layer of a network, R → G → B) or its own too (type B: every later layer)
+
+    Channels are cut into equal consecutive groups, both of the input and of the output. Taken alone, a stack of such
+    layers with more than one row has a blind spot to the upper right; a kernel of height 1 is the horizontal stack of a
+    network that has none.
+
+    Cached, it is handed one channel group of one pixel, (n, 1, 1, inputs / groups), in raster order. Type B returns that
+    group's output; type A, which lags by one, starts from nothing, (n, 0, 0, inputs / groups), and returns the next's.
+
+    Paper: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu, 2016), https://arxiv.org/abs/1601.06759
+
+    Args:
+        inputs, outputs: channels.
+        kernel: odd height and width of the unmasked kernel.
+        kind: "A" or "B".
+        groups: channel groups.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: tuple[int, int], kind: Literal["A", "B"], groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.groups = groups
+        self.rows_above, self.side = kernel[0] // 2, kernel[1] // 2
+        self.weight = _weights(outputs, inputs, self.rows_above + 1, kernel[1])
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("mask", _raster_mask(self.weight.shape, self.side, kind, groups), persistent=False)
+
+    def forward(self, x: Image, cache: Cache | None = None) -> Image:
+        """Apply the layer to everything, or with a cache to the newest channel group."""
+        if cache is not None:
+            return self._advance(x, cache)
+        weight = self.weight * self.mask
+        if self.rows_above:
+            return convolve(x, weight, self.bias, (self.side, self.side, self.rows_above))
+        taps = self._own_taps()
+        y = convolve(x, weight[..., :taps], self.bias, (self.side, 0, 0))
+        return y[:, :, : x.shape[2]]
+
+    def _own_taps(self) -> int:
+        """Taps of the own row: up to the pixel itself, unless nothing of it may be seen."""
+        return self.side + (self.kind == "B" or self.groups > 1)
+
+    def _advance(self, x: Tensor, cache: Cache) -> Tensor:
+        if self.kind == "B" and self.groups == 1 and self.weight.shape[2:] == (1, 1):
+            return F.linear(x, self.weight[:, :, 0, 0], self.bias)
+        window = cache.get(self)
+        if window is None:
+            window = cache[self] = self._begin(x, cache["width"])
+        if x.shape[1]:
+            self._remember(window, x)
+        return self._at(window, window.position - (self.kind == "B"))
+
+    def _begin(self, x: Tensor, width: int) -> _Window:
+        outputs, inputs, height, kernel_width = self.weight.shape
+        weight = (self.weight * self.mask).permute(0, 2, 3, 1)  # (outputs, rows, columns, inputs)
+        above = weight[:, :-1].reshape(outputs, -1)
+        own = weight[:, -1, : self._own_taps()].reshape(outputs, -1)
+        matrix = torch.cat([above, own], 1)
+        taps = x.new_zeros(len(x), height, width + kernel_width - 1, inputs)
+        return _Window(taps, [w.T for w in matrix.chunk(self.groups)], list(self.bias.chunk(self.groups)))
+
+    def _remember(self, window: _Window, x: Tensor) -> None:
+        """Write the newest channel group into the window, which moves down when a row begins."""
+        width = window.taps.shape[2] - 2 * self.side
+        row, column, group = _locate(window.position, width, self.groups)
+        if self.rows_above and row and column == group == 0:
+            window.taps[:, :-1] = window.taps[:, 1:].clone()
+        first = group * x.shape[-1]
+        window.taps[:, -1, self.side + column, first : first + x.shape[-1]] = x[:, 0, 0]
+        window.position += 1
+
+    def _at(self, window: _Window, position: int) -> Tensor:
+        """The output at a position, from the taps in the window."""
+        width = window.taps.shape[2] - 2 * self.side
+        row, column, group = _locate(position, width, self.groups)
+        own = window.taps[:, -1, column : column + self._own_taps()].flatten(1)
+        if self.rows_above:
+            # Type A asks for a row's first output before that row's first pixel has moved the window down.
+            lag = int(self.kind == "A" and column == group == 0 and row > 0)
+            above = window.taps[:, lag : self.rows_above + lag, column : column + 2 * self.side + 1]
+            own = torch.cat([above.flatten(1), own], 1)
+        return torch.addmm(window.biases[group], own, window.weights[group])[:, None, None]
+
+
+def _locate(position: int, width: int, groups: int) -> tuple[int, int, int]:
+    pixel, group = divmod(position, groups)
+    return *divmod(pixel, width), group
+
+
+def _raster_mask(shape: torch.Size, side: int, kind: str, groups: int) -> Tensor:
+    outputs, inputs, _, _ = shape
+    mask = torch.ones(shape)
+    mask[:, :, -1, side + 1 :] = 0
+    group_out = torch.arange(outputs)[:, None] * groups // outputs
+    group_in = torch.arange(inputs) * groups // inputs
+    mask[:, :, -1, side] = (group_in < group_out if kind == "A" else group_in <= group_out).float()
+    return mask
+
+
+class VerticalConv2d(nn.Module):
+    """Convolution over the pixel's own row and the rows above it, whole rows at a time.
+
+    Args:
+        inputs, outputs: channels.
+        kernel: odd side of the full kernel; kernel // 2 rows above are seen, and kernel columns.
+        context: number of context features, if the layer takes them.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, context: int | None = None) -> None:
+        super().__init__()
+        self.side = kernel // 2
+        self.weight = _weights(outputs, inputs, self.side + 1, kernel)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.project = nn.Linear(context, outputs, bias=False) if context else None
+
+    def forward(self, x: Image, context: Image | None = None, cache: Cache | None = None) -> Image:
+        """Apply the layer to all rows, or with a cache to the newest row (n, 1, w, inputs)."""
+        if cache is not None:
+            return self._advance(x, context, cache)
+        y = convolve(x, self.weight, self.bias, (self.side, self.side, self.side))
+        return y if self.project is None else y + self.project(context)
+
+    def _advance(self, x: Tensor, context: Tensor | None, cache: Cache) -> Tensor:
+        if self not in cache:
+            projected = None if self.project is None else self.project(context)
+            cache[self] = x.new_zeros(len(x), self.side, *x.shape[2:]), projected, 0
+        above, projected, row = cache[self]
+        rows = torch.cat([above, x], 1)
+        cache[self] = rows[:, 1:], projected, row + 1
+        y = convolve(rows, self.weight, self.bias, (self.side, self.side, 0))
+        return y if projected is None else y + projected[:, row : row + 1] if projected.shape[1] > 1 else y + projected
+
+
+class RowsAbove(nn.Module):
+    """What the rows above determine for each pixel: a vertical stack, shifted down by one row.
+
+    Handed everything, it runs the stack on the image and moves its results down, so that row i gets what rows < i
+    determine (zeros for the first row); each result then receives the context of its own pixel. Cached, it is handed
+    pixels (by channel groups), starting from nothing; it runs the stack whenever a row is complete and returns the next
+    pixel's part.
+
+    Args:
+        stack: module (x, context, cache) → list of images, given whole rows.
+        widths: channels of each of those images.
+        groups: channel groups that pixels come in.
+        context: number of context features, if any.
+    """
+
+    def __init__(self, stack: nn.Module, widths: list[int], groups: int = 1, context: int | None = None) -> None:
+        super().__init__()
+        self.stack = stack
+        self.groups = groups
+        self.widths = widths
+        self.project = nn.ModuleList(nn.Linear(context, width, bias=False) for width in widths) if context else None
+
+    def forward(self, x: Image, context: Image | None = None, cache: Cache | None = None) -> list[Image]:
+        """One image (or the next pixel of it) per result of the stack."""
+        if cache is not None:
+            return self._advance(x, context, cache)
+        shifted = [F.pad(y[:, :-1], (0, 0, 0, 0, 1, 0)) for y in self.stack(x, context, None)]
+        return [y + c for y, c in zip(shifted, self._projected(context), strict=True)] if self.project else shifted
+
+    def _projected(self, context: Tensor | None) -> list[Tensor]:
+        return [project(context) for project in self.project]
+
+    def _advance(self, x: Tensor, context: Tensor | None, cache: Cache) -> list[Tensor]:
+        state = cache.get(self)
+        if state is None:
+            state = cache[self] = _Rows(self._projected(context) if self.project else None)
+            zeros = [x.new_zeros(len(x), 1, cache["width"], width) for width in self.widths]
+            state.hand_out(zeros, self.groups)
+        if x.shape[1]:
+            state.newest.append(x)
+        if len(state.newest) == cache["width"] * self.groups:
+            row = torch.cat(state.newest, -1).view(len(x), 1, cache["width"], -1)
+            state.newest = []
+            state.hand_out(self.stack(row, context, cache), self.groups)
+        return state.next()
+
+
+class _Rows:
+    def __init__(self, projected: list[Tensor] | None) -> None:
+        self.projected = projected
+        self.newest: list[Tensor] = []
+        self.row = 0
+        self.column = 0
+        self.parts: list[tuple[Tensor, ...]] = []
+
+    def hand_out(self, results: list[Tensor], groups: int) -> None:
+        """Cut the results for the next row into pixels and channel groups, each (n, 1, 1, channels / groups)."""
+        if self.projected is not None:
+            maps = [c[:, self.row : self.row + 1] if c.shape[1] > 1 else c for c in self.projected]
+            results = [y + c for y, c in zip(results, maps, strict=True)]
+        cut = [y.unflatten(-1, (groups, -1)).permute(2, 3, 0, 1, 4).flatten(0, 1) for y in results]
+        self.parts = list(zip(*(y.contiguous()[:, :, None].unbind(0) for y in cut), strict=True))
+        self.row, self.column = self.row + 1, 0
+
+    def next(self) -> list[Tensor]:
+        self.column += 1
+        return list(self.parts[self.column - 1])

@@ -1,0 +1,30 @@
+"""Symbols to features."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class Symbols(nn.Module):
+    """A learnt feature vector for each symbol: the input layer of every network over discrete data.
+
+    It starts as the cosine basis of the alphabet, cos(π k (v + ½) / levels) for k = 1 … width, so that neighbouring
+    symbols start alike; with width = levels − 1 that spans every function of the symbol. Binary symbols become ±1/√2.
+
+    Args:
+        levels: size of the alphabet.
+        width: features per symbol; None: levels − 1, at most 16.
+    """
+
+    def __init__(self, levels: int, width: int | None = None) -> None:
+        super().__init__()
+        self.levels = levels
+        self.width = max(1, min(levels - 1, 16)) if width is None else width
+        angle = math.pi * (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
+        self.weight = nn.Parameter((angle[:, None] * torch.arange(1, self.width + 1)).cos().float())
+
+    def forward(self, x: Int[Tensor, "*batch c"]) -> Float[Tensor, "*batch c_width"]:
+        """Replace each symbol along the last dimension by its features, side by side."""
+        return nn.functional.embedding(x, self.weight).flatten(-2)
