@@ -1,0 +1,206 @@
+"""What is done to raw arrays before they are examples of an event: layout, levels, binarisation. Kept with a run."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from likely.errors import InputError
+from likely.event import Event
+
+Layout = Literal["chw", "hw", "hwc", "flat"]
+SHAPES = {"chw": "(n, c, h, w)", "hw": "(n, h, w)", "hwc": "(n, h, w, c)"}
+ROWS = 8192  # binarised at a time, to keep the floating copy small
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The steps from a raw array to a batch of an event, in order: layout, then binarisation.
+
+    Args:
+        layout: "hw" (n, h, w) → (n, 1, h, w); "hwc" (n, h, w, c) → (n, c, h, w); "chw" images that are channels-first
+            already; "flat" any other shape as it is.
+        levels: size of the alphabet, one for all or one per column; None for real values.
+        binarize: a threshold t, x = [raw/peak > t]; "stochastic", x ~ Bernoulli(raw/peak); None, not at all.
+        peak: the raw value that means 1.
+
+    Raises:
+        InputError: a value that is none of these.
+    """
+
+    layout: Layout
+    levels: int | tuple[int, ...] | None
+    binarize: float | Literal["stochastic"] | None
+    peak: float
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("chw", "hw", "hwc", "flat"):
+            raise InputError(f"layout chw, hw, hwc or flat is expected, found {self.layout!r}")
+        if self.binarize is not None and self.levels != 2:
+            raise InputError(f"binarised data have 2 levels, found levels {self.levels}")
+        if self.binarize not in (None, "stochastic") and not (_is_number(self.binarize) and 0 <= self.binarize < 1):
+            raise InputError(f'binarize: "stochastic" or a threshold from 0 to 1 is expected, found {self.binarize!r}')
+        if not 0 < self.peak < float("inf"):
+            raise InputError(f"a positive peak is expected, found {self.peak}")
+
+    @classmethod
+    def infer(
+        cls,
+        raw: Tensor,
+        *,
+        binarize: float | Literal["stochastic"] | None = None,
+        levels: int | tuple[int, ...] | None = None,
+    ) -> Self:
+        """Choose the preparation that suits the training data.
+
+        Layout: three dimensions are (n, h, w); four are (n, c, h, w) where c is 1 or 3, else (n, h, w, c) where c is.
+        Levels, unless given: 2 with `binarize`; 256 for 8-bit images, which are uint8 images that use the top bit (a
+        value above 127); for other whole numbers the largest value + 1, over the whole array; None for real values,
+        which are floating data with a value that is not whole, or negative. Peak: 255 for 8-bit images, else the
+        largest value.
+
+        Args:
+            raw: training data as stored, (n, …).
+            binarize: threshold, "stochastic" or None.
+            levels: size of the alphabet where the rule above is not what is wanted.
+
+        Raises:
+            InputError: no data, or arguments that contradict each other.
+        """
+        if raw.numel() == 0 or raw.ndim == 0:
+            raise InputError(f"data: empty, at least one example is expected, found shape {tuple(raw.shape)}")
+        layout = _layout(raw)
+        largest = raw.max().item()
+        eight_bit = raw.dtype == torch.uint8 and layout != "flat" and largest > 127
+        if levels is None:
+            levels = 2 if binarize is not None else 256 if eight_bit else _count(raw, largest)
+        peak = 255.0 if eight_bit else float(largest) if 0 < largest < float("inf") else 1.0
+        return cls(layout, levels, binarize, peak)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read back what `to_json` wrote.
+
+        Raises:
+            InputError: a field too many, too few, or of a wrong kind.
+        """
+        expected = [field.name for field in fields(cls)]
+        if set(data) != set(expected):
+            raise InputError(f"preparation: the fields {', '.join(expected)} are expected, found {', '.join(data)}")
+        levels, binarize, peak = data["levels"], data["binarize"], data["peak"]
+        if not _is_levels(levels) or not _is_number(peak):
+            raise InputError(f"preparation: unusable levels {levels!r} or peak {peak!r}")
+        levels = tuple(levels) if isinstance(levels, list) else levels
+        return cls(data["layout"], levels, float(binarize) if _is_number(binarize) else binarize, float(peak))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        levels = list(self.levels) if isinstance(self.levels, tuple) else self.levels
+        return asdict(self) | {"levels": levels}
+
+    @property
+    def random(self) -> bool:
+        """Whether `apply` draws."""
+        return self.binarize == "stochastic"
+
+    @property
+    def reversible(self) -> bool:
+        """Whether `restore` brings back the raw values (else only their layout)."""
+        return self.binarize is None
+
+    def event_of(self, raw: Tensor) -> Event:
+        """The event that one row of a raw array becomes.
+
+        Raises:
+            InputError: not the layout this preparation is for.
+        """
+        return Event(tuple(self._arrange(raw).shape[1:]), self.levels)
+
+    def apply(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Prepare a raw array (n, …) as a batch (n, *event.shape).
+
+        Symbols of alphabets up to 256 come as uint8. Values outside the alphabet are left for `Event.check` to refuse.
+
+        Args:
+            raw: data as stored.
+            generator: source of the stochastic binarisation, which wants one.
+
+        Raises:
+            InputError: another layout, a value to binarise that is not within 0 … peak, or no generator.
+        """
+        if self.binarize is None:
+            return _compact(self._arrange(raw)) if self._small else self._arrange(raw)
+        if self.random and generator is None:
+            raise InputError("stochastic binarisation draws: a generator is expected")
+        self._check_range(raw)
+        return torch.cat([self._binarize(part, generator) for part in self._arrange(raw).split(ROWS)])
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Give a batch (n, *event.shape) the layout that went in; binarised values stay 0 and 1.
+
+        Raises:
+            InputError: not images where this preparation makes images.
+        """
+        if self.layout == "flat":
+            return x
+        if x.ndim != 4 or (self.layout == "hw" and x.shape[1] != 1):
+            raise InputError(f"images (n, c, h, w) are expected, found shape {tuple(x.shape)}")
+        return x[:, 0] if self.layout == "hw" else x.permute(0, 2, 3, 1) if self.layout == "hwc" else x
+
+    @property
+    def _small(self) -> bool:
+        """Whether every symbol fits one byte."""
+        alphabets = self.levels if isinstance(self.levels, tuple) else (self.levels,)
+        return all(levels is not None and levels <= 256 for levels in alphabets)
+
+    def _arrange(self, raw: Tensor) -> Tensor:
+        if self.layout != "flat" and raw.ndim != (3 if self.layout == "hw" else 4):
+            raise InputError(f"data: expected images {SHAPES[self.layout]}, found shape {tuple(raw.shape)}")
+        return raw[:, None] if self.layout == "hw" else raw.permute(0, 3, 1, 2) if self.layout == "hwc" else raw
+
+    def _binarize(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        unit = (x if x.is_floating_point() else x.float()) / self.peak
+        if generator is None or not self.random:
+            return (unit > self.binarize).to(torch.uint8)
+        u = torch.rand(unit.shape, generator=generator, dtype=unit.dtype, device=generator.device)
+        return (u.to(unit.device) < unit).to(torch.uint8)
+
+    def _check_range(self, raw: Tensor) -> None:
+        inside = (raw >= 0) & (raw <= self.peak)
+        if not inside.all():
+            index = tuple((~inside).nonzero()[0].tolist())
+            raise InputError(
+                f"data: found {raw[index].item()} at index {index}; values 0 to {self.peak:g}, "
+                "the range of the training data, are expected for binarisation"
+            )
+
+
+def _layout(raw: Tensor) -> Layout:
+    if raw.ndim == 3:
+        return "hw"
+    if raw.ndim == 4 and raw.shape[1] in (1, 3):
+        return "chw"
+    return "hwc" if raw.ndim == 4 and raw.shape[3] in (1, 3) else "flat"
+
+
+def _count(raw: Tensor, largest: int | float) -> int | None:
+    """Size of the alphabet of whole numbers, None for real values."""
+    if raw.is_floating_point() and (not raw.isfinite().all() or (raw != raw.round()).any() or (raw < 0).any()):
+        return None
+    return max(int(largest), 0) + 1
+
+
+def _compact(x: Tensor) -> Tensor:
+    """As uint8 where that changes no value."""
+    small = x.to(torch.uint8)
+    return small if torch.equal(small.to(x.dtype), x) else x
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_levels(value: object) -> bool:
+    many = value if isinstance(value, list) else [value]
+    return value is None or all(isinstance(one, int) and not isinstance(one, bool) for one in many)

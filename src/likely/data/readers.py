@@ -1,0 +1,271 @@
+"""Files to numpy arrays: .npy, .npz, IDX and IDX.gz, CSV, folders of images.
+
+Nothing is ever unpickled. The sizes that a file declares are held against the bytes it has before anything is
+allocated, and whatever is wrong with a file comes out as one `InputError` that starts with its path.
+"""
+
+import csv
+import gzip
+import math
+import os
+import struct
+import zipfile
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NoReturn
+
+import numpy as np
+
+from likely.errors import InputError
+
+FORMATS = ".npy, .npz, IDX (.idx*, *-ubyte, either with .gz), .csv or a folder of images"
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+DEFLATE = 1032  # deflate makes nothing smaller than this fraction of its size
+
+
+def array_names(path: Path) -> tuple[str, ...]:
+    """Names of what a file holds: the arrays of an .npz, the subfolders of a folder; () where it is one unnamed array.
+
+    Raises:
+        InputError: an .npz that is damaged or has no arrays.
+    """
+    if path.is_dir():
+        images, others = images_in(path)
+        return () if images else tuple(part.name for part in others if part.is_dir())
+    return _npz_names(path) if path.suffix.lower() == ".npz" else ()
+
+
+def read_array(path: Path, key: str | None = None) -> np.ndarray:
+    """Read one array (n, …) of numbers in the dtype it is stored in.
+
+    Images come as uint8, (n, h, w) in grey or (n, h, w, 3) in colour; CSV as uint8 or int64 where every number is
+    whole, else float64.
+
+    Args:
+        path: a file, or a folder of images.
+        key: one of `array_names(path)` where there are any.
+
+    Raises:
+        InputError: missing, of an unknown format, truncated, damaged, pickled, or not numbers; starts with the path.
+    """
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file or folder")
+    found = _reader(path)(path) if key is None else _read_named(path, key)
+    if found.dtype.kind not in "biuf":
+        where = path if key is None else f"{path}:{key}"
+        raise InputError(f"{where}: an array of numbers is expected, found dtype {found.dtype}")
+    return found
+
+
+def images_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images of a folder, sorted by name, and what else lies there (hidden files apart)."""
+    with _reading(folder, "a folder"):
+        visible = sorted(part for part in folder.iterdir() if not part.name.startswith("."))
+    images = [part for part in visible if part.suffix.lower() in IMAGES and part.is_file()]
+    return images, [part for part in visible if part not in set(images)]
+
+
+def _reader(path: Path) -> Callable[[Path], np.ndarray]:
+    name = path.name.lower()
+    if path.is_dir():
+        return _read_images
+    if name.endswith((".npy", ".csv")):
+        return _read_npy if name.endswith(".npy") else _read_csv
+    if name.endswith((".gz", "-ubyte")) or path.suffix.lower().startswith(".idx"):
+        return _read_idx
+    raise InputError(f"{path}: unknown format; expected {FORMATS}")
+
+
+def _read_named(path: Path, key: str) -> np.ndarray:
+    return _read_images(path / key) if path.is_dir() else _read_npz(path, key)
+
+
+@contextmanager
+def _reading(path: Path, expected: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into one `InputError` that names the file."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read, permission denied") from error
+    except Exception as error:
+        found = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: truncated or damaged: expected {expected}, found: {found}") from error
+
+
+# numpy's formats
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    with _reading(path, "an array in numpy's format"), open(path, "rb") as stream:
+        _refuse_pickle(path, stream)
+        return _npy(stream, os.path.getsize(path), str(path))
+
+
+def _npz_names(path: Path) -> tuple[str, ...]:
+    with _reading(path, "a zip archive of numpy arrays"):
+        with open(path, "rb") as stream:
+            _refuse_pickle(path, stream)
+        with zipfile.ZipFile(path) as archive:
+            names = tuple(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
+    if not names:
+        raise InputError(f"{path}: expected a zip archive of numpy arrays, found no array in it")
+    return names
+
+
+def _read_npz(path: Path, key: str) -> np.ndarray:
+    with _reading(path, "a zip archive of numpy arrays"), zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(f"{key}.npy")
+        size = min(info.file_size, DEFLATE * min(info.compress_size, os.path.getsize(path)))
+        with archive.open(info) as stream:
+            return _npy(stream, size, f"{path}:{key}")
+
+
+def _npy(stream: IO[bytes], size: int, name: str) -> np.ndarray:
+    """One array in numpy's format from a stream of `size` bytes."""
+    version = np.lib.format.read_magic(stream)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = header(stream)
+    if dtype.hasobject:
+        _pickled(name)
+    body = _body(stream, size - stream.tell(), shape[::-1] if fortran else shape, dtype, name)
+    return body.T if fortran else body
+
+
+def _body(stream: IO[bytes], room: int, shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
+    """The rest of a stream that has `room` bytes at most: exactly one array in the machine's byte order."""
+    wanted = math.prod(shape) * dtype.itemsize
+    expected = f"{name}: truncated or damaged: expected {wanted:,} bytes for shape {shape} of {dtype.name}"
+    if not 0 <= wanted <= room:
+        raise InputError(f"{expected}, found room for {max(room, 0):,}")
+    raw = np.empty(wanted, np.uint8)
+    filled = 0
+    while filled < wanted and (count := stream.readinto(memoryview(raw)[filled : filled + (1 << 20)])):
+        filled += count
+    if filled < wanted or stream.read(1):
+        raise InputError(f"{expected}, found {'more' if filled == wanted else f'{filled:,}'}")
+    return raw.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _refuse_pickle(path: Path, stream: IO[bytes]) -> None:
+    if stream.read(1) == b"\x80":
+        _pickled(str(path))
+    stream.seek(0)
+
+
+def _pickled(name: str) -> NoReturn:
+    raise InputError(
+        f"{name}: expected numbers, found pickled Python objects, which are never read because they can run code; "
+        "save a plain array of numbers instead"
+    )
+
+
+# IDX
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    zipped = path.suffix.lower() == ".gz"
+    with _reading(path, "an IDX file"), (gzip.open if zipped else open)(path, "rb") as stream:
+        magic = stream.read(4)
+        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] == 0:
+            raise InputError(f"{path}: expected an IDX file (00 00 type dimensions …), found {magic.hex(' ')}")
+        shape = struct.unpack(f">{magic[3]}I", stream.read(4 * magic[3]))
+        room = os.path.getsize(path) * DEFLATE if zipped else os.path.getsize(path) - stream.tell()
+        return _body(stream, room, shape, np.dtype(IDX_TYPES[magic[2]]), str(path))
+
+
+# CSV
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    with _reading(path, "a table of numbers, comma-separated"), open(path, newline="", encoding="utf-8-sig") as stream:
+        table = list(_csv_rows(path, csv.reader(stream, strict=True)))
+    if not table:
+        raise InputError(f"{path}: expected a table of numbers, found no rows")
+    return _narrow(np.array(table))
+
+
+def _csv_rows(path: Path, reader: Iterator[list[str]]) -> Iterator[array]:
+    """Rows of finite numbers, all of one length; a first row without any number is a header."""
+    header: list[str] | None = None
+    width, blank = 0, 0
+    for row, cells in enumerate(reader, 1):
+        if not cells:
+            blank = blank or row
+        elif blank:
+            raise InputError(f"{path}: row {blank}: expected {width} numbers, found an empty row")
+        elif not width and not any(map(_is_number, cells)) and "".join(cells).strip():
+            header, width = cells, len(cells)
+        else:
+            width = width or len(cells)
+            yield _csv_row(path, row, cells, width, header)
+
+
+def _csv_row(path: Path, row: int, cells: list[str], width: int, header: list[str] | None) -> array:
+    if len(cells) != width:
+        raise InputError(f"{path}: row {row}: expected {width} columns, found {len(cells)}")
+    try:
+        numbers = array("d", map(float, cells))
+        if all(map(math.isfinite, numbers)):
+            return numbers
+    except ValueError:
+        pass
+    column = next(i for i, cell in enumerate(cells) if not _is_number(cell))
+    name = f' ("{header[column]}")' if header else ""
+    found = f'"{cells[column][:60]}"' if cells[column].strip() else "a hole"
+    raise InputError(f"{path}: row {row}, column {column + 1}{name}: expected a finite number, found {found}")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def _narrow(table: np.ndarray) -> np.ndarray:
+    """Whole numbers as integers, in one byte each where they fit."""
+    if (table != np.rint(table)).any() or np.abs(table).max() >= 2**53:
+        return table
+    return table.astype(np.uint8 if table.min() >= 0 and table.max() <= 255 else np.int64)
+
+
+# Images
+
+
+def _read_images(folder: Path) -> np.ndarray:
+    files = images_in(folder)[0]
+    if not files:
+        raise InputError(f"{folder}: expected a folder of images ({', '.join(IMAGES)}), found none in it")
+    first = _read_image(files[0])
+    images = np.empty((len(files), *first.shape), np.uint8)
+    for row, file in zip(images, files, strict=True):
+        image = _read_image(file)
+        if image.shape != first.shape:
+            raise InputError(
+                f"{file}: expected images of one size and mode, found {_describe(image)}; "
+                f"{files[0].name} is {_describe(first)}"
+            )
+        row[...] = image
+    return images
+
+
+def _read_image(file: Path) -> np.ndarray:
+    """One image, (h, w) or (h, w, 3)."""
+    from PIL import Image
+
+    with _reading(file, "an image"):
+        with Image.open(file) as image:
+            image.verify()  # checksums, which decoding ignores
+        with Image.open(file) as image:
+            if image.mode not in ("L", "RGB"):
+                raise InputError(f"{file}: expected mode L (grey) or RGB, found {image.mode}; convert it")
+            return np.array(image)
+
+
+def _describe(image: np.ndarray) -> str:
+    return f"{image.shape[1]}×{image.shape[0]} {'L' if image.ndim == 2 else 'RGB'}"
