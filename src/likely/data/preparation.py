@@ -1,7 +1,7 @@
 """What is done to raw arrays before they are examples of an event: layout, levels, binarisation. Kept with a run."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,14 +35,7 @@ class Preparation:
     peak: float
 
     def __post_init__(self) -> None:
-        if self.layout not in ("chw", "hw", "hwc", "flat"):
-            raise InputError(f"layout chw, hw, hwc or flat is expected, found {self.layout!r}")
-        if self.binarize is not None and self.levels != 2:
-            raise InputError(f"binarised data have 2 levels, found levels {self.levels}")
-        if self.binarize not in (None, "stochastic") and not (_is_number(self.binarize) and 0 <= self.binarize < 1):
-            raise InputError(f'binarize: "stochastic" or a threshold from 0 to 1 is expected, found {self.binarize!r}')
-        if not 0 < self.peak < float("inf"):
-            raise InputError(f"a positive peak is expected, found {self.peak}")
+        _check(self.layout, self.levels, self.binarize, self.peak)
 
     @classmethod
     def infer(
@@ -51,7 +44,7 @@ class Preparation:
         *,
         binarize: float | Literal["stochastic"] | None = None,
         levels: int | tuple[int, ...] | None = None,
-    ) -> Self:
+    ) -> "Preparation":
         """Choose the preparation that suits the training data.
 
         Layout: three dimensions are (n, h, w); four are (n, c, h, w) where c is 1 or 3, else (n, h, w, c) where c is.
@@ -79,7 +72,7 @@ class Preparation:
         return cls(layout, levels, binarize, peak)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
+    def from_json(cls, data: dict[str, Any]) -> "Preparation":
         """Read back what `to_json` wrote.
 
         Raises:
@@ -88,11 +81,10 @@ class Preparation:
         expected = [field.name for field in fields(cls)]
         if set(data) != set(expected):
             raise InputError(f"preparation: the fields {', '.join(expected)} are expected, found {', '.join(data)}")
-        levels, binarize, peak = data["levels"], data["binarize"], data["peak"]
-        if not _is_levels(levels) or not _is_number(peak):
-            raise InputError(f"preparation: unusable levels {levels!r} or peak {peak!r}")
+        levels, binarize = data["levels"], data["binarize"]
         levels = tuple(levels) if isinstance(levels, list) else levels
-        return cls(data["layout"], levels, float(binarize) if _is_number(binarize) else binarize, float(peak))
+        _check(data["layout"], levels, binarize, data["peak"])
+        return cls(data["layout"], levels, float(binarize) if _is_number(binarize) else binarize, float(data["peak"]))
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -197,10 +189,20 @@ def _compact(x: Tensor) -> Tensor:
     return small if torch.equal(small.to(x.dtype), x) else x
 
 
+def _check(layout: object, levels: object, binarize: object, peak: object) -> None:
+    """Refuse what no preparation can be."""
+    if layout not in ("chw", "hw", "hwc", "flat"):
+        raise InputError(f"preparation: layout chw, hw, hwc or flat is expected, found {layout!r}")
+    counts = levels if isinstance(levels, tuple) else (levels,)
+    if levels is not None and not all(type(count) is int and count >= 1 for count in counts):
+        raise InputError(f"preparation: levels of at least 1, or none, are expected, found {levels!r}")
+    if binarize not in (None, "stochastic") and not (_is_number(binarize) and 0 <= binarize < 1):
+        raise InputError(f'binarize: "stochastic" or a threshold from 0 to 1 is expected, found {binarize!r}')
+    if binarize is not None and levels != 2:
+        raise InputError(f"binarised data have 2 levels, found levels {levels}")
+    if not _is_number(peak) or not 0 < peak < float("inf"):
+        raise InputError(f"preparation: a positive peak is expected, found {peak!r}")
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_levels(value: object) -> bool:
-    many = value if isinstance(value, list) else [value]
-    return value is None or all(isinstance(one, int) and not isinstance(one, bool) for one in many)

@@ -13,8 +13,9 @@ import zipfile
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -125,7 +126,7 @@ def _read_npz(path: Path, key: str) -> np.ndarray:
             return _npy(stream, size, f"{path}:{key}")
 
 
-def _npy(stream: IO[bytes], size: int, name: str) -> np.ndarray:
+def _npy(stream: BufferedIOBase, size: int, name: str) -> np.ndarray:
     """One array in numpy's format from a stream of `size` bytes."""
     version = np.lib.format.read_magic(stream)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -136,7 +137,7 @@ def _npy(stream: IO[bytes], size: int, name: str) -> np.ndarray:
     return body.T if fortran else body
 
 
-def _body(stream: IO[bytes], room: int, shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
+def _body(stream: BufferedIOBase, room: int, shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
     """The rest of a stream that has `room` bytes at most: exactly one array in the machine's byte order."""
     wanted = math.prod(shape) * dtype.itemsize
     expected = f"{name}: truncated or damaged: expected {wanted:,} bytes for shape {shape} of {dtype.name}"
@@ -151,7 +152,7 @@ def _body(stream: IO[bytes], room: int, shape: tuple[int, ...], dtype: np.dtype,
     return raw.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _refuse_pickle(path: Path, stream: IO[bytes]) -> None:
+def _refuse_pickle(path: Path, stream: BufferedIOBase) -> None:
     if stream.read(1) == b"\x80":
         _pickled(str(path))
     stream.seek(0)

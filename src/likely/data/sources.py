@@ -137,7 +137,8 @@ class Upsampled(Source):
         self.height, self.width, self.levels, self.noise, self.stay = height, width, levels, noise, stay
         q = _noise(levels, noise)
         self.register_buffer("q", q, persistent=False)
-        self.register_buffer("steps", stay * torch.eye(levels) + (1 - stay) * q, persistent=False)  # p(e | e'), (e', e)
+        steps = stay * torch.eye(levels, dtype=torch.float64) + (1 - stay) * q  # p(e | e'), (e', e)
+        self.register_buffer("steps", steps, persistent=False)
 
     def entropy(self) -> float:
         """Closed form of H(x | context), the same for every context."""
