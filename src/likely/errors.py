@@ -1,8 +1,13 @@
-"""Every error that the library raises on purpose."""
+"""Every error that the library raises on purpose, with the exit code that the command line gives it."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class Error(Exception):
     """What `likely` raises on purpose; the command line prints it as one line."""
+
+    exit_code = 2
 
 
 class InputError(Error, ValueError):
@@ -10,8 +15,24 @@ class InputError(Error, ValueError):
 
 
 class StoreError(Error, OSError):
-    """A file or a run folder that is missing, damaged, foreign or cannot be written."""
+    """A file or a run folder that is missing, damaged or foreign."""
+
+
+class WriteError(StoreError):
+    """A file could not be written while working (disk full, say); what was there before is untouched."""
+
+    exit_code = 1
 
 
 class DivergedError(Error, ArithmeticError):
-    """Training met a loss or a gradient that is not finite, or exploded; names the step and the last good checkpoint."""
+    """Training met a loss or a gradient that is not finite, or exploded; names the step and what was kept."""
+
+    exit_code = 1
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """'; did you mean "x"?' where a known name is close, then the known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, 1, 0.5)
+    hint = f'; did you mean "{close[0]}"?' if close else ""
+    return f"{hint} (there are: {', '.join(known)})"

@@ -90,6 +90,21 @@ def test_context_is_aligned(splits, data, context, label):
     assert int(found.context.flatten()[0]) == label
 
 
+def test_sources_load_the_same_again(splits):
+    for data, role, context in [
+        (splits, "train", ":labels"),
+        ("digits", "test", "digits:labels"),
+        (":valid", "train", ""),
+    ]:
+        data = splits + data if data.startswith(":") else data
+        context = splits + context if not context.startswith("digits") else context
+        found = load(data, role, context=None if context == splits else context)
+        for other in ("train", "test"):
+            again = load(found.source, other, context=found.context_source)
+            assert fingerprint(again) == fingerprint(found)
+            assert (again.source, again.context_source) == (found.source, found.context_source)
+
+
 def test_context_of_other_rows_is_refused(splits, tmp_path):
     with pytest.raises(InputError, match="context of the test split is expected, found train_labels"):
         load(splits, "test", context=f"{splits}:train_labels")

@@ -265,5 +265,10 @@ def test_what_is_not_numbers_or_not_there(tmp_path):
     refused(tmp_path / "a.idx", "expected an IDX file", "89 50 4e 47")
     refused(tmp_path / "empty", "folder of images", "none")
     refused(tmp_path / "gone.npy", "no such file")
+    np.savez(tmp_path / "two.npz", a=GREY, b=GREY)
+    refused(tmp_path / "two.npz", "arrays a, b", "no key")
+    refused(tmp_path / "two.npz", "arrays a, b", "'c'", key="c")
+    np.save(tmp_path / "one.npy", GREY)
+    refused(tmp_path / "one.npy", "a single array", "'c'", key="c")
     with pytest.raises(InputError, match="found no array in it"):
         array_names(tmp_path / "none.npz")

@@ -1,6 +1,5 @@
 """Autoregressive models of discrete data, one file per system."""
 
-from likely.autoregressive.gated_pixelcnn import GatedPixelCNN
-from likely.autoregressive.made import MADE
+from likely.discovery import models_in
 
-__all__ = ["MADE", "GatedPixelCNN"]
+globals().update(models_in(__name__))

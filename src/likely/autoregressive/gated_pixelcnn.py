@@ -92,7 +92,6 @@ class GatedPixelCNN(Autoregressive):
         self.above = RowsAbove(stack, [2 * hidden] * self.layers, self.groups, features)
         self.first = HorizontalLayer(inputs, hidden, self.first_kernel, "A", self.groups)
         self.rest = nn.ModuleList(HorizontalLayer(hidden, hidden, k, "B", self.groups) for k in kernels[1:])
-        self.output = nn.Sequential()
         self.mix = MaskedConv2d(hidden, 2 * hidden, (1, 1), "B", self.groups)
         self.output = MaskedConv2d(2 * hidden, round(colours * self.to_distribution.width), (1, 1), "B", self.groups)
         self.activation = ReLU()

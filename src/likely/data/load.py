@@ -40,14 +40,16 @@ class Data:
     Args:
         x: (n, …), uint8, another integer type or floating.
         context: (n, …), row by row what x is conditioned on; None without.
-        source: where x comes from, in full: "digits:train", "/home/me/mnist.npz:test_images".
+        source: where x comes from, in full: "digits:train", "/home/me/mnist.npz:test_images"; None: given in Python.
         note: one line that says which rows these are.
+        context_source: where the context comes from, in the same form.
     """
 
     x: Tensor
     context: Tensor | None
-    source: str
+    source: str | None
     note: str
+    context_source: str | None = None
 
     def __repr__(self) -> str:
         context = "" if self.context is None else f", context {tuple(self.context.shape)}"
@@ -115,8 +117,7 @@ def load_validation(data: str, *, context: str | None = None) -> Data | None:
     place = _sibling(_locate(data, "train"), "valid")
     if place is None or context is None:
         return None if place is None else _fetch(place, None)
-    beside = _locate_context(context, "train")
-    beside = _sibling(beside, "valid")
+    beside = _sibling(_locate_context(context, "train"), "valid")
     return None if beside is None else _fetch(place, beside)
 
 
@@ -294,7 +295,8 @@ def _fetch(place: _Place, context: _Place | None) -> Data:
             f"context: one value per row is expected, found {len(beside):,} in {context.label} "
             f"for {len(x):,} rows of {place.label}"
         )
-    return Data(x, beside, place.source, f"{place.label}, {place.how.format(n=f'{len(x):,}')}")
+    note = f"{place.label}, {place.how.format(n=f'{len(x):,}')}"
+    return Data(x, beside, place.source, note, None if context is None else context.source)
 
 
 def _read(place: _Place) -> Tensor:

@@ -159,13 +159,14 @@ class Preparation:
         return (u.to(unit.device) < unit).to(torch.uint8)
 
     def _check_range(self, raw: Tensor) -> None:
-        inside = (raw >= 0) & (raw <= self.peak)
-        if not inside.all():
-            index = tuple((~inside).nonzero()[0].tolist())
-            raise InputError(
-                f"data: found {raw[index].item()} at index {index}; values 0 to {self.peak:g}, "
-                "the range of the training data, are expected for binarisation"
-            )
+        low, high = raw.aminmax()  # NaN where there is one
+        if low >= 0 and high <= self.peak:
+            return
+        index = tuple((~((raw >= 0) & (raw <= self.peak))).nonzero()[0].tolist())
+        raise InputError(
+            f"data: found {raw[index].item()} at index {index}; values 0 to {self.peak:g}, "
+            "the range of the training data, are expected for binarisation"
+        )
 
 
 def _layout(raw: Tensor) -> Layout:
@@ -189,7 +190,7 @@ def _compact(x: Tensor) -> Tensor:
     return small if torch.equal(small.to(x.dtype), x) else x
 
 
-def _check(layout: object, levels: object, binarize: object, peak: object) -> None:
+def _check(layout: Any, levels: Any, binarize: Any, peak: Any) -> None:
     """Refuse what no preparation can be."""
     if layout not in ("chw", "hw", "hwc", "flat"):
         raise InputError(f"preparation: layout chw, hw, hwc or flat is expected, found {layout!r}")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from likely.errors import InputError
 FORMATS = ".npy, .npz, IDX (.idx*, *-ubyte, either with .gz), .csv or a folder of images"
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+Stream = BufferedIOBase | IO[bytes]
+
 DEFLATE = 1032  # deflate makes nothing smaller than this fraction of its size
 
 
@@ -54,6 +56,10 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray:
     """
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file or folder")
+    names = array_names(path)
+    if key not in (names or (None,)):
+        holds = f"arrays {', '.join(names)}" if names else "a single array without a name"
+        raise InputError(f"{path}: holds {holds}; found {f'the key {key!r}' if key else 'no key'}")
     found = _reader(path)(path) if key is None else _read_named(path, key)
     if found.dtype.kind not in "biuf":
         where = path if key is None else f"{path}:{key}"
@@ -126,7 +132,7 @@ def _read_npz(path: Path, key: str) -> np.ndarray:
             return _npy(stream, size, f"{path}:{key}")
 
 
-def _npy(stream: BufferedIOBase, size: int, name: str) -> np.ndarray:
+def _npy(stream: Stream, size: int, name: str) -> np.ndarray:
     """One array in numpy's format from a stream of `size` bytes."""
     version = np.lib.format.read_magic(stream)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -137,7 +143,7 @@ def _npy(stream: BufferedIOBase, size: int, name: str) -> np.ndarray:
     return body.T if fortran else body
 
 
-def _body(stream: BufferedIOBase, room: int, shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
+def _body(stream: Stream, room: int, shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
     """The rest of a stream that has `room` bytes at most: exactly one array in the machine's byte order."""
     wanted = math.prod(shape) * dtype.itemsize
     expected = f"{name}: truncated or damaged: expected {wanted:,} bytes for shape {shape} of {dtype.name}"
@@ -145,14 +151,15 @@ def _body(stream: BufferedIOBase, room: int, shape: tuple[int, ...], dtype: np.d
         raise InputError(f"{expected}, found room for {max(room, 0):,}")
     raw = np.empty(wanted, np.uint8)
     filled = 0
-    while filled < wanted and (count := stream.readinto(memoryview(raw)[filled : filled + (1 << 20)])):
-        filled += count
+    while filled < wanted and (chunk := stream.read(min(wanted - filled, 1 << 20))):
+        raw[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        filled += len(chunk)
     if filled < wanted or stream.read(1):
         raise InputError(f"{expected}, found {'more' if filled == wanted else f'{filled:,}'}")
     return raw.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _refuse_pickle(path: Path, stream: BufferedIOBase) -> None:
+def _refuse_pickle(path: Path, stream: Stream) -> None:
     if stream.read(1) == b"\x80":
         _pickled(str(path))
     stream.seek(0)

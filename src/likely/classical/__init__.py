@@ -1,0 +1,5 @@
+"""Classical models, fitted in closed form, one file per system."""
+
+from likely.discovery import models_in
+
+globals().update(models_in(__name__))

@@ -1,0 +1,1 @@
+"""What likelihood is for: evaluate, generate."""

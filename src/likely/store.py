@@ -1,0 +1,206 @@
+"""Run folders: configuration as JSON, weights as safetensors, nothing that is code.
+
+    config.json         the model's class and arguments; of a fit also data, preparation, recipe and versions
+    model.safetensors   weights and buffers
+    metrics.jsonl       one line per evaluation during the fit
+    checkpoint/         what resumption needs
+"""
+
+import importlib.metadata
+import inspect
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from likely.catalogue import models
+from likely.density import Density
+from likely.errors import InputError, StoreError, WriteError, suggestion
+from likely.event import Event
+
+FORMAT = "likely-run/1"
+CONFIG, WEIGHTS, METRICS, CHECKPOINT = "config.json", "model.safetensors", "metrics.jsonl", "checkpoint/state.safetensors"
+
+
+def configuration(thing: Any) -> Any:
+    """What rebuilds a model: its class and its constructor's arguments, recursively, as JSON values."""
+    if isinstance(thing, Density | Event):
+        arguments = {name: configuration(getattr(thing, name)) for name in inspect.signature(type(thing)).parameters}
+        return {"class": _public_name(type(thing)), "arguments": arguments}
+    if isinstance(thing, list | tuple):
+        return [configuration(part) for part in thing]
+    return thing
+
+
+def build(config: Any) -> Any:
+    """The inverse of `configuration`; builds only classes that are already imported.
+
+    Raises:
+        StoreError: an unknown class, or arguments that it does not take.
+    """
+    if isinstance(config, list):
+        return tuple(build(part) for part in config)
+    if not isinstance(config, dict):
+        return config
+    known = _known_classes()
+    name = config.get("class")
+    if name not in known:
+        raise StoreError(f"unknown class {name!r}: import the module that defines it first{suggestion(str(name), known)}")
+    arguments = {key: build(value) for key, value in config.get("arguments", {}).items()}
+    try:
+        return known[name](**arguments)
+    except TypeError as error:
+        raise StoreError(f"{name} cannot be built from its saved arguments: {error}") from error
+
+
+def save(model: Density, path: str | Path) -> None:
+    """Write a model as a run folder.
+
+    Raises:
+        InputError: the path exists and is not an empty folder.
+        WriteError: the disk is full, or the like.
+    """
+    path = create(path, {"model": configuration(model)})
+    write_weights(path / WEIGHTS, model.state_dict())
+
+
+def load(path: str | Path) -> Density:
+    """Read a model from its run folder, in evaluation mode; nothing is executed or unpickled.
+
+    Raises:
+        StoreError: a file is missing, damaged or foreign, or the weights do not fit the configuration.
+    """
+    path = Path(path)
+    model = build(read_config(path)["model"])
+    tensors = read_weights(path / WEIGHTS)[0]
+    try:
+        model.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise StoreError(f"{path / WEIGHTS} does not fit {path / CONFIG}: {' '.join(str(error).split())}") from error
+    return model.eval()
+
+
+def create(path: str | Path, config: dict) -> Path:
+    """Make a run folder with its configuration.
+
+    Raises:
+        InputError: the path is taken, by a run or by something else, or may not be written to.
+    """
+    path = Path(path)
+    if (path / CONFIG).exists():
+        raise InputError(f"{path} is a run already; go on with it by `likely resume {path}`, or choose another folder")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists and is not a run; choose another folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / CONFIG).touch()
+        (path / CONFIG).unlink()
+    except OSError as error:
+        raise InputError(f"cannot write to {path}: {error.strerror}; choose another folder") from error
+    write_json(path / CONFIG, {"format": FORMAT, **config})
+    return path
+
+
+def read_config(path: str | Path) -> dict:
+    """The configuration of a run.
+
+    Raises:
+        StoreError: there is no run at the path, or its configuration is damaged or foreign.
+    """
+    file = Path(path) / CONFIG
+    try:
+        config = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is not a run: {CONFIG} is missing (make one with `likely fit … --out {path}`)") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StoreError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("model"), dict):
+        raise StoreError(f'{file} is not the configuration of a run: "format": "{FORMAT}" and a model are expected')
+    return config
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replace a file in one step; an interruption or a full disk leaves the old one whole.
+
+    Raises:
+        WriteError: it could not be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file.
+
+    Raises:
+        WriteError: it could not be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a run."""
+    names = ("likely", "torch", "numpy")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically."""
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_weights(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, safetensors.torch.save(tensors, metadata))
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing") from error
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _public_name(cls: type) -> str:
+    return f"likely.{cls.__name__}" if cls.__module__.startswith("likely.") else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _known_classes() -> dict[str, type]:
+    models()  # imports every family
+
+    def below(cls: type) -> list[type]:
+        return [cls, *(c for sub in cls.__subclasses__() for c in below(sub))]
+
+    return {_public_name(cls): cls for cls in (Event, *below(Density)) if not inspect.isabstract(cls)}

@@ -1,0 +1,90 @@
+"""How to train: the settings of a fit, and what a budget means."""
+
+import math
+import re
+from dataclasses import dataclass, fields
+from typing import Literal, Self
+
+from likely.errors import InputError, suggestion
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An amount of training: seconds, epochs or steps."""
+
+    amount: float
+    unit: Literal["seconds", "epochs", "steps"]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "90s", "5m", "1.5h", "20 epochs" or "2000 steps".
+
+        Raises:
+            InputError: anything else, or nothing at all.
+        """
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text.lower())
+        units = {"s": 1, "m": 60, "h": 3600, "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
+        if not match or match[2] not in units or float(match[1]) == 0:
+            raise InputError(f'budget "{text}": expected an amount such as "90s", "5m", "1h", "20 epochs" or "2000 steps"')
+        amount, unit = float(match[1]), units[match[2]]
+        return cls(amount, unit) if isinstance(unit, str) else cls(amount * unit, "seconds")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a fit.
+
+    Attributes:
+        budget: how long to train: "90s", "5m", "1h", "20 epochs" or "2000 steps".
+        batch_size: examples per step.
+        learning_rate: its peak; it warms up over the first steps and decays to zero along a cosine.
+        warmup: steps until the peak.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+        average: decay of the moving average of the weights, which is the model that is kept.
+        patience: evaluations without a better one after which to stop.
+        evaluations: how often to evaluate over the whole budget.
+        validation_size: most validation examples per evaluation.
+        checkpoint_every: steps between checkpoints; None: 30 seconds.
+        seed: of data order and of all randomness in training.
+    """
+
+    budget: str = "5m"
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    average: float = 0.999
+    patience: int = 15
+    evaluations: int = 40
+    validation_size: int = 1000
+    checkpoint_every: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        Budget.parse(self.budget)
+        for name in ("batch_size", "warmup", "patience", "evaluations", "validation_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise InputError(f"checkpoint_every must be at least 1, found {self.checkpoint_every}")
+        if not (self.learning_rate > 0 and self.clip > 0 and self.weight_decay >= 0 and 0 <= self.average < 1):
+            raise InputError(
+                "learning_rate and clip must be positive, weight_decay at least 0 and average in [0, 1), found "
+                f"{self.learning_rate}, {self.clip}, {self.weight_decay}, {self.average}"
+            )
+
+    @classmethod
+    def of(cls, settings: dict) -> Self:
+        """Build from keyword arguments, refusing unknown ones with a suggestion."""
+        known = {field.name for field in fields(cls)}
+        for name in settings:
+            if name not in known:
+                raise InputError(f'unknown setting "{name}"{suggestion(name, known)}')
+        return cls(**settings)
+
+    def learning_rate_at(self, step: int, total: int | None) -> float:
+        """Linear warm-up, then a half cosine down to zero at `total` (None: not known yet)."""
+        decay = 1.0 if total is None else 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * decay
