@@ -144,7 +144,7 @@ def test_folders_of_images(tmp_path):
     assert load_validation(str(tmp_path)).x.shape == (2, 4, 5)
     assert (
         load(f"{tmp_path}/train", "test").note
-        == "train, 3 rows, all of it: it has no splits by name; 1 other files left out"
+        == "train, 3 rows, all of it: it has no splits by name; other files left out: 1"
     )
 
 

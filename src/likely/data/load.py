@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from likely.data import readers
-from likely.data.sources import GENERATED, source_of
+from likely.data.sources import GENERATED
 from likely.errors import InputError
 
 Role = Literal["train", "test"]
@@ -153,7 +153,7 @@ def fingerprint(data: Data) -> str:
             digest.update(b"none")
             continue
         digest.update(f"{part.dtype} {tuple(part.shape)} ".encode())
-        digest.update(memoryview(part.contiguous().cpu().reshape(-1).view(torch.uint8).numpy()))
+        digest.update(part.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -277,7 +277,7 @@ def _of_split(names: tuple[str, ...], split: str) -> list[str]:
 
 def _left_out(path: Path) -> str:
     others = len(readers.images_in(path)[1]) if path.is_dir() else 0
-    return f"; {others} other files left out" if others else ""
+    return f"; other files left out: {others}" if others else ""
 
 
 def _unknown(base: str, key: str, known: tuple[str, ...]) -> InputError:
@@ -289,24 +289,26 @@ def _unknown(base: str, key: str, known: tuple[str, ...]) -> InputError:
 
 def _fetch(place: _Place, context: _Place | None) -> Data:
     x = _read(place)
-    beside = None if context is None else _read(context)
-    if beside is not None and len(beside) != len(x):
+    note = f"{place.label}, {place.how.format(n=f'{len(x):,}')}"
+    if context is None:
+        return Data(x, None, place.source, note)
+    beside = _read(context)
+    if len(beside) != len(x):
         raise InputError(
             f"context: one value per row is expected, found {len(beside):,} in {context.label} "
             f"for {len(x):,} rows of {place.label}"
         )
-    note = f"{place.label}, {place.how.format(n=f'{len(x):,}')}"
-    return Data(x, beside, place.source, note, None if context is None else context.source)
+    return Data(x, beside, place.source, note, context.source)
 
 
 def _read(place: _Place) -> Tensor:
     if place.base == "digits":
         file = Path(__file__).with_name("digits.npz")
         array = readers.read_array(file, "labels" if place.key == "labels" else "images")
-        return _tensor(array[DIGITS[place.split][0]], place)
+        return _tensor(array[DIGITS[str(place.split)][0]], place)
     if isinstance(place.base, str):
-        n, seed = DRAWS[place.split]
-        return source_of(place.base).sample(n, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+        n, seed = DRAWS[str(place.key)]
+        return GENERATED[place.base]().sample(n, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
     return _tensor(readers.read_array(place.base, place.key), place)
 
 

@@ -126,7 +126,8 @@ class Preparation:
         if self.random and generator is None:
             raise InputError("stochastic binarisation draws: a generator is expected")
         self._check_range(raw)
-        return torch.cat([self._binarize(part, generator) for part in self._arrange(raw).split(ROWS)])
+        parts = self._arrange(raw).split(ROWS)
+        return torch.cat([_binarize(part, self.binarize, self.peak, generator) for part in parts])
 
     def restore(self, x: Tensor) -> Tensor:
         """Give a batch (n, *event.shape) the layout that went in; binarised values stay 0 and 1.
@@ -151,13 +152,6 @@ class Preparation:
             raise InputError(f"data: expected images {SHAPES[self.layout]}, found shape {tuple(raw.shape)}")
         return raw[:, None] if self.layout == "hw" else raw.permute(0, 3, 1, 2) if self.layout == "hwc" else raw
 
-    def _binarize(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        unit = (x if x.is_floating_point() else x.float()) / self.peak
-        if generator is None or not self.random:
-            return (unit > self.binarize).to(torch.uint8)
-        u = torch.rand(unit.shape, generator=generator, dtype=unit.dtype, device=generator.device)
-        return (u.to(unit.device) < unit).to(torch.uint8)
-
     def _check_range(self, raw: Tensor) -> None:
         low, high = raw.aminmax()  # NaN where there is one
         if low >= 0 and high <= self.peak:
@@ -167,6 +161,16 @@ class Preparation:
             f"data: found {raw[index].item()} at index {index}; values 0 to {self.peak:g}, "
             "the range of the training data, are expected for binarisation"
         )
+
+
+def _binarize(x: Tensor, how: float | Literal["stochastic"], peak: float, generator: torch.Generator | None) -> Tensor:
+    unit = (x if x.is_floating_point() else x.float()) / peak
+    if how == "stochastic":
+        device = unit.device if generator is None else generator.device
+        return (
+            torch.rand(unit.shape, generator=generator, dtype=unit.dtype, device=device).to(unit.device) < unit
+        ).byte()
+    return (unit > how).byte()
 
 
 def _layout(raw: Tensor) -> Layout:

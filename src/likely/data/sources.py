@@ -159,7 +159,8 @@ class Upsampled(Source):
             e[:, :, j] = torch.where(stays[:, :, j], e[:, :, j - 1], e[:, :, j])
         return (self._enlarge(context) + e[:, None]) % self.levels
 
-    def _enlarge(self, context: Tensor) -> Tensor:
+    def _enlarge(self, context: Tensor | None) -> Tensor:
+        assert context is not None
         return context.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
