@@ -151,12 +151,12 @@ def test_folders_of_images(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ("digit", ["no such data", "did you mean digits?"]),
-        ("digit:train", ["digit: no such data", "did you mean digits?"]),
-        ("digits:tset", ["no array 'tset'", "did you mean test?", "train, test, all"]),
-        ("nothing/here.npy", ["nothing/here.npy", "no file, folder or name"]),
-        ("{splits}:test_image", ["did you mean test_images?", "valid_labels"]),
-        ("{folder}/al.npz", ["did you mean {folder}/all.npz?"]),
+        ("digit", ["no such file, folder or name", 'did you mean "digits"?']),
+        ("digit:train", ["digit: no such file", 'did you mean "digits"?']),
+        ("digits:tset", ["no array 'tset'", 'did you mean "test"?', "all, test, train"]),
+        ("nothing/here.npy", ["nothing/here.npy", "no such file, folder or name"]),
+        ("{splits}:test_image", ['did you mean "test_images"?', "valid_labels"]),
+        ("{folder}/al.npz", ['did you mean "{folder}/all.npz"?']),
         ("{folder}/one.npy:x", ["a single array without a name", "leave out 'x'"]),
         ("{folder}/loose.npz", ["no array is named as the train data", "there are a, b"]),
         ("{folder}/two.npz", ["2 arrays could be the train data", "train_a, train_b"]),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from likely.data import readers
 from likely.data.sources import GENERATED
-from likely.errors import InputError
+from likely.errors import InputError, suggestion
 
 Role = Literal["train", "test"]
 
@@ -185,13 +185,8 @@ def _parse(data: str) -> tuple[str, str | None]:
 def _missing(name: str) -> str:
     folder = Path(name).parent
     beside = [str(path) for path in folder.iterdir()] if folder.is_dir() and os.access(folder, os.R_OK) else []
-    advice = f"the names are {', '.join(NAMES)}, and a path leads to {readers.FORMATS}"
-    return f"{name}: no such data: no file, folder or name{_did_you_mean(name, [*NAMES, *beside])}; {advice}"
-
-
-def _did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    known = [*NAMES, *difflib.get_close_matches(name, beside, 1)]
+    return f"{name}: no such file, folder or name{suggestion(name, known)}; a path leads to {readers.FORMATS}"
 
 
 def _locate_named(name: str, key: str) -> _Place:
@@ -281,7 +276,7 @@ def _left_out(path: Path) -> str:
 
 
 def _unknown(base: str, key: str, known: tuple[str, ...]) -> InputError:
-    return InputError(f"{base}: no array {key!r}{_did_you_mean(key, known)}; there are {', '.join(known)}")
+    return InputError(f"{base}: no array {key!r}{suggestion(key, known)}")
 
 
 # What is there: places → tensors
