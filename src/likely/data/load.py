@@ -184,7 +184,8 @@ def _parse(data: str) -> tuple[str, str | None]:
 
 def _missing(name: str) -> str:
     folder = Path(name).parent
-    beside = [str(path) for path in folder.iterdir()] if folder.is_dir() and os.access(folder, os.R_OK) else []
+    readable = folder.is_dir() and os.access(folder, os.R_OK)
+    beside = [str(path) for path in folder.iterdir() if path.name[0] != "."] if readable else []
     known = [*NAMES, *difflib.get_close_matches(name, beside, 1)]
     return f"{name}: no such file, folder or name{suggestion(name, known)}; a path leads to {readers.FORMATS}"
 
