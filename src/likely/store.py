@@ -12,8 +12,9 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
@@ -125,7 +126,7 @@ def read_config(path: str | Path) -> dict:
     return config
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace a file in one step; an interruption or a full disk leaves the old one whole.
 
     Raises:
@@ -136,7 +137,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(content)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
@@ -146,6 +147,11 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replace a file's content in one step; raises as `write_file`."""
+    write_file(path, lambda file: file.write(content))
 
 
 def append_line(path: Path, line: str) -> None:

@@ -7,7 +7,6 @@ Shapes: a batch of distributions has a shape (...); parameters carry trailing di
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -36,18 +35,18 @@ class Discrete(ABC):
         """Log-probability in nats of one symbol per distribution."""
 
     @abstractmethod
-    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+    def map(self, f: Callable[[Tensor], Tensor]) -> "Discrete":
         """The same kind of distribution with `f` applied to every parameter (batch dimensions first, one trailing)."""
 
     @abstractmethod
     def log_table(self) -> Float[Tensor, "... levels"]:
         """Log-probability of every symbol."""
 
-    def __getitem__(self, where: object) -> Self:
+    def __getitem__(self, where: object) -> "Discrete":
         """Part of the batch, by an index into its leading dimensions."""
         return self.map(lambda parameter: parameter[where])
 
-    def reshape(self, *shape: int) -> Self:
+    def reshape(self, *shape: int) -> "Discrete":
         """The same distributions under another batch shape."""
         return self.map(lambda parameter: parameter.reshape(*shape, parameter.shape[-1]))
 
@@ -88,7 +87,7 @@ class Categorical(Discrete):
         """Shape (...) of the batch."""
         return self.logits.shape[:-1]
 
-    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+    def map(self, f: Callable[[Tensor], Tensor]) -> "Discrete":
         """The same kind of distribution with `f` applied to the logits."""
         return type(self)(f(self.logits))
 
@@ -117,7 +116,7 @@ class Bernoulli(Discrete):
         """Shape (...) of the batch."""
         return self.logit.shape[:-1]
 
-    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+    def map(self, f: Callable[[Tensor], Tensor]) -> "Discrete":
         """The same kind of distribution with `f` applied to the logit."""
         return type(self)(f(self.logit))
 

@@ -1,7 +1,6 @@
 """Discretised mixture of logistics."""
 
 from collections.abc import Callable
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +43,7 @@ class DiscretizedLogistics(Discrete):
         """Shape (...) of the batch."""
         return self.logits.shape[:-1]
 
-    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+    def map(self, f: Callable[[Tensor], Tensor]) -> "DiscretizedLogistics":
         """The same kind of distribution with `f` applied to every parameter."""
         return type(self)(f(self.logits), f(self.means), f(self.log_scales), self.levels)
 

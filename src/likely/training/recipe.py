@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, fields
-from typing import Literal, Self
+from typing import Literal
 
 from likely.errors import InputError, suggestion
 
@@ -16,7 +16,7 @@ class Budget:
     unit: Literal["seconds", "epochs", "steps"]
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> "Budget":
         """Read "90s", "5m", "1.5h", "20 epochs" or "2000 steps".
 
         Raises:
@@ -76,7 +76,7 @@ class Recipe:
             )
 
     @classmethod
-    def of(cls, settings: dict) -> Self:
+    def of(cls, settings: dict) -> "Recipe":
         """Build from keyword arguments, refusing unknown ones with a suggestion."""
         known = {field.name for field in fields(cls)}
         for name in settings:

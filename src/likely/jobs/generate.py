@@ -1,0 +1,154 @@
+"""Generate: samples, tempered samples, samples from given noise, and in-filling of what is hidden."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from likely.density import Array, Autoregressive, Density, Where, run, sample_with
+from likely.distributions import Discrete
+from likely.errors import InputError
+from likely.event import Event
+
+
+@dataclass(frozen=True)
+class Infilled:
+    """Completed examples (n, *event.shape), and whether they are exact draws from p(hidden | observed).
+
+    They are exact where the observed values come first in the model's order. Where one comes after a hidden value, it is
+    forced when its turn comes, and the hidden values before it were drawn without knowing it.
+    """
+
+    x: Tensor
+    exact: bool
+
+
+def sample(
+    model: Density,
+    n: int,
+    context: Array | None = None,
+    *,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw n examples (n, *event.shape); `context` is one value for all or n values.
+
+    A temperature t other than 1 draws from each conditional's p^(1/t), normalised: below 1 sharper, above 1 wilder. Such
+    samples are no longer from the model's density.
+
+    Raises:
+        InputError: n, temperature or context is not as expected, or the model cannot be tempered.
+    """
+    if temperature == 1:
+        return model.sample(n, context, generator=generator)
+    if not 0 < temperature < float("inf"):
+        raise InputError(f"temperature must be a positive number, found {temperature}")
+    if n < 1:
+        raise InputError(f"the number of samples must be at least 1, found {n}")
+    model = _autoregressive(model, "temperature")
+    context = model.check_context(context, n, broadcast=True)
+    with torch.no_grad():
+        return sample_with(model, n, context, lambda where, p: p.tempered(temperature).sample(generator), generator)
+
+
+def sample_from_noise(
+    model: Autoregressive, noise: Float[Tensor, "n *event"], context: Array | None = None, *, order: int = 0
+) -> Tensor:
+    """The examples that given uniform noise in [0, 1) stands for: x_i = F_i⁻¹(u_i; x_<i)."""
+    with torch.no_grad():
+        return run(model.steps(len(noise), context, order=order), lambda where, p: p.quantile(noise[where]))
+
+
+def infill(
+    model: Density,
+    x: Array,
+    observed: Array | Literal["top", "left"],
+    context: Array | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> Infilled:
+    """Draw the hidden values of x given the observed ones.
+
+    A model with several orderings runs each of them and keeps, for every example, one drawn in proportion to the
+    probability that it gave to the observed values: its posterior, where the observed part comes first in all.
+
+    Args:
+        model: an autoregressive density.
+        x: examples (n, *event.shape); hidden values may be anything.
+        observed: True where given, event-shaped or (n, *event.shape); "top" or "left" half of an image.
+        context: as for `sample`.
+        generator: of the draws.
+
+    Raises:
+        InputError: the model is not autoregressive, or x, observed or context is not as expected.
+    """
+    model = _autoregressive(model, "in-filling")
+    x = torch.as_tensor(x)
+    mask = _mask(model.event, observed, x.shape)
+    x = model.check(torch.where(mask.to(x.device), x, torch.zeros((), dtype=x.dtype)))
+    mask = mask.to(model.device)
+    context = model.check_context(context, len(x), broadcast=True)
+    with torch.no_grad():
+        runs = [_Forced(x, mask, generator).through(model, context, k) for k in range(model.orders)]
+    weights = torch.stack([forced.log_weight for forced in runs]).softmax(0)  # (orders, n)
+    chosen = torch.searchsorted(weights.cumsum(0).T[:, :-1].contiguous(), _uniform(len(x), generator, weights)[:, None])[:, 0]
+    completed = torch.stack([forced.result for forced in runs])[chosen, torch.arange(len(x), device=chosen.device)]
+    return Infilled(completed, not any(forced.late for forced in runs))
+
+
+class _Forced:
+    """One pass in which observed values are forced, and weighed by their probability."""
+
+    def __init__(self, x: Tensor, observed: Tensor, generator: torch.Generator | None) -> None:
+        self.x, self.observed, self.generator = x, observed, generator
+        self.log_weight: Tensor | float = 0.0
+        self.hidden = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.late = False
+
+    def choose(self, where: Where, p: Discrete) -> Tensor:
+        observed = self.observed[where]
+        value = torch.where(observed, self.x[where], p.sample(self.generator))
+        rows = observed.reshape(len(observed), -1)
+        self.late = self.late or bool((self.hidden[:, None] & rows).any())
+        self.hidden |= (~rows).any(1)
+        self.log_weight = self.log_weight + (p.log_prob(value) * observed).reshape(len(observed), -1).sum(1)
+        return value
+
+    def through(self, model: Autoregressive, context: Tensor | None, order: int) -> "_Forced":
+        self.result = run(model.steps(len(self.x), context, order=order), self.choose)
+        return self
+
+
+def _uniform(n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    return torch.rand(n, generator=generator, device=generator.device if generator else None).to(like)
+
+
+def _autoregressive(model: Density, job: str) -> Autoregressive:
+    if not isinstance(model, Autoregressive):
+        raise InputError(f"{job} needs an autoregressive model, found {type(model).__name__}")
+    return model
+
+
+def _mask(event: Event, observed: Array | str, shape: torch.Size) -> Bool[Tensor, "..."]:
+    """`observed` as (n, *event.shape)."""
+    if isinstance(observed, str):
+        mask = _half(event, observed)
+    else:
+        mask = torch.as_tensor(observed)
+        if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
+            raise InputError("observed: True or 1 where given and False or 0 where hidden are expected")
+    mask = mask.bool()
+    if tuple(mask.shape) not in (event.shape, tuple(shape)):
+        raise InputError(f"observed: expected shape {event.shape} or {tuple(shape)}, found {tuple(mask.shape)}")
+    return mask.expand(len(mask) if tuple(mask.shape) == tuple(shape) else shape[0], *event.shape)
+
+
+def _half(event: Event, name: str) -> Tensor:
+    if name not in ("top", "left") or len(event.shape) != 3:
+        raise InputError(f'observed: "top" or "left" of an image, or a mask, is expected; found {name!r} for {event}')
+    mask = torch.zeros(event.shape, dtype=torch.bool)
+    _, height, width = event.shape
+    mask[:, : height // 2 if name == "top" else height, : width // 2 if name == "left" else width] = True
+    return mask
