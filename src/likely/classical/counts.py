@@ -1,0 +1,69 @@
+"""What the models made of counts share: one table per label, additive smoothing, the closed-form estimate."""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from likely.density import Array, Autoregressive
+from likely.errors import InputError
+from likely.event import Event
+
+
+class Counts(Autoregressive, ABC):
+    """A model that counts: each example adds one to some cells of a table, one table per label.
+
+    A subclass says which cells are `allowed` (they start at one, so that an unfitted model is uniform) and, in
+    `_cells`, which of them an example adds to.
+    """
+
+    chunk = 4096
+
+    def __init__(self, event: Event, context: Event | None, smoothing: float, allowed: Tensor) -> None:
+        super().__init__(event, context)
+        if context is not None and (context.shape != () or not context.discrete):
+            raise InputError(
+                f"{type(self).__name__} keeps one table per label: the context Event((), levels) is expected, "
+                f"found {context}"
+            )
+        if not (math.isfinite(smoothing) and smoothing >= 0):
+            raise InputError(f"smoothing must be a number of at least 0, found {smoothing}")
+        self.smoothing = smoothing
+        labels = 1 if context is None else context.alphabets[0]
+        self.register_buffer("allowed", allowed, persistent=False)  # (...) of zeros and ones
+        self.register_buffer("table", allowed.repeat(labels, *[1] * allowed.ndim))  # (labels, ...): counts + smoothing
+
+    @abstractmethod
+    def _cells(self, x: Tensor) -> Tensor:
+        """Which cells of the flattened table each example adds one to, (n, k)."""
+
+    def estimate(self, data: Array | tuple[Array, Array | None], *, generator: torch.Generator | None = None) -> None:
+        """Count: the maximum-likelihood estimate where smoothing is 0.
+
+        Args:
+            data: examples (n, *event.shape), or a pair with their labels.
+            generator: not needed, nothing is drawn.
+        """
+        x, context = data if isinstance(data, tuple) else (data, None)
+        x = self.check(x)
+        labels = self._labels(self.check_context(context, len(x)), len(x))
+        counts = torch.zeros(self.table.numel(), dtype=torch.int64, device=self.device)
+        for rows, row_labels in zip(x.split(self.chunk), labels.split(self.chunk), strict=True):
+            cells = self._cells(rows) + row_labels[:, None] * self.allowed.numel()
+            counts += cells.flatten().bincount(minlength=len(counts))
+        self.table.copy_(counts.view_as(self.table) + self.smoothing * self.allowed)
+
+    def _labels(self, context: Tensor | None, n: int) -> Tensor:
+        return torch.zeros(n, dtype=torch.int64, device=self.device) if context is None else context
+
+
+def log_normalized(counts: Tensor, allowed: Tensor) -> Tensor:
+    """ln(counts / Σ counts) along the last dimension; what was never counted is uniform over the allowed symbols."""
+    counts = torch.where(counts.sum(-1, keepdim=True) > 0, counts, allowed)
+    return (counts / counts.sum(-1, keepdim=True)).log()
+
+
+def allowed_symbols(alphabets: tuple[int, ...]) -> Tensor:
+    """Ones where a symbol is in its dimension's alphabet, else zeros, (dims, longest alphabet)."""
+    return (torch.arange(max(alphabets)) < torch.tensor(alphabets)[:, None]).to(torch.get_default_dtype())

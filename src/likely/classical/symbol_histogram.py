@@ -1,0 +1,48 @@
+"""SymbolHistogram: one distribution of symbols, wherever they stand."""
+
+import torch
+from torch import Tensor
+
+from likely.classical.counts import Counts, log_normalized
+from likely.density import Steps
+from likely.distributions import Discrete, Table
+from likely.errors import InputError
+from likely.event import Event
+
+
+class SymbolHistogram(Counts):
+    """p(x) = ∏_i p(x_i),  p(k) = (count(k) + α) / (n · D + α · levels): one table that all dimensions share.
+
+    Its bits/dim are the order-0 entropy of the symbols, what a plain entropy coder reaches. With a label as context
+    there is one table per label. Unfitted it is uniform. All values are drawn in one step.
+
+    Paper: A mathematical theory of communication (Shannon, 1948), the first-order approximation,
+    https://doi.org/10.1002/j.1538-7305.1948.tb01338.x
+
+    Args:
+        event: a discrete event with one alphabet.
+        context: a label, if anything.
+        smoothing: α, added to every count; 0 gives the maximum-likelihood estimate.
+    """
+
+    def __init__(self, event: Event, context: Event | None = None, *, smoothing: float = 0.1) -> None:
+        if not isinstance(event.levels, int):
+            raise InputError(
+                f"SymbolHistogram shares one table of symbols, found {event}; "
+                "IndependentPixels gives each column its own"
+            )
+        super().__init__(event, context, smoothing, torch.ones(event.levels))
+
+    def _cells(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), -1)
+
+    def _distributions(self, n: int, context: Tensor | None) -> Discrete:
+        logs = log_normalized(self.table, self.allowed)  # (labels, levels)
+        logs = logs[self._labels(context, n)].view(n, *[1] * len(self.event.shape), -1)
+        return Table(logs.expand(n, *self.event.shape, -1))
+
+    def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
+        return self._distributions(len(x), context)
+
+    def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
+        return (yield (slice(None),), self._distributions(n, context))
