@@ -1,0 +1,40 @@
+# make demo | test | check | docs | bench | results: each makes the virtual environment first, once.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: demo install test check docs bench results
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py
+
+install: $(STAMP)
+
+# One thread per worker: two workers that use two threads each would wait for one another.
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyrefly check
+	$(BIN)/zensical build --clean --strict
+	$(MAKE) --no-print-directory test
+
+docs: $(STAMP)
+	$(BIN)/zensical build --clean --strict
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/speed.py
+
+results: $(STAMP)
+	$(BIN)/python benchmarks/results.py
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (once; a few minutes where torch is not cached)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
