@@ -86,7 +86,7 @@ def infill(
     """
     model = _autoregressive(model, "in-filling")
     x = torch.as_tensor(x)
-    mask = _mask(model.event, observed, x.shape)
+    mask = observed_mask(model.event, observed, x.shape)
     x = model.check(torch.where(mask.to(x.device), x, torch.zeros((), dtype=x.dtype)))
     mask = mask.to(model.device)
     context = model.check_context(context, len(x), broadcast=True)
@@ -131,7 +131,7 @@ def _autoregressive(model: Density, job: str) -> Autoregressive:
     return model
 
 
-def _mask(event: Event, observed: Array | str, shape: torch.Size) -> Bool[Tensor, "..."]:
+def observed_mask(event: Event, observed: Array | str, shape: torch.Size) -> Bool[Tensor, "..."]:
     """`observed` as (n, *event.shape)."""
     if isinstance(observed, str):
         mask = _half(event, observed)

@@ -100,13 +100,14 @@ def fit(
     train, valid = _loaded(train), None if valid is None else _loaded(valid)
     if not 0 <= holdout < 1:
         raise InputError(f"holdout must be in [0, 1), found {holdout}")
-    whole = train
+    if gradient and not list(model.parameters()):
+        raise InputError(f"{type(model).__name__} has no parameters to fit by gradient steps; leave the budget out")
+    description = _describe(train, valid, holdout, preparation, recipe)
     if valid is None and holdout and gradient:
         train, valid = validation(train, holdout, recipe.seed)
     job = _Fit(model, train, valid, preparation, recipe, watch)
     job.check()
     if out is not None:
-        description = _describe(whole, valid, holdout, preparation, recipe)
         job.folder = store.create(out, {"model": store.configuration(model), **description})
     if hasattr(model, "estimate"):
         model.estimate(job.prepared(train, epoch=0), generator=job.generator("estimate", 0))
@@ -118,6 +119,7 @@ def resume(
     train: Array | Pair | Data | None = None,
     *,
     valid: Array | Pair | Data | None = None,
+    device: str = "cpu",
     watch: Watcher | None = None,
 ) -> Density:
     """Go on with an interrupted fit from its last checkpoint; on one machine the result is that of an uninterrupted one.
@@ -125,6 +127,7 @@ def resume(
     Args:
         path: the run.
         train, valid: the same data as before, where they were not named data that can be loaded again.
+        device: where to compute.
         watch: called with the `Progress` after every step.
 
     Raises:
@@ -143,11 +146,13 @@ def resume(
     valid = None if valid is None else _loaded(valid)
     if fingerprint(train) != described["fingerprint"]:
         raise InputError(f"the training data are not those of {path}: their fingerprint differs")
+    if valid is None and described["validation"] == "given":
+        raise InputError(f"{path} was validated on data given in Python; give the same valid to resume")
     if valid is None and described["validation"] == "file":
         valid = load_validation(described["source"], context=described["context"])
     elif valid is None and described["holdout"]:
         train, valid = validation(train, described["holdout"], recipe.seed)
-    job = _Fit(store.build(config["model"]), train, valid, preparation, recipe, watch)
+    job = _Fit(store.build(config["model"]).to(device), train, valid, preparation, recipe, watch)
     job.folder = path
     job.restore()
     return job.finish() if job.progress.done else job.run()
@@ -176,7 +181,6 @@ class _Fit:
         self.kept: dict[str, Tensor] | None = None
         self.epoch_data: tuple[int, Tensor, Tensor | None, Tensor] | None = None
         self.validation_data = None if valid is None else self._validation_set(valid)
-        self.metrics: list[dict] = []
 
     # data
 
@@ -249,9 +253,13 @@ class _Fit:
                     checkpointed = time.monotonic()
                 if interrupted.is_set():
                     self.save_checkpoint()
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt(self._farewell())
         progress.done = True
         return self.finish()
+
+    def _farewell(self) -> str:
+        at = f"stopped at step {self.progress.step}"
+        return at if self.folder is None else f"{at}; go on with `likely resume {self.folder}`"
 
     def take_step(self) -> None:
         """One gradient step and its share of the moving average."""
@@ -338,7 +346,6 @@ class _Fit:
             "learning_rate": self.recipe.learning_rate_at(progress.step, progress.total),
             "seconds": round(progress.seconds, 2),
         }
-        self.metrics.append(line)
         if self.folder is not None:
             store.append_line(self.folder / store.METRICS, json.dumps(line))
 
@@ -416,13 +423,16 @@ def _describe(
     train: Data, valid: Data | None, holdout: float, preparation: Preparation | None, recipe: Recipe
 ) -> dict[str, Any]:
     """What a run remembers beside its model."""
-    own = valid is not None and valid.source is not None and valid.source != train.source
+    if valid is None or valid.source == train.source is not None:
+        judged_on = "holdout"
+    else:
+        judged_on = "given" if valid.source is None else "file"
     return {
         "data": {
             "source": train.source,
             "context": train.context_source,
             "fingerprint": fingerprint(train),
-            "validation": "file" if own else "holdout",
+            "validation": judged_on,
             "holdout": holdout,
         },
         "preparation": None if preparation is None else preparation.to_json(),

@@ -35,7 +35,8 @@ class Recipe:
     """Settings of a fit.
 
     Attributes:
-        budget: how long to train: "90s", "5m", "1h", "20 epochs" or "2000 steps".
+        budget: how long to train: "90s", "5m", "1h", "20 epochs" or "2000 steps"; models with a closed form take
+            gradient steps only if it is given.
         batch_size: examples per step.
         learning_rate: its peak; it warms up over the first steps and decays to zero along a cosine.
         warmup: steps until the peak.

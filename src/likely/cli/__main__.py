@@ -1,0 +1,5 @@
+"""`python -m likely.cli`."""
+
+from likely.cli import main
+
+main()

@@ -1,0 +1,277 @@
+"""The commands. Everything heavy is imported inside them, so that help is instant."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from likely.cli.output import Console
+from likely.errors import Error, InputError
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object and nothing else.")]
+Device = Annotated[str, Parameter(help="Where to compute: cpu, cuda, …")]
+Threads = Annotated[int | None, Parameter(help="Threads to compute with; unset: torch's choice.")]
+BatchSize = Annotated[int, Parameter(help="Examples per pass; results do not depend on it beyond rounding.")]
+Seed = Annotated[int, Parameter(help="Seed of everything that is drawn.")]
+Context = Annotated[str | None, Parameter(help="What to condition on: PATH:key or NAME:labels, row by row with DATA.")]
+Out = Annotated[Path, Parameter(name=["--out", "-o"], help="File to write.")]
+
+app = App(name="likely", help="Fit a probability distribution to your data and put log p(x) to work.")
+
+
+@app.command
+def models(*, json: Json = False) -> None:
+    """List the models that can be fitted."""
+    import inspect
+
+    from likely.catalogue import hyphenated
+    from likely.catalogue import models as catalogue
+
+    console = Console(json)
+    rows = [
+        {"model": hyphenated(name), "family": model.__module__.split(".")[1], "formula": inspect.getdoc(model).splitlines()[0]}
+        for name, model in catalogue().items()
+    ]
+    console.table(rows, "models")
+
+
+@app.command
+def resume(run: Path, *, device: Device = "cpu", threads: Threads = None, json: Json = False) -> None:
+    """Go on with an interrupted fit where it stopped.
+
+    Args:
+        run: folder of the run.
+    """
+    from likely.training import resume as resume_fit
+
+    console = Console(json)
+    use(device, threads)
+    with console.progress() as watch:
+        model = resume_fit(run, device=device, watch=watch)
+    conclude(console, run, model)
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Path,
+    data: str,
+    *,
+    context: Context = None,
+    per_example: Annotated[Path | None, Parameter(help="Write −ln p of every example as .npy, float64.")] = None,
+    batch_size: BatchSize = 128,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Report the likelihood of data under a fitted model.
+
+    Args:
+        run: folder of the run.
+        data: name (digits) or path (.npy, .npz, IDX, CSV, folder of images); `:key` picks an array or a split.
+    """
+    import numpy as np
+    import torch
+
+    from likely.data import source_of
+    from likely.jobs.evaluate import negative_log_likelihood, report_of
+    from likely.store import write_file
+
+    console = Console(json)
+    use(device, threads)
+    model, loaded, x = opened(run, data, context, seed, device)
+    generator = torch.Generator(device).manual_seed(seed)
+    nats = negative_log_likelihood(model, (x, loaded.context), batch_size=batch_size, generator=generator)
+    source = source_of(loaded.source) if loaded.context is None else None
+    gap = None if source is None else float((nats - negative_log_likelihood(source, x)).mean())
+    report = report_of(nats, model, gap)
+    if per_example is not None:
+        write_file(per_example, lambda file: np.save(file, nats.numpy()))
+    console.say(f"{loaded.note}: {report}" + ("" if gap is None else f", {gap:.3f} nats above the source"))
+    console.result(report.to_json())
+
+
+@app.command
+def sample(
+    run: Path,
+    *,
+    n: Annotated[int, Parameter(name=["-n", "--n"], help="How many.")] = 64,
+    out: Out = Path("samples.png"),
+    context: Annotated[str | None, Parameter(help="A value for all, as 3 or 0.1,0.2, or PATH:key with n of them.")] = None,
+    temperature: Annotated[float, Parameter(help="Below 1 sharper, above 1 wilder than the model.")] = 1.0,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Draw from a fitted model, as a picture (.png), an array (.npy) or a table (.csv).
+
+    Args:
+        run: folder of the run.
+    """
+    import torch
+
+    from likely.cli.files import context_value, write_examples
+    from likely.jobs.generate import sample as draw
+
+    console = Console(json)
+    use(device, threads)
+    model, preparation = with_preparation(run, device)
+    value = None if context is None else context_value(context, n)
+    x = draw(model, n, value, temperature=temperature, generator=torch.Generator(device).manual_seed(seed))
+    write_examples(out, x, model.event, preparation)
+    console.say(f"{n} samples in {out}")
+    console.result({"n": n, "out": str(out), "temperature": temperature})
+
+
+@app.command
+def infill(
+    run: Path,
+    data: str,
+    *,
+    observed: Annotated[str, Parameter(help="What is given: top, left, or a mask in .npy (true where given).")],
+    n: Annotated[int, Parameter(name=["-n", "--n"], help="How many of the data, from the first on.")] = 16,
+    out: Out = Path("infill.png"),
+    context: Context = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Complete examples of which a part is observed, as a picture (originals, what was given, completions) or .npy.
+
+    Args:
+        run: folder of the run.
+        data: name or path of the examples.
+    """
+    import torch
+
+    from likely.cli.files import read_mask, write_infilling
+    from likely.jobs.generate import infill as complete
+
+    console = Console(json)
+    use(device, threads)
+    if n < 1:
+        raise InputError(f"-n must be at least 1, found {n}")
+    model, loaded, x = opened(run, data, context, seed, device)
+    _, preparation = with_preparation(run, device)
+    mask = read_mask(observed, model.event, preparation)
+    given = None if loaded.context is None else loaded.context[:n]
+    generator = torch.Generator(device).manual_seed(seed)
+    infilled = complete(model, x[:n], mask, given, generator=generator)
+    write_infilling(out, x[:n], mask, infilled.x, model.event, preparation)
+    how = "exact draws from p(hidden | observed)" if infilled.exact else "observed values forced in the model's order, not exact"
+    console.say(f"{len(infilled.x)} completions in {out}: {how}")
+    console.result({"n": len(infilled.x), "out": str(out), "exact": infilled.exact})
+
+
+@app.command
+def runs(folder: Path = Path("runs"), *, json: Json = False) -> None:
+    """List the runs below a folder.
+
+    Args:
+        folder: where to look.
+    """
+    from dataclasses import asdict
+
+    from likely.index import runs as indexed
+
+    Console(json).table([asdict(run) for run in indexed(folder)], "runs")
+
+
+def use(device: str, threads: int | None) -> None:
+    """Set what to compute with, refusing what is not there."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0]})") from error
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"--threads must be at least 1, found {threads}")
+        torch.set_num_threads(threads)
+
+
+def with_preparation(run: Path, device: str) -> tuple[Any, Any]:
+    """A run's model and the preparation of its data, if it has one."""
+    from likely import store
+    from likely.data import Preparation
+
+    stored = store.read_config(run).get("preparation")
+    return store.load(run).to(device), None if stored is None else Preparation.from_json(stored)
+
+
+def opened(run: Path, data: str, context: str | None, seed: int, device: str) -> tuple[Any, Any, Any]:
+    """A run's model, data as they are stored, and the same prepared as they were for the fit."""
+    import torch
+
+    from likely import store
+    from likely.data import load
+
+    model, preparation = with_preparation(run, device)
+    if context is None and model.context is not None:
+        context = store.read_config(run).get("data", {}).get("context")
+        context = context if context is not None and context.startswith(data.split(":")[0] + ":") else None
+    loaded = load(data, "test", context=context)
+    generator = torch.Generator().manual_seed(seed)
+    return model, loaded, loaded.x if preparation is None else preparation.apply(loaded.x, generator)
+
+
+def conclude(console: Console, run: Path | None, model: Any) -> None:
+    """Say how a fit ended."""
+    import json as json_module
+
+    from likely import store
+
+    parameters = sum(p.numel() for p in model.parameters())
+    result: dict[str, Any] = {"run": None if run is None else str(run), "parameters": parameters}
+    file = None if run is None else run / store.METRICS
+    lines = [] if file is None or not file.exists() else file.read_text("utf-8").splitlines()
+    metrics = [json_module.loads(line) for line in lines]
+    valid = [line["valid_bits_per_dim"] for line in metrics if line["valid_bits_per_dim"] is not None]
+    if metrics:
+        result |= {"step": metrics[-1]["step"], "valid_bits_per_dim": min(valid, default=None)}
+        result["seconds"] = metrics[-1]["seconds"]
+    best = f", {min(valid):.4f} bits/dim on validation" if valid else ""
+    console.say(f"fitted {type(model).__name__} with {parameters:,} parameters{best}" + (f"; it is in {run}" if run else ""))
+    console.result(result)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 well; 1 failed; 2 bad use or input; 130 Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments[:1] == ["fit"]:
+            from likely.cli.fit import fit_app
+
+            app.command(fit_app(arguments), name="fit")
+            arguments = normalised(arguments)
+        else:
+            app.command(fit_help, name="fit")
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except (CycloptsError, Error) as error:
+        message = " ".join(str(error).split())
+        print(f"likely: {message}", file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, Error) else 2)
+    except KeyboardInterrupt as interrupt:
+        print(f"likely: {interrupt or 'stopped'}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(0)
+
+
+def fit_help() -> None:
+    """Fit MODEL to DATA: `likely fit MODEL --help` shows the model's own flags."""
+
+
+def normalised(arguments: list[str]) -> list[str]:
+    """`fit GatedPixelCNN …` as `fit gated-pixelcnn …`."""
+    from likely.catalogue import find, hyphenated
+
+    if len(arguments) > 1 and not arguments[1].startswith("-"):
+        return ["fit", hyphenated(find(arguments[1]).__name__), *arguments[2:]]
+    return arguments

@@ -1,0 +1,74 @@
+"""What commands read and write beside runs: contexts, masks, samples."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likely import pictures
+from likely.data import Preparation, load
+from likely.data.readers import read_array
+from likely.errors import InputError
+from likely.event import Event
+from likely.store import write_file
+
+
+def context_value(text: str, n: int) -> Tensor:
+    """A context from the command line: a number, numbers with commas between them, or the first n of PATH:key."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        x = load(text, "test").x
+        if len(x) < n:
+            raise InputError(f"--context: {n} values are expected, {text} has {len(x)}") from None
+        return x[:n]
+    whole = all(number.is_integer() for number in numbers)
+    value = torch.tensor([int(number) for number in numbers] if whole else numbers)
+    return value[0] if len(numbers) == 1 else value
+
+
+def read_mask(observed: str, event: Event, preparation: Preparation | None) -> Any:
+    """ "top", "left", or a mask from a file, in the layout of the data."""
+    if observed in ("top", "left"):
+        return observed
+    if not Path(observed).suffix:
+        raise InputError(f"--observed: top, left or a mask in .npy is expected, found {observed}")
+    mask = torch.from_numpy(np.asarray(read_array(Path(observed))))
+    if preparation is None or preparation.layout == "flat" or tuple(mask.shape) == event.shape:
+        return mask
+    channels = {"hw": 0, "hwc": mask.ndim - 1}.get(preparation.layout)
+    if preparation.layout == "hw":
+        return mask.unsqueeze(-3)
+    return mask if channels is None else mask.movedim(-1, -3)
+
+
+def write_examples(path: Path, x: Tensor, event: Event, preparation: Preparation | None) -> None:
+    """Write examples as an array in the layout of the data, as a table, or as a picture."""
+    raw = x if preparation is None else preparation.restore(x)
+    if path.suffix == ".npy":
+        write_file(path, lambda file: np.save(file, raw.cpu().numpy()))
+    elif path.suffix == ".csv":
+        write_file(path, lambda file: np.savetxt(file, raw.flatten(1).cpu().numpy(), "%g", ","))
+    else:
+        pictures.write(path, pictures.grid(x, _levels(event)))
+
+
+def write_infilling(
+    path: Path, x: Tensor, mask: Any, completed: Tensor, event: Event, preparation: Preparation | None
+) -> None:
+    """Write completions as an array, a table, or a picture beside the originals."""
+    if path.suffix in (".npy", ".csv"):
+        write_examples(path, completed, event, preparation)
+        return
+    from likely.jobs.generate import observed_mask
+
+    shown = observed_mask(event, mask, x.shape)
+    pictures.write(path, pictures.infilling(x, shown, completed, _levels(event)))
+
+
+def _levels(event: Event) -> int:
+    if not isinstance(event.levels, int):
+        raise InputError("a picture needs one alphabet; write .npy or .csv instead")
+    return event.levels

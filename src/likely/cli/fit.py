@@ -1,0 +1,181 @@
+"""`likely fit`: a command per model, whose flags are its constructor's arguments, with help from its docstring."""
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import docstring_parser
+import torch
+from cyclopts import App, Parameter
+from cyclopts.config import Toml
+
+from likely.catalogue import hyphenated, models
+from likely.cli.app import BatchSize, Context, Device, Json, Threads, conclude, use
+from likely.cli.output import Console
+from likely.data import Preparation, load, load_validation
+from likely.density import Density
+from likely.errors import InputError
+from likely.event import Event
+from likely.training import fit
+from likely.training.recipe import Recipe
+
+Binarize = Annotated[str | None, Parameter(help='Threshold such as 0.5 of the peak, or "stochastic".')]
+Levels = Annotated[int | None, Parameter(help="Size of the alphabet; unset: 256 for 8-bit images, else the largest value + 1.")]
+OWN = {"event", "context", "seed"}  # of the constructor: not flags, or shared with the recipe
+
+
+def fit_app(arguments: Sequence[str]) -> App:
+    """The command `fit`, with one command per model below it."""
+    app = App(name="fit", help="Fit a model to data: `likely fit MODEL --help` shows its flags.")
+    if "--config" in arguments:
+        place = arguments.index("--config") + 1
+        app.config = _Settings(arguments[place] if place < len(arguments) else "")
+    for name, model in models().items():
+        app.command(command_for(model), name=hyphenated(name))
+    return app
+
+
+class _Settings(Toml):
+    """Flags from a TOML file, for those that the command line leaves out."""
+
+    def __init__(self, path: str) -> None:
+        if not Path(path).is_file():
+            raise InputError(f'--config: expected a TOML file, found "{path}"')
+        super().__init__(path, must_exist=True, use_commands_as_keys=False)
+
+
+def command_for(model: type[Density]) -> Callable[..., None]:
+    """The function behind `likely fit MODEL`."""
+
+    def command(data: str, **flags: Any) -> None:
+        recipe = {name: flags.pop(name) for name in _fields(Recipe) if name in flags}
+        own = {name: flags.pop(name) for name in _arguments(model) if name in flags}
+        _fit(model, data, own, recipe, **flags)
+
+    parameters = [
+        _parameter("data", Annotated[str, Parameter(help=inspect.getdoc(load).split("\n\n")[1].replace("\n", " "))], kind="data"),
+        *(_parameter(*argument) for argument in _arguments(model).values()),
+        *(_parameter(*argument) for argument in _fields(Recipe).values()),
+        *(
+            parameter.replace(annotation=typing.get_type_hints(_fit, include_extras=True)[parameter.name])
+            for parameter in inspect.signature(_fit).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        ),
+    ]
+    command.__signature__ = inspect.Signature(parameters)
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = inspect.getdoc(model).split("\n\nArgs:")[0]
+    return command
+
+
+def _fit(
+    model: type[Density],
+    data: str,
+    own: dict[str, Any],
+    recipe: dict[str, Any],
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="New folder for the run; unset: runs/MODEL, numbered.")] = None,
+    context: Context = None,
+    binarize: Binarize = None,
+    levels: Levels = None,
+    holdout: Annotated[float, Parameter(help="Fraction of the training data to validate on, where DATA has no such split.")] = 0.1,
+    config: Annotated[Path | None, Parameter(help="TOML file with flags.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    console = Console(json)
+    use(device, threads)
+    train = load(data, "train", context=context)
+    valid = load_validation(data, context=context)
+    preparation = Preparation.infer(train.x, binarize=_threshold(binarize), levels=levels)
+    event = preparation.event_of(train.x)
+    built = model(event, _context_event(train.context), **own, **_seed(model, recipe)).to(device)
+    out = _free_folder(model) if out is None else out
+    console.say(f"{train.note}; {_said(event)}" + (f"; validation: {valid.note}" if valid else f"; a seeded {holdout:.0%} held out"))
+    with console.progress() as watch:
+        fit(built, train, valid=valid, out=out, preparation=preparation, holdout=holdout, watch=watch, **recipe)
+    conclude(console, out, built)
+
+
+def _seed(model: type[Density], recipe: dict[str, Any]) -> dict[str, int]:
+    return {"seed": recipe["seed"]} if "seed" in recipe and "seed" in inspect.signature(model).parameters else {}
+
+
+def _said(event: Event) -> str:
+    shape = "×".join(map(str, event.shape))
+    return f"{shape} with {event.levels} levels" if event.discrete else f"{shape} real values"
+
+
+def _context_event(context: torch.Tensor | None) -> Event | None:
+    """The event of a context: whole numbers in one column are labels, images and tables keep their shape."""
+    if context is None:
+        return None
+    whole = not context.is_floating_point()
+    return Event(tuple(context.shape[1:]), int(context.max()) + 1 if whole else None)
+
+
+def _threshold(binarize: str | None) -> Any:
+    if binarize is None or binarize == "stochastic":
+        return binarize
+    try:
+        return float(binarize)
+    except ValueError:
+        raise InputError(f'--binarize: expected a threshold such as 0.5, or "stochastic", found "{binarize}"') from None
+
+
+def _free_folder(model: type[Density]) -> Path:
+    """runs/MODEL, or the first of runs/MODEL-2, … that does not exist."""
+    first = Path("runs") / hyphenated(model.__name__)
+    numbered = (first.with_name(f"{first.name}-{k}") for k in range(2, 10**6))
+    return next(path for path in (first, *numbered) if not path.exists())
+
+
+# Signatures → flags
+
+
+def _arguments(model: type[Density]) -> dict[str, tuple[str, Any, Any]]:
+    """A constructor's own arguments: name → (name, annotation with help, default)."""
+    hints, help_of = typing.get_type_hints(model.__init__), _help(model)
+    return {
+        name: (name, _flag(hints[name], help_of.get(name, "")), parameter.default)
+        for name, parameter in inspect.signature(model).parameters.items()
+        if name not in OWN
+    }
+
+
+def _fields(recipe: type[Recipe]) -> dict[str, tuple[str, Any, Any]]:
+    """The recipe's fields, in the same form."""
+    hints, help_of = typing.get_type_hints(recipe), _help(recipe)
+    return {f.name: (f.name, _flag(hints[f.name], help_of[f.name]), f.default) for f in dataclasses.fields(recipe)}
+
+
+def _help(cls: type) -> dict[str, str]:
+    documented = docstring_parser.parse(inspect.getdoc(cls) or "")
+    return {name.strip(): (p.description or "") for p in documented.params for name in p.arg_name.split(",")}
+
+
+def _flag(annotation: Any, text: str) -> Any:
+    """An annotation with its help; tuples of numbers are written with commas: --hidden 512,512."""
+    if typing.get_origin(annotation) is tuple:
+        kind = typing.get_args(annotation)[0]
+        return Annotated[annotation, Parameter(help=text, converter=_split(kind), n_tokens=1, negative="")]
+    return Annotated[annotation, Parameter(help=text, negative="" if annotation is not bool else None)]
+
+
+def _split(kind: type) -> Callable[[Any, Any], tuple]:
+    def convert(_: Any, tokens: Sequence[Any]) -> tuple:
+        try:
+            return tuple(kind(part) for part in tokens[0].value.split(",") if part)
+        except ValueError:
+            raise InputError(f"expected numbers with commas between them, as 512,512; found {tokens[0].value}") from None
+
+    return convert
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty, kind: str = "flag") -> inspect.Parameter:
+    where = inspect.Parameter.POSITIONAL_OR_KEYWORD if kind == "data" else inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, where, default=default, annotation=annotation)

@@ -1,0 +1,66 @@
+"""What commands print: words for people, or one JSON object."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Console:
+    """Prints words, or with `as_json` nothing but one JSON object on standard output."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if not self.as_json:
+            print(text, flush=True)
+
+    def result(self, value: dict[str, Any]) -> None:
+        """The result, as JSON."""
+        if self.as_json:
+            print(json.dumps(_finite(value), ensure_ascii=False), flush=True)
+
+    def table(self, rows: list[dict[str, Any]], name: str) -> None:
+        """Rows with the same columns."""
+        if self.as_json:
+            self.result({name: rows})
+            return
+        if not rows:
+            print(f"no {name}")
+            return
+        from rich.console import Console as Terminal
+        from rich.table import Table
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in rows[0]:
+            table.add_column(column.replace("_", " "), overflow="fold")
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row.values()))
+        Terminal(soft_wrap=not sys.stdout.isatty()).print(table)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[Any], None] | None]:
+        """Watch a fit: a live bar in a terminal, a line every ten seconds elsewhere, on standard error."""
+        from likely.cli.progress import watch
+
+        with watch() as watcher:
+            yield watcher
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

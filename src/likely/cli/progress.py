@@ -1,0 +1,46 @@
+"""Progress of a fit: loss, bits/dim, time left."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from likely.training.fit import Progress as FitProgress
+
+
+@contextmanager
+def watch() -> Iterator[Callable[[FitProgress], None]]:
+    """A live bar where standard error is a terminal, else a line every ten seconds."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("fit", total=None, words="")
+        yield lambda progress: bar.update(task, completed=progress.step, total=progress.total, words=words(progress))
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self.printed = time.monotonic()
+
+    def __call__(self, progress: FitProgress) -> None:
+        if time.monotonic() - self.printed >= 10 or progress.step == progress.total:
+            self.printed = time.monotonic()
+            print(words(progress), file=sys.stderr, flush=True)
+
+
+def words(progress: FitProgress) -> str:
+    """Where a fit stands, in a line."""
+    parts = [f"step {progress.step}" + (f" of {progress.total}" if progress.total else "")]
+    parts.append(f"loss {progress.loss:.4f} nats/dim ({progress.loss / math.log(2):.4f} bits/dim)")
+    if not math.isnan(progress.bits_per_dim):
+        parts.append(f"valid {progress.bits_per_dim:.4f} bits/dim")
+    if not math.isnan(progress.seconds_left):
+        left = round(progress.seconds_left)
+        parts.append(f"{left // 60}:{left % 60:02d} left")
+    return ", ".join(parts)
