@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from likely.nn.linear import Cache
 
-Image = Float[Tensor, "n h w c"]
+Image = Float[Tensor, "_ _ _ _"]  # (n, h, w, c), which differ between a layer's input and output
 
 
 def convolve(x: Image, weight: Float[Tensor, "o c kh kw"], bias: Tensor, padding: tuple[int, int, int]) -> Image:

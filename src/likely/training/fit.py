@@ -404,7 +404,7 @@ class _Fit:
         store.write_atomic(file, "".join(line + "\n" for line in kept).encode())
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str) -> int | float:
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):

@@ -1,0 +1,226 @@
+"""Fitting: it reaches the known entropy, resumes to the bit, and stops with its work saved."""
+
+import errno
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import likely
+from likely import store
+from likely.data import Coins, Data, Preparation
+from likely.training.averaging import Average
+from likely.training.recipe import Budget, Recipe
+
+EVENT = likely.Event((6,), levels=2)
+
+
+def coins(n=400, seed=0):
+    source = Coins((0.9, 0.2, 0.5, 0.7, 0.05, 0.6))
+    return source, source.sample(n, generator=torch.Generator().manual_seed(seed))
+
+
+def small():
+    return likely.MADE(EVENT, hidden=(8,))
+
+
+def weights(folder):
+    return store.read_weights(folder / store.WEIGHTS)[0]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_reaches_the_entropy_of_a_known_source():
+    source, x = coins(4000)
+    _, fresh = coins(4000, seed=1)
+    model = likely.fit(small(), x, budget="600 steps", batch_size=128, learning_rate=0.02)
+    report = likely.evaluate(model, fresh, source=source)
+    assert -3 * report.standard_error < report.gap < 0.01 * source.entropy()
+
+
+def test_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    likely.fit(small(), coins()[1], budget="3 steps")
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("binarize", [0.5, "stochastic"])
+def test_a_crash_and_a_resumption_give_the_weights_of_an_uninterrupted_fit(tmp_path, binarize):
+    torch.set_num_threads(1)
+    raw = torch.randint(0, 256, (150, 3, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    raw[0, 0, 0] = 255
+    np.save(tmp_path / "x.npy", raw.numpy())
+    data = likely_data(tmp_path / "x.npy")
+    preparation = Preparation.infer(raw, binarize=binarize)
+    settings = dict(budget="60 steps", batch_size=32, patience=100, checkpoint_every=7, preparation=preparation)
+
+    def crash(progress):
+        if progress.step == 40:
+            raise RuntimeError("power cut")
+
+    event = preparation.event_of(raw)
+    likely.fit(likely.MADE(event, hidden=(8,)), data, out=tmp_path / "whole", **settings)
+    with pytest.raises(RuntimeError, match="power cut"):
+        likely.fit(likely.MADE(event, hidden=(8,)), data, out=tmp_path / "cut", watch=crash, **settings)
+    likely.resume(tmp_path / "cut")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    lines = [
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (run / store.METRICS).open()]
+        for run in (tmp_path / "whole", tmp_path / "cut")
+    ]
+    assert lines[0] == lines[1]
+
+
+def likely_data(path) -> Data:
+    from likely.data import load
+
+    return load(str(path), "train")
+
+
+def test_ctrl_c_leaves_a_resumable_run(tmp_path):
+    torch.set_num_threads(1)
+    x = coins()[1]
+
+    def interrupt(progress):
+        if progress.step == 11:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    likely.fit(small(), x, budget="30 steps", out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt, match="step 11"):
+        likely.fit(small(), x, budget="30 steps", out=tmp_path / "cut", watch=interrupt)
+    likely.resume(tmp_path / "cut", x)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_resume_refuses_other_data(tmp_path):
+    likely.fit(small(), coins()[1], budget="3 steps", out=tmp_path / "run")
+    with pytest.raises(likely.InputError, match="fingerprint"):
+        likely.resume(tmp_path / "run", coins(seed=5)[1])
+    with pytest.raises(likely.InputError, match="given in Python"):
+        likely.resume(tmp_path / "run")
+
+
+def test_an_existing_run_is_refused(tmp_path):
+    likely.fit(small(), coins()[1], budget="2 steps", out=tmp_path / "run")
+    before = weights(tmp_path / "run")
+    with pytest.raises(likely.InputError, match="likely resume"):
+        likely.fit(small(), coins()[1], budget="2 steps", out=tmp_path / "run")
+    assert same(before, weights(tmp_path / "run"))
+
+
+class Poisoned(likely.MADE):
+    """Its loss becomes what `poison` says at the tenth step."""
+
+    poison = float("nan")
+    calls = 0
+
+    def _loss(self, x, context, generator):
+        self.calls += 1
+        return super()._loss(x, context, generator) * (self.poison if self.calls == 10 else 1)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e6])
+def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, poison):
+    model = Poisoned(EVENT, hidden=(8,))
+    model.poison = poison
+    with pytest.raises(likely.DivergedError, match="step 10"):
+        likely.fit(model, coins()[1], budget="20 steps", out=tmp_path / "run", checkpoint_every=3)
+    _, metadata = store.read_weights(tmp_path / "run" / store.CHECKPOINT)
+    assert json.loads(metadata["progress"])["step"] == 9
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_good(tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    x, fsync = coins()[1], os.fsync
+
+    def fill(progress):
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        if progress.step == 8:
+            monkeypatch.setattr(os, "fsync", full)
+
+    likely.fit(small(), x, budget="12 steps", out=tmp_path / "whole", checkpoint_every=5)
+    with pytest.raises(likely.WriteError, match="No space left") as caught:
+        likely.fit(small(), x, budget="12 steps", out=tmp_path / "cut", checkpoint_every=5, watch=fill)
+    assert caught.value.exit_code == 1
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert not [file for file in (tmp_path / "cut").rglob(".*")]
+    likely.resume(tmp_path / "cut", x)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_closed_form_models_take_no_steps_without_a_budget(tmp_path):
+    source, x = coins()
+    model = likely.fit(likely.IndependentPixels(EVENT), x, out=tmp_path / "run")
+    ones = model.conditionals(x[:1]).table()[0, :, 1]
+    torch.testing.assert_close(ones, x.float().mean(0), atol=0.01, rtol=0)
+    with pytest.raises(likely.InputError, match="no parameters"):
+        likely.fit(likely.IndependentPixels(EVENT), x, budget="3 steps")
+
+
+def test_early_stopping_keeps_the_best_weights():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 2, (60, 6), generator=generator)  # noise: training can only overfit
+    seen = []
+    likely.fit(likely.MADE(EVENT, hidden=(64,)), x, budget="400 steps", patience=3, watch=lambda p: seen.append(p.step))
+    assert seen[-1] < 400
+
+
+def test_a_time_budget_becomes_a_number_of_steps(tmp_path):
+    totals = []
+    likely.fit(small(), coins()[1], budget="1s", patience=100, watch=lambda p: totals.append((p.step, p.total, p.seconds)))
+    known = [total for _, total, _ in totals if total is not None]
+    assert len(set(known)) == 1
+    assert totals[-1][0] == known[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [("5m", 300.0, "seconds"), ("1.5h", 5400.0, "seconds"), ("90 s", 90.0, "seconds"), ("20 epochs", 20.0, "epochs"), ("1 step", 1.0, "steps")],
+)
+def test_budgets(text, amount, unit):
+    assert Budget.parse(text) == Budget(amount, unit)
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "0m", "-3 steps", "5 parsecs", "1e3 steps", "nan s"])
+def test_bad_budgets(text):
+    with pytest.raises(likely.InputError, match="expected an amount"):
+        Budget.parse(text)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    recipe = Recipe(learning_rate=1.0, warmup=10)
+    rates = [recipe.learning_rate_at(step, 100) for step in range(101)]
+    assert rates[0] < rates[5] < rates[9]
+    assert max(rates) == max(rates[8:12])
+    assert rates[50] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0)
+
+
+def test_the_average_is_the_stated_recursion():
+    model = torch.nn.Linear(3, 1)
+    average = Average(model, 0.9)
+    expected = model.weight.detach().clone()
+    for step in range(30):
+        with torch.no_grad():
+            model.weight.normal_(generator=torch.Generator().manual_seed(step))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    torch.testing.assert_close(average.state()["weight"], expected)
+    own = model.weight.detach().clone()
+    with average.applied():
+        torch.testing.assert_close(model.weight.detach(), expected)
+    assert torch.equal(model.weight.detach(), own)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(likely.InputError, match='did you mean "learning_rate"'):
+        likely.fit(small(), coins()[1], learning_rat=1)
