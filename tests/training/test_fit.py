@@ -70,7 +70,7 @@ def test_a_crash_and_a_resumption_give_the_weights_of_an_uninterrupted_fit(tmp_p
     likely.resume(tmp_path / "cut")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     lines = [
-        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (run / store.METRICS).open()]
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (run / store.METRICS).read_text().splitlines()]
         for run in (tmp_path / "whole", tmp_path / "cut")
     ]
     assert lines[0] == lines[1]
