@@ -55,8 +55,10 @@ def command_for(model: type[Density]) -> Callable[..., None]:
         own = {name: flags.pop(name) for name in _arguments(model) if name in flags}
         _fit(model, data, own, recipe, **flags)
 
+    data_help = inspect.getdoc(load).split("\n\n")[1].replace("\n", " ")
+    data = inspect.Parameter("data", inspect.Parameter.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=data_help)])
     parameters = [
-        _parameter("data", Annotated[str, Parameter(help=inspect.getdoc(load).split("\n\n")[1].replace("\n", " "))], kind="data"),
+        data,
         *(_parameter(*argument) for argument in _arguments(model).values()),
         *(_parameter(*argument) for argument in _fields(Recipe).values()),
         *(
@@ -176,6 +178,5 @@ def _split(kind: type) -> Callable[[Any, Any], tuple]:
     return convert
 
 
-def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty, kind: str = "flag") -> inspect.Parameter:
-    where = inspect.Parameter.POSITIONAL_OR_KEYWORD if kind == "data" else inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, where, default=default, annotation=annotation)
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
