@@ -38,6 +38,12 @@ def models(*, json: Json = False) -> None:
 
 
 @app.command
+def fit() -> None:
+    """Fit MODEL to DATA: `likely fit MODEL --help` shows the model's own flags."""
+    # Only for the list of commands: what follows `fit` is parsed by the model's own command.
+
+
+@app.command
 def resume(run: Path, *, device: Device = "cpu", threads: Threads = None, json: Json = False) -> None:
     """Go on with an interrupted fit where it stopped.
 
@@ -244,14 +250,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 well; 1 failed; 2 bad use or input; 130 Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        command = app
         if arguments[:1] == ["fit"]:
-            from likely.cli.fit import fit_app
+            from likely.cli.fit import fit_app, with_command_name
 
-            app.command(fit_app(arguments), name="fit")
-            arguments = normalised(arguments)
-        else:
-            app.command(fit_help, name="fit")
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            command, arguments = fit_app(arguments), with_command_name(arguments[1:])
+        command(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, Error) as error:
         message = " ".join(str(error).split())
         print(f"likely: {message}", file=sys.stderr)
@@ -262,16 +266,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(1)
     sys.exit(0)
-
-
-def fit_help() -> None:
-    """Fit MODEL to DATA: `likely fit MODEL --help` shows the model's own flags."""
-
-
-def normalised(arguments: list[str]) -> list[str]:
-    """`fit GatedPixelCNN …` as `fit gated-pixelcnn …`."""
-    from likely.catalogue import find, hyphenated
-
-    if len(arguments) > 1 and not arguments[1].startswith("-"):
-        return ["fit", hyphenated(find(arguments[1]).__name__), *arguments[2:]]
-    return arguments

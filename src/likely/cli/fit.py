@@ -12,7 +12,7 @@ import torch
 from cyclopts import App, Parameter
 from cyclopts.config import Toml
 
-from likely.catalogue import hyphenated, models
+from likely.catalogue import find, hyphenated, models
 from likely.cli.app import BatchSize, Context, Device, Json, Threads, conclude, use
 from likely.cli.output import Console
 from likely.data import Preparation, load, load_validation
@@ -29,13 +29,20 @@ OWN = {"event", "context", "seed"}  # of the constructor: not flags, or shared w
 
 def fit_app(arguments: Sequence[str]) -> App:
     """The command `fit`, with one command per model below it."""
-    app = App(name="fit", help="Fit a model to data: `likely fit MODEL --help` shows its flags.")
+    app = App(name="likely fit", help="Fit a model to data: `likely fit MODEL --help` shows its flags.")
     if "--config" in arguments:
         place = arguments.index("--config") + 1
         app.config = _Settings(arguments[place] if place < len(arguments) else "")
     for name, model in models().items():
         app.command(command_for(model), name=hyphenated(name))
     return app
+
+
+def with_command_name(arguments: list[str]) -> list[str]:
+    """The model's name as its command is called: GatedPixelCNN, gated_pixelcnn → gated-pixelcnn."""
+    if not arguments or arguments[0].startswith("-"):
+        return arguments
+    return [hyphenated(find(arguments[0]).__name__), *arguments[1:]]
 
 
 class _Settings(Toml):
