@@ -1,0 +1,173 @@
+"""What the laws look at: a model, the same model with every weight redrawn, and examples to try them on."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from likely.density import Array, Autoregressive, Density
+from likely.event import Event
+from likely.laws.table import NotApplicable
+
+STATES = 2**17
+EXAMPLES = 16
+CONTEXTS = 3
+LABELS = 16
+
+
+class Case:
+    """A model under examination; the caller's own is never touched.
+
+    Args:
+        model: any density.
+        x: examples to try it on; None: symbols drawn evenly, or standard normal values.
+        context: contexts to try it with (the first few); None: every label, or drawn likewise.
+        source: the density that the model was fitted to, if it is known.
+        seed: of everything that is drawn.
+    """
+
+    def __init__(
+        self,
+        model: Density,
+        x: Array | None = None,
+        context: Array | None = None,
+        source: Density | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.seed = seed
+        self.source = source
+        self.given = copy.deepcopy(model).eval()
+        self.event = model.event
+        drawn = examples(model.event, EXAMPLES, self.generator())
+        self._known: dict[tuple, Any] = {}
+        self.x = self.given.check(drawn if x is None else x[:EXAMPLES])
+        self.contexts = self._contexts(context)
+        self.context = self._spread(len(self.x))
+
+    def generator(self) -> torch.Generator:
+        """A fresh generator, always seeded alike."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def _contexts(self, context: Array | None) -> list[Tensor | None]:
+        """Single contexts to try: every label where they are few, else some values."""
+        event = self.given.context
+        if event is None:
+            self.given.check_context(context, len(self.x))
+            return [None]
+        if context is not None:
+            return list(event.check(context, "context")[:CONTEXTS].to(self.given.device))
+        if event.shape == () and event.discrete and event.alphabets[0] <= LABELS:
+            return list(torch.arange(event.alphabets[0], device=self.given.device))
+        return list(examples(event, CONTEXTS, self.generator()).to(self.given.device))
+
+    def _spread(self, n: int) -> Tensor | None:
+        """The contexts in turn, for n examples."""
+        turns = [self.contexts[k % len(self.contexts)] for k in range(n)]
+        return None if self.given.context is None else torch.stack(turns)
+
+    @cached_property
+    def redrawn(self) -> Density | None:
+        """The first redrawing."""
+        return self.redraw(self.seed)
+
+    def redraw(self, seed: int) -> Density | None:
+        """A copy with every weight redrawn, and what it estimates in closed form estimated from noise.
+
+        An untrained head is often zero and its conditionals do not depend on anything: it would keep most laws for
+        nothing. None where there is nothing to redraw.
+        """
+        model, generator = copy.deepcopy(self.given), torch.Generator().manual_seed(seed)
+        if hasattr(model, "estimate"):
+            model.estimate((examples(self.event, 512, generator), self._spread(512)), generator=generator)
+        elif not list(model.parameters()):
+            return None
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter.data.copy_(noise(parameter, generator))
+        return model
+
+    def models(self, dtype: torch.dtype | None = None) -> dict[str, Density]:
+        """The model as given and with weights redrawn, in the precision asked for."""
+        models = {"as given": self.given, "redrawn": self.redrawn}
+        models = {name: model for name, model in models.items() if model is not None}
+        return {name: self.once((name, dtype), partial(_converted, model, dtype)) for name, model in models.items()}
+
+    def once(self, key: tuple, compute: Callable[[], Any]) -> Any:
+        """What several laws need is computed for the first of them."""
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
+
+    def views(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Autoregressive, int]]:
+        """Each of the models under each of its orderings."""
+        self.require_conditionals()
+        for name, model in self.models(dtype).items():
+            for order in range(model.orders):
+                yield f"{name}, ordering {order}" if model.orders > 1 else name, model, order
+
+    def require_discrete(self) -> None:
+        """Laws of symbols apply to symbols only."""
+        if not self.event.discrete:
+            raise NotApplicable("real values")
+
+    def require_conditionals(self) -> None:
+        """Laws of conditionals apply to autoregressive models of symbols."""
+        if not isinstance(self.given, Autoregressive):
+            raise NotApplicable("no conditionals, the model is not autoregressive")
+        self.require_discrete()
+
+    @cached_property
+    def states(self) -> Tensor:
+        """Every state of the event (states, *shape), raster order, the last dimension fastest."""
+        self.require_discrete()
+        if self.given.kind != "exact":
+            raise NotApplicable(f"log_prob is a {self.given.kind}")
+        states = math.prod(self.event.alphabets)
+        if states > STATES:
+            size = f"{states:,}" if states < 10**12 else f"10^{math.log10(states):.0f}"
+            raise NotApplicable(f"{size} states, {STATES:,} can be enumerated")
+        grid = torch.cartesian_prod(*(torch.arange(levels) for levels in self.event.alphabets))
+        return grid.view(-1, *self.event.shape).to(self.given.device)
+
+    def enumerated(self, name: str, dtype: torch.dtype, context: int) -> Tensor:
+        """Log-probability of every state (states,), float64, under one of the models in one of the contexts."""
+        model, value = self.models(dtype)[name], self.contexts[context]
+
+        def compute() -> Tensor:
+            parts = (model.log_prob(x, repeated(value, len(x))) for (x,) in self.chunks(self.states))
+            return torch.cat(list(parts)).double()
+
+        return self.once(("enumerated", name, dtype, context), compute)
+
+    def chunks(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Batches small enough for tables of every conditional."""
+        width = max(self.event.alphabets) if self.event.discrete else 1
+        rows = max(1, 2**21 // (self.event.dims * width))
+        return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+
+
+def _converted(model: Density, dtype: torch.dtype | None) -> Density:
+    return model if dtype is None else copy.deepcopy(model).to(dtype)
+
+
+def examples(event: Event, n: int, generator: torch.Generator) -> Tensor:
+    """Symbols drawn evenly, or standard normal values (n, *shape)."""
+    if not event.discrete:
+        return torch.randn(n, *event.shape, generator=generator)
+    columns = [torch.randint(levels, (n,), generator=generator) for levels in event.alphabets]
+    return torch.stack(columns, 1).view(n, *event.shape)
+
+
+def noise(parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Normal numbers in a parameter's shape, of variance 2 / inputs: a signal comes through a layer undiminished."""
+    scale = math.sqrt(2 / max(1, parameter[0].numel())) if parameter.ndim > 1 else 0.3
+    return scale * torch.randn(parameter.shape, generator=generator)
+
+
+def repeated(context: Tensor | None, n: int) -> Tensor | None:
+    """One context for n examples."""
+    return None if context is None else context.expand(n, *context.shape)

@@ -1,0 +1,90 @@
+"""The list of laws with their limits, and the check that runs them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from likely.density import Array, Density, seeded
+from likely.laws.case import Case
+from likely.laws.causality import no_blind_spot, no_leak, one_conditional, same_samples
+from likely.laws.probability import proper, proper_tables, true_samples
+from likely.laws.promises import cost, not_below_the_limit, refuse, saved_is_loaded, units
+from likely.laws.table import LawRow, LawsBroken, LawTable, Measured, NotApplicable
+
+
+@dataclass(frozen=True)
+class Law:
+    """A measurement and the limit that it is held against."""
+
+    name: str
+    measure: Callable[[Case], Measured]
+    limit: float
+    at_least: bool = False
+
+    def apply(self, case: Case) -> LawRow:
+        """Measure; a law that cannot be measured because the model fails is broken."""
+        try:
+            value, remark = self.measure(case)
+        except NotApplicable as reason:
+            return LawRow(self.name, None, self.limit, self.at_least, "not applicable", str(reason))
+        except Exception as error:
+            remark = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return LawRow(self.name, None, self.limit, self.at_least, "broken", remark)
+        kept = value >= self.limit if self.at_least else value <= self.limit
+        return LawRow(self.name, value, self.limit, self.at_least, "kept" if kept else "broken", remark)
+
+
+def _both(name: str, measure: Callable, single: float, double: float) -> tuple[Law, Law]:
+    return (
+        Law(f"{name}, float32", partial(measure, dtype=torch.float32), single),
+        Law(f"{name}, float64", partial(measure, dtype=torch.float64), double),
+    )
+
+
+LAWS = (
+    *_both("proper", proper, 1e-5, 1e-12),
+    *_both("proper tables", proper_tables, 1e-5, 1e-12),
+    Law("no leak", no_leak, 0),
+    Law("no blind spot", no_blind_spot, 0),
+    *_both("one conditional", one_conditional, 1e-5, 1e-12),
+    *_both("same samples", same_samples, 1e-5, 0),
+    Law("true samples", true_samples, 1e-4, at_least=True),
+    Law("saved = loaded", saved_is_loaded, 0),
+    Law("units", units, 1e-5),
+    Law("refuse", refuse, 0),
+    Law("cost", cost, 1.15),
+    Law("not below the limit", not_below_the_limit, -3, at_least=True),
+)
+
+
+def check_model(
+    model: Density, x: Array | Density | None = None, *, context: Array | None = None, seed: int = 0
+) -> LawTable:
+    """Hold a model against the laws of densities; the model itself is left as it is.
+
+    Laws are tried on the model as given and on a copy with every weight redrawn, with every ordering and several
+    contexts. Spaces of up to 2^17 states are enumerated.
+
+    Args:
+        model: any density.
+        x: examples to try it on (the first 16 are used), or the density that it was fitted to, whose own log p it must
+            not beat. None: symbols drawn evenly.
+        context: contexts to try (n, *context.shape), the first three of them. None: every label, or drawn evenly.
+        seed: of everything that is drawn; the caller's generators are left alone.
+
+    Returns:
+        A table: for every law the measured value and its limit, or the reason why it does not apply.
+
+    Raises:
+        LawsBroken: a law is broken; it carries the table.
+        InputError: x or context is not of the model's event.
+    """
+    source, x = (x, None) if isinstance(x, Density) else (None, x)
+    with seeded(seed), torch.no_grad():
+        case = Case(model, x, context, source, seed)
+        table = LawTable(type(model).__name__, tuple(law.apply(case) for law in LAWS))
+    if table.broken:
+        raise LawsBroken(table)
+    return table

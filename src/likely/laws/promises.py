@@ -1,0 +1,136 @@
+"""The other laws: saved = loaded, units, refusal of bad input, cost, and not below the limit."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from likely import store
+from likely.density import Autoregressive
+from likely.errors import Error
+from likely.jobs.evaluate import evaluate, negative_log_likelihood
+from likely.laws.case import Case
+from likely.laws.probability import joint, worst
+from likely.laws.table import Measured, NotApplicable
+
+BATCH = 2
+FRESH = 2_000
+
+
+def saved_is_loaded(case: Case) -> Measured:
+    """How many examples score differently, to the bit, after save and load."""
+    found = {}
+    for name, model in case.models().items():
+        with tempfile.TemporaryDirectory() as folder:
+            store.save(model, Path(folder) / "run")
+            loaded = store.load(Path(folder) / "run").to(model.device)
+        before, after = (m.log_prob(case.x, case.context, generator=case.generator()) for m in (model, loaded))
+        found[name] = float((before != after).sum())
+    return worst(found)
+
+
+def units(case: Case) -> Measured:
+    """Relative error of evaluate's nats, nats/dim and bits/dim against −ln p(x); of log_prob against its factors."""
+    found = {}
+    for name, model in case.models().items():
+        log_prob = model.log_prob(case.x, case.context, generator=case.generator()).double()
+        finite = log_prob.isfinite()
+        if not finite.any():
+            raise NotApplicable("log p(x) is -inf at every example tried")
+        x, context = case.x[finite], None if case.context is None else case.context[finite]
+        report = evaluate(model, (x, context), generator=case.generator())
+        nats, dims = -float(log_prob[finite].mean()), math.prod(model.event.shape)
+        found[f"nats, {name}"] = report.nats / nats - 1
+        found[f"nats/dim, {name}"] = report.nats_per_dim / (nats / dims) - 1
+        found[f"bits/dim, {name}"] = report.bits_per_dim / (nats / dims / math.log(2)) - 1
+        if isinstance(model, Autoregressive) and model.event.discrete:
+            joints = [joint(model.conditionals(x, context, order=k), x) for k in range(model.orders)]
+            factors = torch.stack(joints).double().logsumexp(0) - math.log(model.orders)
+            found[f"log p against its factors, {name}"] = float((log_prob[finite] / factors - 1).abs().max())
+    return worst({name: abs(error) for name, error in found.items()})
+
+
+def refuse(case: Case) -> Measured:
+    """How many kinds of bad input are not refused with one of the library's errors."""
+    accepted = []
+    for name, call in bad_calls(case):
+        try:
+            call()
+            accepted.append(f"{name} accepted")
+        except Error:
+            pass
+        except Exception as error:
+            accepted.append(f"{name} raised {type(error).__name__}")
+    return Measured(float(len(accepted)), ", ".join(accepted))
+
+
+def bad_calls(case: Case) -> Iterator[tuple[str, Callable]]:
+    """Calls that must be refused, by what is wrong with them."""
+    model, x, context = case.given, case.x, case.context
+    event = model.event
+
+    def scored(x, context=context):
+        return partial(model.log_prob, x, context)
+
+    def first(value: float) -> Callable:
+        wrong = x.to(torch.float64 if isinstance(value, float) else x.dtype).clone()
+        wrong.view(-1)[0] = value
+        return scored(wrong)
+
+    for name, value in {"NaN": math.nan, "infinity": math.inf}.items():
+        yield name, first(value)
+    if event.discrete:
+        for name, value in {"one half": 0.5, "symbol = levels": event.alphabets[0], "symbol -1": -1}.items():
+            yield name, first(value)
+    yield "complex numbers", scored(x.to(torch.complex64))
+    yield "one dimension too many", scored(x[..., None])
+    yield "another shape", scored(x.reshape(1, -1), None if context is None else context[:1])
+    yield "no examples", scored(x[:0], None if context is None else context[:0])
+    yield "0 samples", partial(model.sample, 0, None if context is None else context[0])
+    if context is None:
+        yield "context not wanted", scored(x, torch.zeros(len(x)))
+        yield "context not wanted by sample", partial(model.sample, 1, torch.zeros(1))
+        return
+    yield "context missing", scored(x, None)
+    yield "context missing from sample", partial(model.sample, 1)
+    yield "context for fewer examples", scored(x, context[:-1])
+    yield "context of another shape", scored(x, context[..., None])
+    bad = model.context.alphabets[0] if model.context.discrete else math.nan
+    yield "context out of range", scored(x, torch.full_like(context, bad))
+
+
+def cost(case: Case) -> Measured:
+    """Multiply-accumulates of drawing over those of one parallel pass of the same batch."""
+    case.require_conditionals()
+    model, context = case.given, None if case.context is None else case.context[:BATCH]
+    parallel = multiplications(lambda: model.conditionals(case.x[:BATCH], context))
+    if not parallel:
+        raise NotApplicable("no multiplications")
+    drawing = multiplications(lambda: model.sample(BATCH, context, generator=case.generator()))
+    return Measured(drawing / parallel, f"{drawing // BATCH:,} per draw")
+
+
+def multiplications(call: Callable) -> int:
+    """Multiply-accumulates of a call, counted by torch."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() // 2
+
+
+def not_below_the_limit(case: Case) -> Measured:
+    """Mean of ln p_source(x) − ln p(x) over fresh data, in standard errors; clearly negative means a leak."""
+    if case.source is None:
+        raise NotApplicable("no source given")
+    context = None
+    if case.context is not None:
+        context = case.context.repeat(FRESH // len(case.context) + 1, *[1] * (case.context.ndim - 1))[:FRESH]
+    x = case.source.sample(FRESH, context if case.source.context is not None else None, generator=case.generator())
+    source = negative_log_likelihood(case.source, (x, context if case.source.context is not None else None))
+    gap = negative_log_likelihood(case.given, (x, context)) - source
+    error = float(gap.std()) / math.sqrt(FRESH)
+    mean = float(gap.mean())
+    return Measured(mean / error if error else math.copysign(math.inf, mean) * bool(mean), f"gap {mean:.4f} nats")
