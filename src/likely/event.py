@@ -69,18 +69,18 @@ class Event:
         if x.shape[0] == 0:
             raise InputError(f"{name}: empty, at least one example is expected")
         if x.is_floating_point():
-            _refuse(~torch.isfinite(x), x, name, "finite numbers are expected")
+            refuse(~torch.isfinite(x), x, name, "finite numbers are expected")
         if not self.discrete:
             return x if x.is_floating_point() else x.to(torch.get_default_dtype())
         if x.is_floating_point():
-            _refuse(x != x.round(), x, name, "whole symbols are expected (quantise the data, or use an event of real values)")
+            refuse(x != x.round(), x, name, "whole symbols are expected (quantise the data, or use an event of real values)")
         x = x.to(torch.int64)
         if isinstance(self.levels, int):
             low, high = torch.aminmax(x)
             if low >= 0 and high < self.levels:
                 return x
         bound = torch.tensor(self.alphabets, device=x.device).view(self.shape)
-        _refuse((x < 0) | (x >= bound), x, name, f"symbols 0 to {self._last_symbol()} are expected")
+        refuse((x < 0) | (x >= bound), x, name, f"symbols 0 to {self._last_symbol()} are expected")
         return x
 
     def _last_symbol(self) -> str:
@@ -101,7 +101,7 @@ def _as_tensor(x: Tensor | np.ndarray, name: str) -> Tensor:
     return x.to(torch.int64) if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
 
 
-def _refuse(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
+def refuse(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
     """Raise an error that names the first True entry of `bad`."""
     if bad.any():
         index = tuple(bad.nonzero()[0].tolist())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from likely.errors import InputError
-from likely.event import Event
+from likely.event import Event, refuse
 
 Layout = Literal["chw", "hw", "hwc", "flat"]
 SHAPES = {"chw": "(n, c, h, w)", "hw": "(n, h, w)", "hwc": "(n, h, w, c)"}
@@ -63,6 +63,8 @@ class Preparation:
         """
         if raw.numel() == 0 or raw.ndim == 0:
             raise InputError(f"data: empty, at least one example is expected, found shape {tuple(raw.shape)}")
+        if raw.is_floating_point():
+            refuse(~raw.isfinite(), raw, "data", "finite numbers are expected")
         layout = _layout(raw)
         largest = raw.max().item()
         eight_bit = raw.dtype == torch.uint8 and layout != "flat" and largest > 127
