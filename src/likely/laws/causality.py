@@ -46,8 +46,11 @@ def no_blind_spot(case: Case) -> Measured:
     found = [i for i in influences(case) if i.name.startswith("redrawn")]
     if not any(i.before.any() for i in found):
         raise NotApplicable("no value is drawn before another")
-    stated = case.redrawn.receptive_field().cpu() if hasattr(case.redrawn, "receptive_field") else None
-    blind = [i.before & ~i.moved & (True if stated is None else stated[:, i.places]) for i in found]
+    varies = torch.tensor(case.event.alphabets) > 1
+    seen = varies[:, None] & varies
+    if hasattr(case.redrawn, "receptive_field"):
+        seen &= case.redrawn.receptive_field().cpu()
+    blind = [i.before & ~i.moved & seen[:, i.places] for i in found]
     for attempt in range(1, REDRAWS):
         if not any(pairs.any() for pairs in blind):
             break

@@ -46,16 +46,16 @@ def _both(name: str, measure: Callable, single: float, double: float) -> tuple[L
 LAWS = (
     *_both("proper", proper, 1e-5, 1e-12),
     *_both("proper tables", proper_tables, 1e-5, 1e-12),
-    Law("no leak", no_leak, 0),
-    Law("no blind spot", no_blind_spot, 0),
+    Law("no leak", no_leak, 0.0),
+    Law("no blind spot", no_blind_spot, 0.0),
     *_both("one conditional", one_conditional, 1e-5, 1e-12),
-    *_both("same samples", same_samples, 1e-5, 0),
+    *_both("same samples", same_samples, 1e-5, 0.0),
     Law("true samples", true_samples, 1e-4, at_least=True),
-    Law("saved = loaded", saved_is_loaded, 0),
+    Law("saved = loaded", saved_is_loaded, 0.0),
     Law("units", units, 1e-5),
-    Law("refuse", refuse, 0),
+    Law("refuse", refuse, 0.0),
     Law("cost", cost, 1.15),
-    Law("not below the limit", not_below_the_limit, -3, at_least=True),
+    Law("not below the limit", not_below_the_limit, -3.0, at_least=True),
 )
 
 

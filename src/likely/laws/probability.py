@@ -10,7 +10,7 @@ from likely.distributions.discrete import Discrete
 from likely.laws.case import Case, repeated
 from likely.laws.table import Measured, NotApplicable
 
-SAMPLES = 20_000
+SAMPLES = 10_000
 BINS = 200
 
 

@@ -76,7 +76,7 @@ def bad_calls(case: Case) -> Iterator[tuple[str, Callable]]:
     def scored(x, context=context):
         return partial(model.log_prob, x, context)
 
-    def first(value: float) -> Callable:
+    def first(value: float | int) -> Callable:
         wrong = x.to(torch.float64 if isinstance(value, float) else x.dtype).clone()
         wrong.view(-1)[0] = value
         return scored(wrong)
@@ -128,9 +128,10 @@ def not_below_the_limit(case: Case) -> Measured:
     context = None
     if case.context is not None:
         context = case.context.repeat(FRESH // len(case.context) + 1, *[1] * (case.context.ndim - 1))[:FRESH]
-    x = case.source.sample(FRESH, context if case.source.context is not None else None, generator=case.generator())
-    source = negative_log_likelihood(case.source, (x, context if case.source.context is not None else None))
+    given = context if case.source.context is not None else None
+    x = case.source.sample(FRESH, given, generator=torch.Generator().manual_seed(case.seed + 2**32))
+    source = negative_log_likelihood(case.source, (x, given))
     gap = negative_log_likelihood(case.given, (x, context)) - source
-    error = float(gap.std()) / math.sqrt(FRESH)
-    mean = float(gap.mean())
-    return Measured(mean / error if error else math.copysign(math.inf, mean) * bool(mean), f"gap {mean:.4f} nats")
+    mean, error = float(gap.mean()), float(gap.std()) / math.sqrt(FRESH)
+    certain = error == 0 or math.isinf(mean)  # the same gap everywhere, or log p = −inf somewhere
+    return Measured(math.copysign(math.inf if mean else 0, mean) if certain else mean / error, f"gap {mean:.4f} nats")

@@ -1,0 +1,200 @@
+"""The laws over the catalogue, by name; and that each of them can fail."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import broken_models as broken
+import numpy as np
+import pytest
+import torch
+from law_instances import INSTANCES, NETWORK, SUMS, data, fit, two_temperatures
+
+from likely import store
+from likely.autoregressive import MADE
+from likely.catalogue import models
+from likely.data.sources import Coins, Ising
+from likely.density import Density
+from likely.errors import InputError
+from likely.event import Event
+from likely.laws import LawsBroken, check_model
+from likely.laws.probability import g_test
+
+
+def test_every_model_has_instances():
+    assert {type(build()).__name__ for build, _ in INSTANCES.values()} == set(models())
+
+
+@pytest.mark.parametrize("name", models())
+def test_laws_of_the_catalogue(name):
+    """As its constructor leaves it, built from an event alone: a new model needs no line here."""
+    check_model(models()[name](Event((1, 2, 3), levels=3)))
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_laws(name):
+    """After a short fit, and (within the check) with every weight redrawn; the laws that ran are fixed."""
+    build, laws = INSTANCES[name]
+    model = build()
+    table = check_model(fit(model, *data(model)))
+    assert set(table.ran) == laws
+
+
+def test_laws_of_sixteen_spins():
+    """Trained on a source, for every ordering and every context."""
+    model = MADE(Event((1, 4, 4), levels=2), Event((), levels=2), hidden=(16,), orderings=2, features=8)
+    x, labels = two_temperatures(2000)
+    before = model.log_prob(x, labels).mean()
+    fit(model, x, labels, steps=150)
+    assert model.log_prob(x, labels).mean() > before + 1
+    assert set(check_model(model).ran) == SUMS | NETWORK
+
+
+def test_not_below_the_limit():
+    source = Ising(2, 0.44)
+    model = MADE(source.event, hidden=(8,))
+    fit(model, source.sample(2000, generator=torch.Generator().manual_seed(0)), steps=100)
+    assert check_model(model, source)["not below the limit"].value < 10
+    assert check_model(source, source)["not below the limit"].value == 0
+
+
+LIMITED = {"cost"}  # every variation of the naive network draws by D passes
+TABLES = {"proper tables, float32", "proper tables, float64"}
+SAME = {"same samples, float32", "same samples, float64"}
+DRAWING = SAME | {"one conditional, float32", "one conditional, float64"}
+
+
+@pytest.mark.parametrize(
+    ("model", "laws"),
+    [
+        (broken.Naive(), LIMITED),
+        (broken.Naive(mask="B"), LIMITED | SUMS | DRAWING | {"no leak", "true samples"}),
+        (broken.Naive(kernel=3), LIMITED | {"no blind spot"}),
+        (broken.Dead(), LIMITED | {"no blind spot"}),
+        (broken.Unnormalized(), LIMITED | SUMS | TABLES | {"true samples"}),
+        (broken.TwoFormulas(), LIMITED | TABLES | {"true samples"}),
+        (broken.Rounds(), LIMITED | {"true samples"}),
+        (broken.Cold(), LIMITED | {"true samples"}),
+        (broken.Forgets(), LIMITED | DRAWING | {"true samples"}),
+        (broken.Repeats(), LIMITED | SAME | {"no leak", "no blind spot", "true samples"}),
+        (broken.Unsaved(), LIMITED | {"saved = loaded"}),
+        (broken.Bits(), LIMITED | SUMS | {"true samples", "units"}),
+        (broken.Clips(), LIMITED | {"refuse"}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Density) else "",
+)
+def test_broken_models_are_rejected(model, laws):
+    with pytest.raises(LawsBroken) as caught:
+        check_model(model)
+    assert {row.name for row in caught.value.table.broken} == laws, caught.value.table
+
+
+def test_more_likely_than_the_truth():
+    model = broken.Overclaims(Event((30,), levels=2))
+    with pytest.raises(LawsBroken, match=r"not below the limit -\S+ ≥ -3 broken: gap -3\.0"):
+        check_model(model, Coins((0.5,) * 30))
+
+
+def test_a_stated_receptive_field_is_no_blind_spot():
+    class Short(broken.Naive):
+        def receptive_field(self):
+            seen = torch.ones(6, 6, dtype=torch.bool)
+            seen[3, 2] = False  # the pixel to the upper right, two columns away
+            return seen
+
+    with pytest.raises(LawsBroken) as caught:
+        check_model(Short(kernel=3))
+    assert {row.name for row in caught.value.table.broken} == LIMITED
+
+
+class Normal(Density):
+    def _log_prob(self, x, context, generator):
+        return torch.distributions.Normal(0, 1).log_prob(x).flatten(1).sum(1)
+
+    def _sample(self, n, context, generator):
+        return torch.randn(n, *self.event.shape, generator=generator)
+
+
+class Bound(broken.Overclaims):
+    kind = "lower bound"
+
+
+def test_other_densities_get_reasons():
+    real = check_model(Normal(Event((2, 3))))
+    assert set(real.ran) == {"saved = loaded", "units", "refuse"}
+    assert real["proper, float64"].remark == "real values"
+    assert real["cost"].remark == "no conditionals, the model is not autoregressive"
+    bound = check_model(Bound(Event((3,), levels=2)))
+    assert bound["proper, float32"].remark == "log_prob is a lower bound"
+    assert bound["true samples"].verdict == "not applicable"
+
+
+def test_nothing_of_the_callers_changes():
+    model = MADE(Event((3,), levels=2), hidden=(4,)).train()
+    state, noise = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    first, second = check_model(model), check_model(model)
+    assert first == second
+    assert model.training
+    assert torch.equal(noise, torch.get_rng_state())
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in state.items())
+
+
+def test_table_prints_and_is_json():
+    table = check_model(MADE(Event((3,), levels=2), hidden=(4,)), torch.zeros(2, 3))
+    assert str(table).startswith("MADE: 15 laws apply, 0 broken\nproper, float32")
+    assert "not below the limit" in repr(table)
+    laws = json.loads(json.dumps(table.to_json()))["laws"]
+    assert laws[-1] == {
+        "name": "not below the limit",
+        "value": None,
+        "limit": -3.0,
+        "at_least": True,
+        "verdict": "not applicable",
+        "remark": "no source given",
+    }
+    with pytest.raises(InputError, match="symbols 0 to 1"):
+        check_model(MADE(Event((3,), levels=2), hidden=(4,)), torch.full((2, 3), 7))
+
+
+def test_g_test():
+    p = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    counts = [torch.multinomial(p, 1000, True, generator=generator).bincount(minlength=4).double() for _ in range(400)]
+    values = torch.tensor([g_test(c, 1000 * p) for c in counts])
+    assert abs(float((values < 0.1).double().mean()) - 0.1) < 0.05
+    assert g_test(counts[0], 1000 * p.flip(0)) < 1e-12
+    assert g_test(torch.tensor([1.0, 9.0]), torch.tensor([0.0, 10.0])) == 0
+
+
+LOAD = """
+import sys, numpy, torch, likely
+from likely import store
+for folder in sys.argv[1:]:
+    known = numpy.load(folder + ".npz")
+    context = torch.from_numpy(known["context"]) if "context" in known else None
+    found = store.load(folder).log_prob(torch.from_numpy(known["x"]), context).detach().numpy()
+    print((found.view("int32") != known["log_prob"].view("int32")).sum())
+"""
+
+
+def test_log_prob_is_the_same_bits_in_a_fresh_process(tmp_path):
+    folders = []
+    for k, (build, _) in enumerate(INSTANCES.values()):
+        model = fit(build(), *data(build()), steps=3)
+        x, context = data(model, 16)
+        folders.append(tmp_path / str(k))
+        store.save(model, folders[-1])
+        given = {} if context is None else {"context": context.numpy()}
+        np.savez(
+            f"{folders[-1]}.npz", x=x.numpy(), log_prob=model.eval().log_prob(x, context).detach().numpy(), **given
+        )
+    source = Path(store.__file__).parents[1]
+    command = [sys.executable, "-c", LOAD, *map(str, folders)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    assert done.stdout.split() == ["0"] * len(INSTANCES), done.stderr
