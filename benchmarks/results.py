@@ -1,0 +1,139 @@
+"""Figures of docs/results: fit, evaluate, print one line each.
+
+    python benchmarks/results.py --data FOLDER [--runs FOLDER] [--threads 2] [NAME …]
+
+Runs are kept in a folder outside the repository (default ../likely-runs). A fit that was interrupted is resumed, one that
+is finished is only evaluated, so calling this again costs little and loses nothing. FOLDER of the data holds mnist.npz
+and binary/nltcs.npz; `digits` needs none.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import likely
+from likely import store
+from likely.data import Data, Preparation, load, load_validation
+from likely.training.fit import Progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """A fit and what it is evaluated on; `{data}` in a source stands for the folder of the data."""
+
+    model: str
+    train: str
+    test: str
+    bar: str
+    binarize: float | str | None = None
+    context: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+MNIST = {"train": "{data}/mnist.npz:train_images", "test": "{data}/mnist.npz:test_images", "binarize": 0.5}
+NLTCS = {"train": "{data}/binary/nltcs.npz:train", "test": "{data}/binary/nltcs.npz:test"}
+DIGITS = {"train": "digits:train", "test": "digits:test"}
+
+JOBS = {
+    "digits": Job("GatedPixelCNN", **DIGITS, bar="JPEG XL, mosaic: 2.384", settings={"budget": "4m"}),
+    "digits-by-class": Job(
+        "GatedPixelCNN", **DIGITS, bar="below the one above", context="digits:labels", settings={"budget": "4m"}
+    ),
+    "digits-pixels": Job("IndependentPixels", **DIGITS, bar=""),
+    "mnist-made": Job(
+        "MADE",
+        **MNIST,
+        bar="course: 0.1731; here 0.147",
+        arguments={"hidden": (1024, 1024)},
+        settings={"budget": "30m", "batch_size": 100, "learning_rate": 1e-3, "holdout": 1 / 60},
+    ),
+    "mnist-pixelcnn": Job(
+        "GatedPixelCNN",
+        **MNIST,
+        bar="course: 0.1087",
+        arguments={"channels": 32, "layers": 6},
+        settings={
+            "budget": "102m",
+            "batch_size": 16,
+            "learning_rate": 2e-3,
+            "average": 0.9995,
+            "patience": 40,
+            "evaluations": 30,
+            "holdout": 0.01667,
+        },
+    ),
+    "nltcs-made": Job(
+        "MADE",
+        **NLTCS,
+        bar="-6.02 nats",
+        arguments={"hidden": (256, 256)},
+        settings={"budget": "10m", "batch_size": 256, "validation_size": 2157},
+    ),
+}
+
+
+def show(name: str) -> Callable[[Progress], None]:
+    """A line every half minute."""
+    printed = [time.monotonic()]
+
+    def watch(progress: Progress) -> None:
+        if time.monotonic() - printed[0] > 30:
+            printed[0] = time.monotonic()
+            print(f"  {name}: step {progress.step} of {progress.total}, {progress.bits_per_dim:.4f} bits/dim", flush=True)
+
+    return watch
+
+
+def fitted(name: str, job: Job, data: str, folder: Path) -> likely.Density:
+    """The job's model: finished, resumed, or fitted from the beginning."""
+    if (folder / store.CONFIG).exists():
+        return likely.resume(folder, watch=show(name))
+    train = load(job.train.format(data=data), "train", context=job.context)
+    valid: Data | None = load_validation(job.train.format(data=data), context=job.context)
+    preparation = Preparation.infer(train.x, binarize=job.binarize)
+    context = None if train.context is None else likely.Event((), int(train.context.max()) + 1)
+    model = getattr(likely, job.model)(preparation.event_of(train.x), context, **job.arguments)
+    return likely.fit(
+        model, train, valid=valid, out=folder, preparation=preparation, watch=show(name), **job.settings
+    )
+
+
+def result(name: str, job: Job, data: str, folder: Path) -> dict[str, Any]:
+    """Fit and evaluate."""
+    model = fitted(name, job, data, folder)
+    test = load(job.test.format(data=data), "test", context=job.context)
+    preparation = Preparation.from_json(store.read_config(folder)["preparation"])
+    x = preparation.apply(test.x, torch.Generator().manual_seed(0))
+    report = likely.evaluate(model, (x, test.context))
+    return {"name": name, "model": job.model, "bar": job.bar, **job.settings, **job.arguments, **report.to_json()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(JOBS)}; none: all")
+    parser.add_argument("--data", default="data", help="folder of mnist.npz and binary/")
+    parser.add_argument("--runs", type=Path, default=Path("../likely-runs"), help="where runs are kept")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(JOBS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(JOBS)}")
+    torch.set_num_threads(options.threads)
+    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
+    for name in options.names or JOBS:
+        line = result(name, JOBS[name], options.data, options.runs / name)
+        with (options.runs / "results.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(f"{name}: {line['bits_per_dim']:.4f} ± {line['bits_per_dim_standard_error']:.4f} bits/dim, "
+              f"{line['nats']:.3f} nats ({line['n']} examples); to beat: {line['bar']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
