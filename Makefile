@@ -1,8 +1,10 @@
 # make demo | test | check | docs | bench | results: each makes the virtual environment first, once.
+# make results DATA=FOLDER: the folder of mnist.npz and binary/nltcs.npz; NAMES="digits mnist-made" picks some.
 
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+DATA ?= data
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
@@ -31,7 +33,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py
 
 results: $(STAMP)
-	$(BIN)/python benchmarks/results.py
+	$(BIN)/python benchmarks/results.py --data $(DATA) $(NAMES)
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once; a few minutes where torch is not cached)"
