@@ -52,8 +52,14 @@ JOBS = {
         "MADE",
         **MNIST,
         bar="course: 0.1731; here 0.147",
-        arguments={"hidden": (1024, 1024)},
-        settings={"budget": "30m", "batch_size": 100, "learning_rate": 1e-3, "holdout": 1 / 60},
+        arguments={"hidden": (2048, 2048)},
+        settings={
+            "budget": "24 epochs",
+            "batch_size": 100,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.1,
+            "holdout": 1 / 60,
+        },
     ),
     "mnist-pixelcnn": Job(
         "GatedPixelCNN",

@@ -118,12 +118,12 @@ class GatedPixelCNN(Autoregressive):
         for i in range(height):
             for j in range(width):
                 for first in range(0, colours, size):
-                    part = slice(first, first + size)
                     parameters = self.network(newest, features, cache)
-                    for c in range(first, first + size):
-                        p = self.to_distribution(parameters, x[:, part, i : i + 1, j : j + 1], part)
-                        x[:, c, i, j] = yield (slice(None), c, i, j), p[:, c - first, 0, 0]
-                    newest = pixels[:, i : i + 1, j : j + 1, part]
+                    newest = pixels[:, i : i + 1, j : j + 1, first : first + size]
+                    values = newest.movedim(-1, 1)
+                    for c in range(size):
+                        p = self.to_distribution(parameters, values, slice(first, first + size))
+                        values[:, c, 0, 0] = yield (slice(None), first + c, i, j), p[:, c, 0, 0]
         return x
 
     def _features(self, context: Tensor | None) -> Tensor | None:

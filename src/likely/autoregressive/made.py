@@ -1,5 +1,7 @@
 """MADE: a masked fully connected network."""
 
+from itertools import product
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,9 @@ class MADE(Autoregressive):
         if not event.discrete:
             raise InputError(f"MADE models symbols, found an event of real values {event.shape}; give it levels")
         if orderings < 1 or any(units < 1 for units in hidden):
-            raise InputError(f"hidden units and orderings must be at least 1, found hidden={hidden}, orderings={orderings}")
+            raise InputError(
+                f"hidden units and orderings must be at least 1, found hidden={hidden}, orderings={orderings}"
+            )
         self.hidden, self.orderings, self.features, self.seed = tuple(hidden), orderings, features, seed
         self.orders = orderings
         with seeded(seed):
@@ -57,14 +61,21 @@ class MADE(Autoregressive):
         self.symbols = Symbols(max(self.event.alphabets))
         self.head = CategoricalHead(self.event.alphabets)
         self.layers = torch.nn.ModuleList()
-        degrees, inputs = torch.arange(1, dims + 1).repeat_interleave(self.symbols.width), self._spread(self.symbols.width)
+        degrees, inputs = (
+            torch.arange(1, dims + 1).repeat_interleave(self.symbols.width),
+            self._spread(self.symbols.width),
+        )
         for units in self.hidden:
             hidden = _degrees(units, dims)
             self.layers.append(MaskedLinear(_reach(degrees, hidden), len(degrees), features, input_orders=inputs))
             degrees, inputs = hidden, None
         places = torch.arange(dims).repeat_interleave(self.head.width)  # an output for place i sees degrees < i
         self.output = MaskedLinear(
-            _reach(degrees, places), len(degrees), features, input_orders=inputs, output_orders=self._spread(self.head.width)
+            _reach(degrees, places),
+            len(degrees),
+            features,
+            input_orders=inputs,
+            output_orders=self._spread(self.head.width),
         )
         self.activation = ReLU()
 
@@ -82,21 +93,27 @@ class MADE(Autoregressive):
         return self.output(h, features, cache, order)
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
-        ordering = self.ordering[order]
-        parameters = self.network(x.flatten(1)[:, ordering], self._features(context), order)
-        parameters = parameters.unflatten(-1, (self.event.dims, -1))[:, ordering.argsort()].flatten(1)
+        x, features = x.flatten(1), self._features(context)
+        if order == 0:
+            parameters = self.network(x, features, order)
+        else:
+            ordering = self.ordering[order]
+            parameters = self.network(x[:, ordering], features, order)
+            parameters = parameters.unflatten(-1, (self.event.dims, -1))[:, ordering.argsort()].flatten(1)
         return self.head(parameters).reshape(len(x), *self.event.shape)
 
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
         features, cache = self._features(context), {}
         x = torch.zeros(n, self.event.dims, dtype=torch.int64, device=self.device)
         newest = x[:, :0]
-        for place in self.ordering[order].tolist():
+        indices = list(product(*map(range, self.event.shape)))
+        ready: list[Tensor] = []  # with fewer hidden units than places, several places become determined at once
+        for i, place in enumerate(self.ordering[order].tolist()):
             parameters = self.network(newest, features, order, cache)
-            where = torch.unravel_index(torch.tensor(place), self.event.shape)
-            p = self.head(parameters, part=slice(place, place + 1))[:, 0]
-            x[:, place] = yield (slice(None), *(int(i) for i in where)), p
+            ready += parameters.view(n, parameters.shape[1] // self.head.width, self.head.width).unbind(1)
+            p = self.head(ready[i], part=slice(place, place + 1))[:, 0]
             newest = x[:, place : place + 1]
+            newest[:, 0] = yield (slice(None), *indices[place]), p
         return x.view(n, *self.event.shape)
 
     def _features(self, context: Tensor | None) -> Tensor | None:

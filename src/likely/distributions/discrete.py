@@ -56,7 +56,7 @@ class Discrete(ABC):
 
     def quantile(self, u: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
         """The symbol whose interval of the cumulative table holds u in [0, 1): the inverse of the CDF."""
-        return (self.table().cumsum(-1)[..., :-1] <= u[..., None]).sum(-1)
+        return (self.table()[..., :-1].cumsum(-1) <= u[..., None]).sum(-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Int[Tensor, "..."]:
         """Draw one symbol per distribution."""
@@ -127,6 +127,10 @@ class Bernoulli(Discrete):
     def log_table(self) -> Float[Tensor, "... 2"]:
         """Log-probability of 0 and of 1."""
         return F.logsigmoid(torch.cat([-self.logit, self.logit], -1))
+
+    def quantile(self, u: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
+        """1 where u lies beyond the table's first entry, else 0."""
+        return (F.logsigmoid(-self.logit[..., 0]).exp() <= u).long()
 
     def _like(self) -> Tensor:
         return self.logit

@@ -24,17 +24,24 @@ class ContextEncoder(nn.Module):
         self.context = context
         self.size = size
         self.spatial = size is not None and len(context.shape) == 3
-        self.symbols = Symbols(max(context.alphabets), features if context.shape == () else None) if context.discrete else None
+        self.symbols = (
+            Symbols(max(context.alphabets), features if context.shape == () else None) if context.discrete else None
+        )
         inputs = (context.shape[0] if self.spatial else context.dims) * (self.symbols.width if self.symbols else 1)
         if self.spatial:
             rows, columns = (torch.arange(new) * old // new for new, old in zip(size, context.shape[1:], strict=True))
             self.register_buffer("rows", rows, persistent=False)
             self.register_buffer("columns", columns, persistent=False)
             self.layers = nn.Sequential(
-                nn.Conv2d(inputs, features, 3, padding=1), nn.ReLU(), nn.Conv2d(features, features, 3, padding=1), nn.ReLU()
+                nn.Conv2d(inputs, features, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(features, features, 3, padding=1),
+                nn.ReLU(),
             )
         else:
-            self.layers = nn.Sequential(nn.Linear(inputs, features), nn.ReLU(), nn.Linear(features, features), nn.ReLU())
+            self.layers = nn.Sequential(
+                nn.Linear(inputs, features), nn.ReLU(), nn.Linear(features, features), nn.ReLU()
+            )
 
     def forward(self, context: Tensor) -> Tensor:
         """Encode (n, *context.shape)."""

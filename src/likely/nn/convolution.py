@@ -13,11 +13,16 @@ from likely.nn.linear import Cache
 Image = Float[Tensor, "_ _ _ _"]  # (n, h, w, c), which differ between a layer's input and output
 
 
-def convolve(x: Image, weight: Float[Tensor, "o c kh kw"], bias: Tensor, padding: tuple[int, int, int]) -> Image:
-    """Cross-correlate channels-last images zero-padded by (left, right, top)."""
-    left, right, top = padding
-    x = F.pad(x, (0, 0, left, right, top, 0))
-    return F.conv2d(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
+def convolve(x: Image, weight: Float[Tensor, "o c kh kw"], bias: Tensor, side: int = 0) -> Image:
+    """Cross-correlate channels-last images, zero-padded by `side` columns left and right."""
+    return F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=(0, side)).permute(0, 2, 3, 1)
+
+
+def _zeros_before(x: Image, dim: int, size: int) -> Image:
+    """Rows (dim 1) or columns (dim 2) of zeros, then x."""
+    shape = list(x.shape)
+    shape[dim] = size
+    return torch.cat([x.new_zeros(shape), x], dim)  # F.pad would write everything twice
 
 
 def _weights(outputs: int, inputs: int, height: int, width: int) -> nn.Parameter:
@@ -27,9 +32,11 @@ def _weights(outputs: int, inputs: int, height: int, width: int) -> nn.Parameter
 
 @dataclass
 class _Window:
-    taps: Tensor  # (n, rows, width + padding, channels): the part of the image the kernel still reads
+    taps: Tensor  # (n, rows, (width + padding) · inputs): the part of the image the kernel still reads
     weights: list[Tensor]  # one (taps · inputs, outputs / groups) matrix per channel group
     biases: list[Tensor]
+    written: list[Tensor]  # per channel group of the own row, where it is written: (n, 1, 1, inputs / groups)
+    read: list[Tensor]  # per pixel, the part of the own row that it reads: (n, own taps · inputs)
     position: int = 0
 
 
@@ -63,28 +70,27 @@ class MaskedConv2d(nn.Module):
         self.kind = kind
         self.groups = groups
         self.rows_above, self.side = kernel[0] // 2, kernel[1] // 2
+        self.taps = self.side + (
+            kind == "B" or groups > 1
+        )  # of the own row: up to the pixel itself, if any of it is seen
+        self.pointwise = kernel == (1, 1) and kind == "B" and groups == 1
         self.weight = _weights(outputs, inputs, self.rows_above + 1, kernel[1])
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("mask", _raster_mask(self.weight.shape, self.side, kind, groups), persistent=False)
 
     def forward(self, x: Image, cache: Cache | None = None) -> Image:
         """Apply the layer to everything, or with a cache to the newest channel group."""
+        if self.pointwise:
+            return F.linear(x, self.weight.flatten(1), self.bias)
         if cache is not None:
             return self._advance(x, cache)
         weight = self.weight * self.mask
         if self.rows_above:
-            return convolve(x, weight, self.bias, (self.side, self.side, self.rows_above))
-        taps = self._own_taps()
-        y = convolve(x, weight[..., :taps], self.bias, (self.side, 0, 0))
-        return y[:, :, : x.shape[2]]
-
-    def _own_taps(self) -> int:
-        """Taps of the own row: up to the pixel itself, unless nothing of it may be seen."""
-        return self.side + (self.kind == "B" or self.groups > 1)
+            return convolve(_zeros_before(x, 1, self.rows_above), weight, self.bias, self.side)
+        x = _zeros_before(x[:, :, : x.shape[2] + self.taps - self.side - 1], 2, self.side)
+        return convolve(x, weight[..., : self.taps], self.bias)
 
     def _advance(self, x: Tensor, cache: Cache) -> Tensor:
-        if self.kind == "B" and self.groups == 1 and self.weight.shape[2:] == (1, 1):
-            return F.linear(x, self.weight[:, :, 0, 0], self.bias)
         window = cache.get(self)
         if window is None:
             window = cache[self] = self._begin(x, cache["width"])
@@ -96,37 +102,34 @@ class MaskedConv2d(nn.Module):
         outputs, inputs, height, kernel_width = self.weight.shape
         weight = (self.weight * self.mask).permute(0, 2, 3, 1)  # (outputs, rows, columns, inputs)
         above = weight[:, :-1].reshape(outputs, -1)
-        own = weight[:, -1, : self._own_taps()].reshape(outputs, -1)
-        matrix = torch.cat([above, own], 1)
-        taps = x.new_zeros(len(x), height, width + kernel_width - 1, inputs)
-        return _Window(taps, [w.T for w in matrix.chunk(self.groups)], list(self.bias.chunk(self.groups)))
+        own = weight[:, -1, : self.taps].reshape(outputs, -1)
+        weights = [w.T for w in torch.cat([above, own], 1).chunk(self.groups)]
+        taps = x.new_zeros(len(x), height, (width + kernel_width - 1) * inputs)
+        row, size = taps[:, -1], inputs // self.groups
+        written = [part[:, None, None] for part in row[:, self.side * inputs :].split(size, 1)]
+        read = [row[:, j * inputs : (j + self.taps) * inputs] for j in range(width)]
+        return _Window(taps, weights, list(self.bias.chunk(self.groups)), written, read)
 
     def _remember(self, window: _Window, x: Tensor) -> None:
         """Write the newest channel group into the window, which moves down when a row begins."""
-        width = window.taps.shape[2] - 2 * self.side
-        row, column, group = _locate(window.position, width, self.groups)
-        if self.rows_above and row and column == group == 0:
+        row, place = divmod(window.position, len(window.read) * self.groups)
+        if self.rows_above and row and place == 0:
             window.taps[:, :-1] = window.taps[:, 1:].clone()
-        first = group * x.shape[-1]
-        window.taps[:, -1, self.side + column, first : first + x.shape[-1]] = x[:, 0, 0]
+        window.written[place].copy_(x)
         window.position += 1
 
     def _at(self, window: _Window, position: int) -> Tensor:
         """The output at a position, from the taps in the window."""
-        width = window.taps.shape[2] - 2 * self.side
-        row, column, group = _locate(position, width, self.groups)
-        own = window.taps[:, -1, column : column + self._own_taps()].flatten(1)
+        pixel, group = divmod(position, self.groups)
+        row, column = divmod(pixel, len(window.read))
+        taps = window.read[column]
         if self.rows_above:
             # Type A asks for a row's first output before that row's first pixel has moved the window down.
             lag = int(self.kind == "A" and column == group == 0 and row > 0)
-            above = window.taps[:, lag : self.rows_above + lag, column : column + 2 * self.side + 1]
-            own = torch.cat([above.flatten(1), own], 1)
-        return torch.addmm(window.biases[group], own, window.weights[group])[:, None, None]
-
-
-def _locate(position: int, width: int, groups: int) -> tuple[int, int, int]:
-    pixel, group = divmod(position, groups)
-    return *divmod(pixel, width), group
+            inputs, columns = self.weight.shape[1], self.weight.shape[3]
+            above = window.taps[:, lag : self.rows_above + lag, column * inputs : (column + columns) * inputs]
+            taps = torch.cat([above.flatten(1), taps], 1)
+        return torch.addmm(window.biases[group], taps, window.weights[group]).view(len(taps), 1, 1, -1)
 
 
 def _raster_mask(shape: torch.Size, side: int, kind: str, groups: int) -> Tensor:
@@ -159,7 +162,7 @@ class VerticalConv2d(nn.Module):
         """Apply the layer to all rows, or with a cache to the newest row (n, 1, w, inputs)."""
         if cache is not None:
             return self._advance(x, context, cache)
-        y = convolve(x, self.weight, self.bias, (self.side, self.side, self.side))
+        y = convolve(_zeros_before(x, 1, self.side), self.weight, self.bias, self.side)
         return y if self.project is None else y + self.project(context)
 
     def _advance(self, x: Tensor, context: Tensor | None, cache: Cache) -> Tensor:
@@ -169,7 +172,7 @@ class VerticalConv2d(nn.Module):
         above, projected, row = cache[self]
         rows = torch.cat([above, x], 1)
         cache[self] = rows[:, 1:], projected, row + 1
-        y = convolve(rows, self.weight, self.bias, (self.side, self.side, 0))
+        y = convolve(rows, self.weight, self.bias, self.side)
         return y if projected is None else y + projected[:, row : row + 1] if projected.shape[1] > 1 else y + projected
 
 
@@ -199,7 +202,7 @@ class RowsAbove(nn.Module):
         """One image (or the next pixel of it) per result of the stack."""
         if cache is not None:
             return self._advance(x, context, cache)
-        shifted = [F.pad(y[:, :-1], (0, 0, 0, 0, 1, 0)) for y in self.stack(x, context, None)]
+        shifted = [_zeros_before(y[:, :-1], 1, 1) for y in self.stack(x, context, None)]
         return [y + c for y, c in zip(shifted, self._projected(context), strict=True)] if self.project else shifted
 
     def _projected(self, context: Tensor | None) -> list[Tensor]:

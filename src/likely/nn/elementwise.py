@@ -23,5 +23,8 @@ class Gate(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch two_c"]) -> Float[Tensor, "*batch c"]:
         """Halve the channels."""
-        a, b = x.view(*x.shape[:-1], -1, 2, self.width).unbind(-2)
+        if x.shape[-1] == 2 * self.width:
+            a, b = x.chunk(2, -1)
+            return a.tanh() * b.sigmoid()
+        a, b = x.unflatten(-1, (-1, 2, self.width)).unbind(-2)
         return (a.tanh() * b.sigmoid()).flatten(-2)

@@ -32,9 +32,9 @@ class CategoricalHead(nn.Module):
         self, parameters: Float[Tensor, "n *places c_width"], x: Tensor | None = None, part: slice = slice(None)
     ) -> Bernoulli | Categorical:
         """Distributions over (n, channels, *places); x is not needed."""
-        parameters = parameters.unflatten(-1, (-1, self.width))
         if self.width == 1:
-            return Bernoulli(parameters.movedim(-2, 1))
+            return Bernoulli(parameters.movedim(-1, 1)[..., None])
+        parameters = parameters.unflatten(-1, (-1, self.width))
         if self.forbidden is not None:
             parameters = parameters.masked_fill(self.forbidden[part], -torch.inf)
         return Categorical(parameters.movedim(-2, 1))

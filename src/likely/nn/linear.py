@@ -2,19 +2,58 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Cache = dict
+Block = tuple[slice, slice, slice, slice]  # rows; columns left of their stairs, on them, right of them
+
+
+class _Staircase(torch.autograd.Function):
+    """x Wᵀ + b under the staircase mask, by blocks of rows.
+
+    Neither the product nor a gradient touches what lies right of the stairs, and gradients are written in place:
+    assembling a weight's from those of its blocks costs as much as the multiplications that the blocks save.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor, blocks: list[Block]) -> Tensor:
+        parts = []
+        for rows, left, on, _ in blocks:
+            y = torch.addmm(bias[rows], x[:, on], (weight[rows, on] * mask[rows, on]).T)
+            parts.append(y.addmm_(x[:, left], weight[rows, left].T))
+        return torch.cat(parts, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, weight, _, mask, ctx.blocks = inputs
+        ctx.save_for_backward(x, weight, mask)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mask = ctx.saved_tensors
+        dx = dy.new_zeros(x.shape) if ctx.needs_input_grad[0] else None
+        dweight = dy.new_empty(weight.shape)
+        for rows, left, on, right in ctx.blocks:
+            dy_rows, seen = dy[:, rows], slice(on.stop)
+            dweight[rows, right].zero_()
+            dweight[rows, seen].addmm_(dy_rows.T, x[:, seen], beta=0)
+            dweight[rows, on].mul_(mask[rows, on])
+            if dx is not None:
+                dx[:, left].addmm_(dy_rows, weight[rows, left])
+                dx[:, on].addmm_(dy_rows, weight[rows, on] * mask[rows, on])
+        return dx, dweight, dy.sum(0), None, None
 
 
 @dataclass
 class _State:
-    weight: Tensor
-    bias: Tensor  # (outputs,), or (n, outputs) with context
+    weight: Tensor  # (inputs, outputs), masked
+    bias: Tensor  # (1, outputs), or (n, outputs) with context
     inputs: Tensor  # (n, inputs), filled from the left
     known: int = 0
     done: int = 0
@@ -59,12 +98,12 @@ class MaskedLinear(nn.Module):
         self.weight = nn.Parameter((torch.rand(outputs, inputs) * 2 - 1) * bound * mask)
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.project = nn.Linear(context, outputs, bias=False) if context else None
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
         self.register_buffer("input_orders", input_orders, persistent=False)
         self.register_buffer("output_orders", output_orders, persistent=False)
-        edges = sorted({round(outputs * k / blocks) for k in range(blocks + 1)})
-        self.blocks = [(rows, int(reach[rows[0]]), int(reach[rows[1] - 1])) for rows in pairwise(edges)]
         self.determined = torch.searchsorted(reach, torch.arange(inputs + 1), right=True).tolist()
+        edges = sorted({round(outputs * k / blocks) for k in range(blocks + 1)})
+        self.blocks = [_block(start, stop, int(reach[start]), int(reach[stop - 1])) for start, stop in pairwise(edges)]
 
     def forward(
         self,
@@ -77,18 +116,8 @@ class MaskedLinear(nn.Module):
         if cache is not None:
             return self._advance(x, context, cache, order)
         weight, bias = self._arranged(order)
-        outputs = []
-        for ((start, stop), low, high), rows in zip(self.blocks, self._rows(weight), strict=True):
-            left, stairs, _ = rows.split([low, high - low, rows.shape[1] - high], 1)
-            y = F.linear(x[:, :low], left, bias[start:stop])
-            if high > low:
-                y = torch.addmm(y, x[:, low:high], (stairs * self.mask[start:stop, low:high]).T)
-            outputs.append(y)
-        y = torch.cat(outputs, 1)
+        y = _Staircase.apply(x, weight, bias, self.mask, self.blocks)
         return y if self.project is None else y + self._projected(context, order)
-
-    def _rows(self, weight: Tensor) -> tuple[Tensor, ...]:
-        return weight.split([stop - start for (start, stop), _, _ in self.blocks])
 
     def _arranged(self, order: int) -> tuple[Tensor, Tensor]:
         weight, bias = self.weight, self.bias
@@ -106,17 +135,20 @@ class MaskedLinear(nn.Module):
         state = cache.get(self)
         if state is None:
             state = cache[self] = self._begin(x, context, order)
-        known = state.known + x.shape[1]
-        state.inputs[:, state.known : known] = x
+        before, known = state.known, state.known + x.shape[1]
         first, last = state.done, self.determined[known]
         state.known, state.done = known, last
-        bias = state.bias[..., first:last]
-        if bias.ndim == 1:
-            return F.linear(state.inputs[:, :known], state.weight[first:last, :known], bias)
-        return torch.addmm(bias, state.inputs[:, :known], state.weight[first:last, :known].T)
+        if known > before:
+            state.inputs[:, before:known] = x
+        if last == first:
+            return x[:, :0]
+        return torch.addmm(state.bias[:, first:last], state.inputs[:, :known], state.weight[:known, first:last])
 
     def _begin(self, x: Tensor, context: Tensor | None, order: int) -> _State:
         weight, bias = self._arranged(order)
-        if self.project is not None:
-            bias = bias + self._projected(context, order)
-        return _State(weight * self.mask, bias, x.new_zeros(len(x), weight.shape[1]))
+        bias = bias[None] if self.project is None else bias + self._projected(context, order)
+        return _State((weight * self.mask).T, bias, x.new_zeros(len(x), weight.shape[1]))
+
+
+def _block(start: int, stop: int, low: int, high: int) -> Block:
+    return slice(start, stop), slice(low), slice(low, high), slice(high, None)

@@ -27,4 +27,8 @@ class Symbols(nn.Module):
 
     def forward(self, x: Int[Tensor, "*batch c"]) -> Float[Tensor, "*batch c_width"]:
         """Replace each symbol along the last dimension by its features, side by side."""
+        if self.levels == 2 and torch.is_grad_enabled():
+            # The same numbers, to the bit; a look-up's gradient would be gathered one symbol at a time.
+            ones = x[..., None].to(self.weight.dtype)
+            return ((1 - ones) * self.weight[0] + ones * self.weight[1]).flatten(-2)
         return nn.functional.embedding(x, self.weight).flatten(-2)
