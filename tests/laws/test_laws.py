@@ -20,6 +20,7 @@ from likely.errors import InputError
 from likely.event import Event
 from likely.laws import LawsBroken, check_model
 from likely.laws.probability import g_test
+from likely.laws.promises import multiplications
 
 
 def test_every_model_has_instances():
@@ -155,6 +156,24 @@ def test_table_prints_and_is_json():
     }
     with pytest.raises(InputError, match="symbols 0 to 1"):
         check_model(MADE(Event((3,), levels=2), hidden=(4,)), torch.full((2, 3), 7))
+
+
+def test_multiplications_are_counted():
+    a, b, v = torch.ones(3, 5), torch.ones(5, 7), torch.ones(5)
+    y, z, stack = torch.ones(3, 7), torch.ones(3), torch.ones(2, 3, 7)
+    calls = {
+        lambda: a @ b: 105,
+        lambda: y.addmm(a, b): 105,
+        lambda: y.addmm_(a, b): 105,
+        lambda: torch.nn.functional.linear(a, b.T, y[0]): 105,
+        lambda: stack.baddbmm_(a.expand(2, 3, 5), b.expand(2, 5, 7)): 210,
+        lambda: a @ v: 15,
+        lambda: z.addmv_(a, v): 15,
+        lambda: v @ v: 5,
+        lambda: torch.einsum("ij,jk->ik", a, b): 105,
+        lambda: torch.nn.functional.conv1d(v.view(1, 1, 5), torch.ones(2, 1, 3)): 18,
+    }
+    assert [multiplications(call) for call in calls] == list(calls.values())
 
 
 def test_g_test():

@@ -114,9 +114,24 @@ def cost(case: Case) -> Measured:
     return Measured(drawing / parallel, f"{drawing // BATCH:,} per draw")
 
 
+def _product(first: tuple, second: tuple, *_: object, **__: object) -> int:
+    return 2 * math.prod(first) * (second[-1] if len(second) > 1 else 1)
+
+
+def _added_product(_: tuple, first: tuple, second: tuple, *__: object, **___: object) -> int:
+    return _product(first, second)
+
+
+aten = torch.ops.aten
+ALSO_COUNTED = {  # torch's counter knows the products of matrices out of place only
+    **dict.fromkeys([aten.mv, aten.dot, aten.vdot], _product),
+    **dict.fromkeys([aten.addmm_, aten.baddbmm_, aten.addmv, aten.addmv_], _added_product),
+}
+
+
 def multiplications(call: Callable) -> int:
-    """Multiply-accumulates of a call, counted by torch."""
-    with FlopCounterMode(display=False) as counter:
+    """Multiply-accumulates of a call: of all products of matrices and vectors, and of convolutions."""
+    with FlopCounterMode(display=False, custom_mapping=ALSO_COUNTED) as counter:
         call()
     return counter.get_total_flops() // 2
 
