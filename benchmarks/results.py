@@ -2,9 +2,9 @@
 
     python benchmarks/results.py --data FOLDER [--runs FOLDER] [--threads 2] [NAME …]
 
-Runs are kept in a folder outside the repository (default ../likely-runs). A fit that was interrupted is resumed, one that
-is finished is only evaluated, so calling this again costs little and loses nothing. FOLDER of the data holds mnist.npz
-and binary/nltcs.npz; `digits` needs none.
+Runs are kept in a folder outside the repository (default ../likely-runs). A fit that was interrupted is resumed, one
+that is finished is only evaluated, so calling this again costs little and loses nothing. FOLDER of the data holds
+mnist.npz and binary/nltcs.npz; `digits` needs none.
 """
 
 import argparse
@@ -93,7 +93,9 @@ def show(name: str) -> Callable[[Progress], None]:
     def watch(progress: Progress) -> None:
         if time.monotonic() - printed[0] > 30:
             printed[0] = time.monotonic()
-            print(f"  {name}: step {progress.step} of {progress.total}, {progress.bits_per_dim:.4f} bits/dim", flush=True)
+            print(
+                f"  {name}: step {progress.step} of {progress.total}, {progress.bits_per_dim:.4f} bits/dim", flush=True
+            )
 
     return watch
 
@@ -107,9 +109,7 @@ def fitted(name: str, job: Job, data: str, folder: Path) -> likely.Density:
     preparation = Preparation.infer(train.x, binarize=job.binarize)
     context = None if train.context is None else likely.Event((), int(train.context.max()) + 1)
     model = getattr(likely, job.model)(preparation.event_of(train.x), context, **job.arguments)
-    return likely.fit(
-        model, train, valid=valid, out=folder, preparation=preparation, watch=show(name), **job.settings
-    )
+    return likely.fit(model, train, valid=valid, out=folder, preparation=preparation, watch=show(name), **job.settings)
 
 
 def result(name: str, job: Job, data: str, folder: Path) -> dict[str, Any]:
@@ -137,8 +137,11 @@ def main() -> None:
         line = result(name, JOBS[name], options.data, options.runs / name)
         with (options.runs / "results.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        print(f"{name}: {line['bits_per_dim']:.4f} ± {line['bits_per_dim_standard_error']:.4f} bits/dim, "
-              f"{line['nats']:.3f} nats ({line['n']} examples); to beat: {line['bar']}", flush=True)
+        print(
+            f"{name}: {line['bits_per_dim']:.4f} ± {line['bits_per_dim_standard_error']:.4f} bits/dim, "
+            f"{line['nats']:.3f} nats ({line['n']} examples); to beat: {line['bar']}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

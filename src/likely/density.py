@@ -98,7 +98,9 @@ class Density(nn.Module, ABC):
                 raise InputError(f"{type(self).__name__} was built without context, but a context was given")
             return None
         if context is None:
-            raise InputError(f"{type(self).__name__} is conditional: a context of {self.context} is expected, none was given")
+            raise InputError(
+                f"{type(self).__name__} is conditional: a context of {self.context} is expected, none was given"
+            )
         context = torch.as_tensor(context)
         if broadcast and context.shape == self.context.shape:
             context = context[None]

@@ -73,7 +73,12 @@ class Event:
         if not self.discrete:
             return x if x.is_floating_point() else x.to(torch.get_default_dtype())
         if x.is_floating_point():
-            refuse(x != x.round(), x, name, "whole symbols are expected (quantise the data, or use an event of real values)")
+            refuse(
+                x != x.round(),
+                x,
+                name,
+                "whole symbols are expected (quantise the data, or use an event of real values)",
+            )
         x = x.to(torch.int64)
         if isinstance(self.levels, int):
             low, high = torch.aminmax(x)

@@ -45,7 +45,9 @@ def runs(folder: str | Path = "runs") -> list[Run]:
         for name, path in present.items():
             modified = max(f.stat().st_mtime for f in (path / store.CONFIG, path / store.METRICS) if f.exists())
             if seen.get(name) != modified and (run := _read(name, path)) is not None:
-                database.execute("insert or replace into runs values (?, ?, ?, ?, ?, ?, ?)", (run.name, modified, *_rest(run)))
+                database.execute(
+                    "insert or replace into runs values (?, ?, ?, ?, ?, ?, ?)", (run.name, modified, *_rest(run))
+                )
         rows = database.execute("select name, model, data, step, bits_per_dim, seconds from runs order by name")
         return [Run(*row) for row in rows]
 
@@ -70,7 +72,11 @@ def _read(name: str, path: Path) -> Run | None:
     except StoreError:
         return None
     file = path / store.METRICS
-    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.endswith("}")] if file.exists() else []
+    lines = (
+        [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.endswith("}")]
+        if file.exists()
+        else []
+    )
     last = lines[-1] if lines else {}
     best = [line["valid_bits_per_dim"] for line in lines if line["valid_bits_per_dim"] is not None]
     model = config["model"]["class"].rpartition(".")[2]

@@ -1,9 +1,9 @@
 """Run folders: configuration as JSON, weights as safetensors, nothing that is code.
 
-    config.json         the model's class and arguments; of a fit also data, preparation, recipe and versions
-    model.safetensors   weights and buffers
-    metrics.jsonl       one line per evaluation during the fit
-    checkpoint/         what resumption needs
+config.json         the model's class and arguments; of a fit also data, preparation, recipe and versions
+model.safetensors   weights and buffers
+metrics.jsonl       one line per evaluation during the fit
+checkpoint/         what resumption needs
 """
 
 import importlib.metadata
@@ -14,7 +14,7 @@ import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import safetensors.torch
 import torch
@@ -26,7 +26,12 @@ from likely.errors import InputError, StoreError, WriteError, suggestion
 from likely.event import Event
 
 FORMAT = "likely-run/1"
-CONFIG, WEIGHTS, METRICS, CHECKPOINT = "config.json", "model.safetensors", "metrics.jsonl", "checkpoint/state.safetensors"
+CONFIG, WEIGHTS, METRICS, CHECKPOINT = (
+    "config.json",
+    "model.safetensors",
+    "metrics.jsonl",
+    "checkpoint/state.safetensors",
+)
 
 
 def configuration(thing: Any) -> Any:
@@ -52,7 +57,9 @@ def build(config: Any) -> Any:
     known = _known_classes()
     name = config.get("class")
     if name not in known:
-        raise StoreError(f"unknown class {name!r}: import the module that defines it first{suggestion(str(name), known)}")
+        raise StoreError(
+            f"unknown class {name!r}: import the module that defines it first{suggestion(str(name), known)}"
+        )
     arguments = {key: build(value) for key, value in config.get("arguments", {}).items()}
     try:
         return known[name](**arguments)
@@ -118,7 +125,9 @@ def read_config(path: str | Path) -> dict:
     try:
         config = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise StoreError(f"{path} is not a run: {CONFIG} is missing (make one with `likely fit … --out {path}`)") from error
+        raise StoreError(
+            f"{path} is not a run: {CONFIG} is missing (make one with `likely fit … --out {path}`)"
+        ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise StoreError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("model"), dict):
@@ -126,7 +135,7 @@ def read_config(path: str | Path) -> dict:
     return config
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Replace a file in one step; an interruption or a full disk leaves the old one whole.
 
     Raises:
@@ -143,7 +152,9 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
+        raise WriteError(
+            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from likely.data import ColourChain, Upsampled
 
 COLOURS = ColourChain(3, 3, levels=4, noise=0.4)
 IMAGES = Upsampled(4, 4, levels=3, noise=0.4, stay=0.6)
-SMALL = dict(channels=24, layers=3, kernel=3, first_kernel=5)
+SMALL = {"channels": 24, "layers": 3, "kernel": 3, "first_kernel": 5}
 
 
 def drawn(source, n, seed):

@@ -88,7 +88,17 @@ def test_by_class(capsys):
 def test_binarised_data_are_binarised_again(capsys, binarize):
     images = np.random.default_rng(0).integers(0, 256, (60, 5, 4), dtype=np.uint8)
     np.savez("images.npz", train_images=images, test_images=images[:20])
-    command = ["fit", "made", "images.npz:train_images", "--binarize", binarize, "--hidden", "8,8", "--budget", "2 epochs"]
+    command = [
+        "fit",
+        "made",
+        "images.npz:train_images",
+        "--binarize",
+        binarize,
+        "--hidden",
+        "8,8",
+        "--budget",
+        "2 epochs",
+    ]
     assert likely(*command, "--out", "runs/made") == 0
     assert json.loads(open_text("runs/made/config.json"))["model"]["arguments"]["event"]["arguments"]["levels"] == 2
     reports = []
@@ -123,9 +133,23 @@ def open_text(path):
 
 def test_kill_and_resume_give_the_weights_of_an_uninterrupted_fit():
     command = [sys.executable, "-m", "likely.cli"]
-    flags = ["digits", "--channels", "4", "--layers", "2", "--budget", "120 steps", "--threads", "1", "--checkpoint-every", "5"]
+    flags = [
+        "digits",
+        "--channels",
+        "4",
+        "--layers",
+        "2",
+        "--budget",
+        "120 steps",
+        "--threads",
+        "1",
+        "--checkpoint-every",
+        "5",
+    ]
     subprocess.run([*command, "fit", "gated-pixelcnn", *flags, "--out", "whole"], check=True, capture_output=True)
-    with subprocess.Popen([*command, "fit", "gated-pixelcnn", *flags, "--out", "cut"], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [*command, "fit", "gated-pixelcnn", *flags, "--out", "cut"], stderr=subprocess.DEVNULL
+    ) as process:
         while not os.path.exists(f"cut/{store.CHECKPOINT}"):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -135,7 +159,8 @@ def test_kill_and_resume_give_the_weights_of_an_uninterrupted_fit():
 
 
 def test_help_is_quick_and_does_not_import_torch():
-    code = "import sys, likely.cli\ntry: likely.cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    lines = "import sys, likely.cli", "try: likely.cli.main(['--help'])", "except SystemExit: pass"
+    code = "\n".join([*lines, "assert 'torch' not in sys.modules"])
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
@@ -239,7 +264,7 @@ def test_bad_use_is_one_line_and_writes_nothing(workplace, monkeypatch, capsys, 
     monkeypatch.chdir(workplace)
     before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
     code = likely(*arguments)
-    out, err = capsys.readouterr()
+    _out, err = capsys.readouterr()
     assert code == 2, err
     assert err.count("\n") == 1
     assert err.startswith("likely: ")

@@ -14,7 +14,9 @@ def models():
     label = likely.Event((), levels=3)
     return {
         "made": likely.MADE(likely.Event((3,), levels=(2, 3, 4)), label, hidden=(8, 8), orderings=3),
-        "pixelcnn": likely.GatedPixelCNN(likely.Event((3, 4, 4), levels=5), likely.Event((1, 2, 2)), channels=6, layers=2),
+        "pixelcnn": likely.GatedPixelCNN(
+            likely.Event((3, 4, 4), levels=5), likely.Event((1, 2, 2)), channels=6, layers=2
+        ),
         "logistics": likely.GatedPixelCNN(likely.Event((1, 4, 4), levels=256), channels=6, layers=2, head="logistics"),
     }
 

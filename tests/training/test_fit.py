@@ -57,7 +57,13 @@ def test_a_crash_and_a_resumption_give_the_weights_of_an_uninterrupted_fit(tmp_p
     np.save(tmp_path / "x.npy", raw.numpy())
     data = likely_data(tmp_path / "x.npy")
     preparation = Preparation.infer(raw, binarize=binarize)
-    settings = dict(budget="60 steps", batch_size=32, patience=100, checkpoint_every=7, preparation=preparation)
+    settings = {
+        "budget": "60 steps",
+        "batch_size": 32,
+        "patience": 100,
+        "checkpoint_every": 7,
+        "preparation": preparation,
+    }
 
     def crash(progress):
         if progress.step == 40:
@@ -70,7 +76,10 @@ def test_a_crash_and_a_resumption_give_the_weights_of_an_uninterrupted_fit(tmp_p
     likely.resume(tmp_path / "cut")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     lines = [
-        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (run / store.METRICS).read_text().splitlines()]
+        [
+            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in (run / store.METRICS).read_text().splitlines()
+        ]
         for run in (tmp_path / "whole", tmp_path / "cut")
     ]
     assert lines[0] == lines[1]
@@ -151,13 +160,13 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(tmp_path, monkeypatch):
         likely.fit(small(), x, budget="12 steps", out=tmp_path / "cut", checkpoint_every=5, watch=fill)
     assert caught.value.exit_code == 1
     monkeypatch.setattr(os, "fsync", fsync)
-    assert not [file for file in (tmp_path / "cut").rglob(".*")]
+    assert not list((tmp_path / "cut").rglob(".*"))
     likely.resume(tmp_path / "cut", x)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
 def test_closed_form_models_take_no_steps_without_a_budget(tmp_path):
-    source, x = coins()
+    _source, x = coins()
     model = likely.fit(likely.IndependentPixels(EVENT), x, out=tmp_path / "run")
     ones = model.conditionals(x[:1]).table()[0, :, 1]
     torch.testing.assert_close(ones, x.float().mean(0), atol=0.01, rtol=0)
@@ -175,7 +184,9 @@ def test_early_stopping_keeps_the_best_weights():
 
 def test_a_time_budget_becomes_a_number_of_steps(tmp_path):
     totals = []
-    likely.fit(small(), coins()[1], budget="1s", patience=100, watch=lambda p: totals.append((p.step, p.total, p.seconds)))
+    likely.fit(
+        small(), coins()[1], budget="1s", patience=100, watch=lambda p: totals.append((p.step, p.total, p.seconds))
+    )
     known = [total for _, total, _ in totals if total is not None]
     assert len(set(known)) == 1
     assert totals[-1][0] == known[0]
@@ -183,7 +194,13 @@ def test_a_time_budget_becomes_a_number_of_steps(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "amount", "unit"),
-    [("5m", 300.0, "seconds"), ("1.5h", 5400.0, "seconds"), ("90 s", 90.0, "seconds"), ("20 epochs", 20.0, "epochs"), ("1 step", 1.0, "steps")],
+    [
+        ("5m", 300.0, "seconds"),
+        ("1.5h", 5400.0, "seconds"),
+        ("90 s", 90.0, "seconds"),
+        ("20 epochs", 20.0, "epochs"),
+        ("1 step", 1.0, "steps"),
+    ],
 )
 def test_budgets(text, amount, unit):
     assert Budget.parse(text) == Budget(amount, unit)

@@ -80,11 +80,10 @@ class GatedPixelCNN(Autoregressive):
         hidden = -(-self.channels // self.groups) * self.groups
         features = None if self.context is None else self.features
         self.encode = None if self.context is None else ContextEncoder(self.context, self.features, (height, width))
-        self.symbols = Symbols(self.event.levels)
+        levels = max(self.event.alphabets)
+        self.symbols = Symbols(levels)
         self.to_distribution = (
-            CategoricalHead((self.event.levels,) * colours)
-            if categorical
-            else LogisticsHead(self.event.levels, colours, self.components)
+            CategoricalHead((levels,) * colours) if categorical else LogisticsHead(levels, colours, self.components)
         )
         inputs = colours * self.symbols.width
         kernels = [self.first_kernel] + [self.kernel] * (self.layers - 1)
@@ -131,7 +130,7 @@ class GatedPixelCNN(Autoregressive):
 
 
 class VerticalStack(nn.Module):
-    """Gated convolutions over rows; each layer's features, before the gate, are also what it tells the horizontal stack."""
+    """Gated convolutions over rows; a layer's features, before the gate, also go to the horizontal stack."""
 
     def __init__(self, inputs: int, hidden: int, kernels: list[int], features: int | None) -> None:
         super().__init__()

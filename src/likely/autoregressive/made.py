@@ -17,8 +17,8 @@ class MADE(Autoregressive):
 
     Each hidden unit has a degree d, and sees the units of degree ≤ d below it (an input's degree is its place in the
     ordering, counted from 1); the output for place i sees the hidden units of degree < i. Units are sorted by degree,
-    which makes the masks block-triangular. With several orderings the same weights serve them all, the masks moving over
-    them: training draws one per batch, and the model is their mixture p(x) = 1/K Σ_k p_k(x), exactly.
+    which makes the masks block-triangular. With several orderings the same weights serve them all, the masks moving
+    over them: training draws one per batch, and the model is their mixture p(x) = 1/K Σ_k p_k(x), exactly.
 
     Paper: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle, 2015),
     https://arxiv.org/abs/1502.03509
@@ -31,6 +31,8 @@ class MADE(Autoregressive):
         features: number of context features.
         seed: of the initial weights and of the orderings.
     """
+
+    ordering: Tensor  # (orderings, dims)
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class MADE(Autoregressive):
 
     def _build(self, dims: int, features: int | None) -> None:
         shuffled = [torch.randperm(dims) for _ in range(self.orderings - 1)]
-        self.register_buffer("ordering", torch.stack([torch.arange(dims), *shuffled]))  # (orderings, dims)
+        self.register_buffer("ordering", torch.stack([torch.arange(dims), *shuffled]))
         self.encode = None if self.context is None else ContextEncoder(self.context, self.features)
         self.symbols = Symbols(max(self.event.alphabets))
         self.head = CategoricalHead(self.event.alphabets)

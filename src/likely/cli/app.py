@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -31,7 +31,11 @@ def models(*, json: Json = False) -> None:
 
     console = Console(json)
     rows = [
-        {"model": hyphenated(name), "family": model.__module__.split(".")[1], "formula": inspect.getdoc(model).splitlines()[0]}
+        {
+            "model": hyphenated(name),
+            "family": model.__module__.split(".")[1],
+            "formula": (inspect.getdoc(model) or "").split("\n")[0],
+        }
         for name, model in catalogue().items()
     ]
     console.table(rows, "models")
@@ -105,7 +109,9 @@ def sample(
     *,
     n: Annotated[int, Parameter(name=["-n", "--n"], help="How many.")] = 64,
     out: Out = Path("samples.png"),
-    context: Annotated[str | None, Parameter(help="A value for all, as 3 or 0.1,0.2, or PATH:key with n of them.")] = None,
+    context: Annotated[
+        str | None, Parameter(help="A value for all, as 3 or 0.1,0.2, or PATH:key with n of them.")
+    ] = None,
     temperature: Annotated[float, Parameter(help="Below 1 sharper, above 1 wilder than the model.")] = 1.0,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -168,7 +174,11 @@ def infill(
     generator = torch.Generator(device).manual_seed(seed)
     infilled = complete(model, x[:n], mask, given, generator=generator)
     write_infilling(out, x[:n], mask, infilled.x, model.event, preparation)
-    how = "exact draws from p(hidden | observed)" if infilled.exact else "observed values forced in the model's order, not exact"
+    how = (
+        "exact draws from p(hidden | observed)"
+        if infilled.exact
+        else "observed values forced in the model's order, not exact"
+    )
     console.say(f"{len(infilled.x)} completions in {out}: {how}")
     console.result({"n": len(infilled.x), "out": str(out), "exact": infilled.exact})
 
@@ -242,7 +252,9 @@ def conclude(console: Console, run: Path | None, model: Any) -> None:
         result |= {"step": metrics[-1]["step"], "valid_bits_per_dim": min(valid, default=None)}
         result["seconds"] = metrics[-1]["seconds"]
     best = f", {min(valid):.4f} bits/dim on validation" if valid else ""
-    console.say(f"fitted {type(model).__name__} with {parameters:,} parameters{best}" + (f"; it is in {run}" if run else ""))
+    console.say(
+        f"fitted {type(model).__name__} with {parameters:,} parameters{best}" + (f"; it is in {run}" if run else "")
+    )
     console.result(result)
 
 

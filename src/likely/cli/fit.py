@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from cyclopts.config import Toml
 
 from likely.catalogue import find, hyphenated, models
-from likely.cli.app import BatchSize, Context, Device, Json, Threads, conclude, use
+from likely.cli.app import Context, Device, Json, Threads, conclude, use
 from likely.cli.output import Console
 from likely.data import Preparation, load, load_validation
 from likely.density import Density
@@ -23,7 +23,9 @@ from likely.training import fit
 from likely.training.recipe import Recipe
 
 Binarize = Annotated[str | None, Parameter(help='Threshold such as 0.5 of the peak, or "stochastic".')]
-Levels = Annotated[int | None, Parameter(help="Size of the alphabet; unset: 256 for 8-bit images, else the largest value + 1.")]
+Levels = Annotated[
+    int | None, Parameter(help="Size of the alphabet; unset: 256 for 8-bit images, else the largest value + 1.")
+]
 OWN = {"event", "context", "seed"}  # of the constructor: not flags, or shared with the recipe
 
 
@@ -62,8 +64,10 @@ def command_for(model: type[Density]) -> Callable[..., None]:
         own = {name: flags.pop(name) for name in _arguments(model) if name in flags}
         _fit(model, data, own, recipe, **flags)
 
-    data_help = inspect.getdoc(load).split("\n\n")[1].replace("\n", " ")
-    data = inspect.Parameter("data", inspect.Parameter.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=data_help)])
+    data_help = (inspect.getdoc(load) or "\n\n").split("\n\n")[1].replace("\n", " ")
+    data = inspect.Parameter(
+        "data", inspect.Parameter.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=data_help)]
+    )
     parameters = [
         data,
         *(_parameter(*argument) for argument in _arguments(model).values()),
@@ -74,9 +78,9 @@ def command_for(model: type[Density]) -> Callable[..., None]:
             if parameter.kind is parameter.KEYWORD_ONLY
         ),
     ]
-    command.__signature__ = inspect.Signature(parameters)
+    setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010  (unknown to type checkers)
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    command.__doc__ = inspect.getdoc(model).split("\n\nArgs:")[0]
+    command.__doc__ = (inspect.getdoc(model) or "").split("\n\nArgs:")[0]
     return command
 
 
@@ -86,11 +90,15 @@ def _fit(
     own: dict[str, Any],
     recipe: dict[str, Any],
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="New folder for the run; unset: runs/MODEL, numbered.")] = None,
+    out: Annotated[
+        Path | None, Parameter(name=["--out", "-o"], help="New folder for the run; unset: runs/MODEL, numbered.")
+    ] = None,
     context: Context = None,
     binarize: Binarize = None,
     levels: Levels = None,
-    holdout: Annotated[float, Parameter(help="Fraction of the training data to validate on, where DATA has no such split.")] = 0.1,
+    holdout: Annotated[
+        float, Parameter(help="Fraction of the training data to validate on, where DATA has no such split.")
+    ] = 0.1,
     config: Annotated[Path | None, Parameter(help="TOML file with flags.")] = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -104,7 +112,10 @@ def _fit(
     event = preparation.event_of(train.x)
     built = model(event, _context_event(train.context), **own, **_seed(model, recipe)).to(device)
     out = _free_folder(model) if out is None else out
-    console.say(f"{train.note}; {_said(event)}" + (f"; validation: {valid.note}" if valid else f"; a seeded {holdout:.0%} held out"))
+    console.say(
+        f"{train.note}; {_said(event)}"
+        + (f"; validation: {valid.note}" if valid else f"; a seeded {holdout:.0%} held out")
+    )
     with console.progress() as watch:
         fit(built, train, valid=valid, out=out, preparation=preparation, holdout=holdout, watch=watch, **recipe)
     conclude(console, out, built)
@@ -180,7 +191,9 @@ def _split(kind: type) -> Callable[[Any, Any], tuple]:
         try:
             return tuple(kind(part) for part in tokens[0].value.split(",") if part)
         except ValueError:
-            raise InputError(f"expected numbers with commas between them, as 512,512; found {tokens[0].value}") from None
+            raise InputError(
+                f"expected numbers with commas between them, as 512,512; found {tokens[0].value}"
+            ) from None
 
     return convert
 

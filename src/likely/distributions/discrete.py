@@ -7,6 +7,7 @@ Shapes: a batch of distributions has a shape (...); parameters carry trailing di
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class Discrete(ABC):
     def log_table(self) -> Float[Tensor, "... levels"]:
         """Log-probability of every symbol."""
 
-    def __getitem__(self, where: object) -> "Discrete":
+    def __getitem__(self, where: Any) -> "Discrete":
         """Part of the batch, by an index into its leading dimensions."""
         return self.map(lambda parameter: parameter[where])
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density, Where, run, sample_with
@@ -17,8 +17,8 @@ from likely.event import Event
 class Infilled:
     """Completed examples (n, *event.shape), and whether they are exact draws from p(hidden | observed).
 
-    They are exact where the observed values come first in the model's order. Where one comes after a hidden value, it is
-    forced when its turn comes, and the hidden values before it were drawn without knowing it.
+    They are exact where the observed values come first in the model's order. Where one comes after a hidden value, it
+    is forced when its turn comes, and the hidden values before it were drawn without knowing it.
     """
 
     x: Tensor
@@ -35,8 +35,8 @@ def sample(
 ) -> Tensor:
     """Draw n examples (n, *event.shape); `context` is one value for all or n values.
 
-    A temperature t other than 1 draws from each conditional's p^(1/t), normalised: below 1 sharper, above 1 wilder. Such
-    samples are no longer from the model's density.
+    A temperature t other than 1 draws from each conditional's p^(1/t), normalised: below 1 sharper, above 1 wilder.
+    Such samples are no longer from the model's density.
 
     Raises:
         InputError: n, temperature or context is not as expected, or the model cannot be tempered.
@@ -53,10 +53,8 @@ def sample(
         return sample_with(model, n, context, lambda where, p: p.tempered(temperature).sample(generator), generator)
 
 
-def sample_from_noise(
-    model: Autoregressive, noise: Float[Tensor, "n *event"], context: Array | None = None, *, order: int = 0
-) -> Tensor:
-    """The examples that given uniform noise in [0, 1) stands for: x_i = F_i⁻¹(u_i; x_<i)."""
+def sample_from_noise(model: Autoregressive, noise: Tensor, context: Array | None = None, *, order: int = 0) -> Tensor:
+    """The examples that uniform noise (n, *event.shape) in [0, 1) stands for: x_i = F_i⁻¹(u_i; x_<i)."""
     with torch.no_grad():
         return run(model.steps(len(noise), context, order=order), lambda where, p: p.quantile(noise[where]))
 
@@ -93,7 +91,9 @@ def infill(
     with torch.no_grad():
         runs = [_Forced(x, mask, generator).through(model, context, k) for k in range(model.orders)]
     weights = torch.stack([forced.log_weight for forced in runs]).softmax(0)  # (orders, n)
-    chosen = torch.searchsorted(weights.cumsum(0).T[:, :-1].contiguous(), _uniform(len(x), generator, weights)[:, None])[:, 0]
+    chosen = torch.searchsorted(
+        weights.cumsum(0).T[:, :-1].contiguous(), _uniform(len(x), generator, weights)[:, None]
+    )[:, 0]
     completed = torch.stack([forced.result for forced in runs])[chosen, torch.arange(len(x), device=chosen.device)]
     return Infilled(completed, not any(forced.late for forced in runs))
 
@@ -103,7 +103,7 @@ class _Forced:
 
     def __init__(self, x: Tensor, observed: Tensor, generator: torch.Generator | None) -> None:
         self.x, self.observed, self.generator = x, observed, generator
-        self.log_weight: Tensor | float = 0.0
+        self.log_weight = torch.zeros(len(x), device=x.device)
         self.hidden = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.late = False
 

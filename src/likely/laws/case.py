@@ -67,20 +67,21 @@ class Case:
     def _spread(self, n: int) -> Tensor | None:
         """The contexts in turn, for n examples."""
         turns = [self.contexts[k % len(self.contexts)] for k in range(n)]
-        return None if self.given.context is None else torch.stack(turns)
+        return None if self.given.context is None else torch.stack([turn for turn in turns if turn is not None])
 
     @cached_property
-    def redrawn(self) -> Density | None:
+    def redrawn(self) -> Any:
         """The first redrawing."""
         return self.redraw(self.seed)
 
-    def redraw(self, seed: int) -> Density | None:
+    def redraw(self, seed: int) -> Any:
         """A copy with every weight redrawn, and what it estimates in closed form estimated from noise.
 
         An untrained head is often zero and its conditionals do not depend on anything: it would keep most laws for
         nothing. None where there is nothing to redraw.
         """
-        model, generator = copy.deepcopy(self.given), torch.Generator().manual_seed(seed)
+        model: Any = copy.deepcopy(self.given)
+        generator = torch.Generator().manual_seed(seed)
         if hasattr(model, "estimate"):
             model.estimate((examples(self.event, 512, generator), self._spread(512)), generator=generator)
         elif not list(model.parameters()):
@@ -90,7 +91,7 @@ class Case:
                 parameter.data.copy_(noise(parameter, generator))
         return model
 
-    def models(self, dtype: torch.dtype | None = None) -> dict[str, Density]:
+    def models(self, dtype: torch.dtype | None = None) -> dict[str, Any]:
         """The model as given and with weights redrawn, in the precision asked for."""
         models = {"as given": self.given, "redrawn": self.redrawn}
         models = {name: model for name, model in models.items() if model is not None}

@@ -1,6 +1,7 @@
 """Causal, one conditional: what may depend on what, and steps that agree with the parallel pass."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ PLACES = 64
 BASES = 3
 VALUES = 3
 WALKERS = 4
-REDRAWS = 6
+REDRAWS = 32
 
 
 @dataclass
@@ -51,12 +52,15 @@ def no_blind_spot(case: Case) -> Measured:
     if hasattr(case.redrawn, "receptive_field"):
         seen &= case.redrawn.receptive_field().cpu()
     blind = [i.before & ~i.moved & seen[:, i.places] for i in found]
-    for attempt in range(1, REDRAWS):
-        if not any(pairs.any() for pairs in blind):
-            break
-        model = case.redraw(case.seed + attempt).double()
-        for order, pairs in enumerate(blind):
-            pairs &= ~influence(case, "", model, order).moved
+    for order, (i, pairs) in enumerate(zip(found, blind, strict=True)):
+        for column in pairs.any(0).nonzero()[:, 0].tolist():
+            for attempt in range(1, REDRAWS):
+                if not pairs[:, column].any():
+                    break
+                model = case.redraw(case.seed + attempt).double()
+                pairs[:, column] &= ~moves(case, model, order, i.places[column, None])[:, 0]
+            if pairs[:, column].any():
+                return worst_pair([(i.name, i.places, pairs)], "does not move with")
     return worst_pair([(i.name, i.places, pairs) for i, pairs in zip(found, blind, strict=True)], "does not move with")
 
 
@@ -76,30 +80,31 @@ def influences(case: Case) -> list[Influence]:
 
 
 def influence(case: Case, name: str, model: Autoregressive, order: int) -> Influence:
-    """Substitute each symbol by every other value (some, of a large alphabet) and compare all conditionals."""
-    step = drawn_in(model, case.context if case.context is None else case.context[:1], order)
-    dims, generator = model.event.dims, case.generator()
-    tried = torch.arange(dims) if dims <= PLACES else torch.randperm(dims, generator=generator)[:PLACES].sort()[0]
-    base, column, value = [], [], []
-    for b in range(min(BASES, len(case.x))):
-        old = case.x[b].reshape(-1)
-        for k, j in enumerate(tried.tolist()):
-            levels = model.event.alphabets[j]
-            shifts = torch.randperm(levels - 1, generator=generator)[:VALUES] + 1
-            for shift in shifts.tolist():
-                base.append(b), column.append(k), value.append((int(old[j]) + shift) % levels)
-    moved = torch.zeros(dims, len(tried), dtype=torch.bool)
-    if base:
-        base, column, value = (torch.tensor(t) for t in (base, column, value))
-        for b, k, v in case.chunks(base, column, value):
-            # Both passes have the same shape and rows, so that equal values are equal to the bit.
-            x = case.x[b]
-            context = None if case.context is None else case.context[b]
-            other = x.reshape(len(x), -1).scatter(1, tried[k].to(x.device)[:, None], v.to(x.device)[:, None]).view_as(x)
-            first, second = (model.conditionals(t, context, order=order).log_table() for t in (x, other))
-            rows = (first != second).any(-1).reshape(len(x), -1).cpu()  # (rows, dims)
-            moved |= torch.zeros(dims, len(tried)).index_add_(1, k, rows.T.float()) > 0
-    return Influence(name, tried, step[tried] < step[:, None], moved)
+    """What moves with each place, or with some of them where they are many."""
+    step = drawn_in(model, None if case.context is None else case.context[:1], order)
+    places = torch.arange(model.event.dims)
+    if len(places) > PLACES:
+        places = torch.randperm(len(places), generator=case.generator())[:PLACES].sort()[0]
+    return Influence(name, places, step[places] < step[:, None], moves(case, model, order, places))
+
+
+def moves(case: Case, model: Autoregressive, order: int, places: Tensor) -> Tensor:
+    """Substitute symbols by every other value (some, of a large alphabet): which conditionals move, (dims, places)."""
+    generator, trials = case.generator(), []
+    for b, k in product(range(min(BASES, len(case.x))), range(len(places))):
+        old, levels = int(case.x[b].reshape(-1)[places[k]]), model.event.alphabets[places[k]]
+        others = (old + 1 + torch.randperm(levels - 1, generator=generator)[:VALUES]) % levels
+        trials += [(b, k, value) for value in others.tolist()]
+    moved = torch.zeros(model.event.dims, len(places))
+    for b, k, value in case.chunks(*torch.tensor(trials, dtype=torch.int64).view(-1, 3).unbind(1)):
+        # Both passes have the same shape and rows, so that equal values are equal to the bit.
+        x, place, value = case.x[b], places[k].to(case.x.device)[:, None], value.to(case.x.device)[:, None]
+        context = None if case.context is None else case.context[b]
+        other = x.reshape(len(x), -1).scatter(1, place, value).view_as(x)
+        first, second = (model.conditionals(t, context, order=order).log_table() for t in (x, other))
+        differs = (first != second).any(-1).reshape(len(x), -1).cpu()  # (trials, dims)
+        moved.index_add_(1, k, differs.T.float())
+    return moved > 0
 
 
 def drawn_in(model: Autoregressive, context: Tensor | None, order: int) -> Tensor:
@@ -136,6 +141,18 @@ def one_conditional(case: Case, dtype: torch.dtype) -> Measured:
 
         run(model.steps(len(x), context, order=order), choose)
         found[name] = float(torch.stack(differences).max())
+    return worst(found)
+
+
+def possible_symbols(case: Case) -> Measured:
+    """How many symbols of probability zero are drawn by the smallest and the largest of uniform numbers."""
+    found = {}
+    for name, model, order in case.views():
+        p = model.conditionals(case.x, case.context, order=order)
+        table = p.table()
+        for u in (0.0, 1 - torch.finfo(table.dtype).eps / 2):
+            drawn = p.quantile(torch.full(tuple(p.shape), u, dtype=table.dtype, device=table.device))
+            found[f"u = {u}, {name}"] = float((table.gather(-1, drawn[..., None]) == 0).sum())
     return worst(found)
 
 

@@ -83,12 +83,12 @@ def _enumerated(case: Case, name: str, context: int) -> Iterator[tuple[str, floa
 
 
 def _transformed(case: Case, name: str, context: int) -> Iterator[tuple[str, float]]:
-    model, context, generator = case.models()[name], case.contexts[context], case.generator()
+    model, given, generator = case.models()[name], case.contexts[context], case.generator()
     n = max(16, SAMPLES // model.event.dims)
-    drawn = model.event.check(model.sample(n, context, generator=generator))
+    drawn = model.event.check(model.sample(n, given, generator=generator))
     counts = torch.zeros(20, dtype=torch.float64)
     for (x,) in case.chunks(drawn):
-        table = model.conditionals(x, repeated(context, len(x))).table().double().cpu()
+        table = model.conditionals(x, repeated(given, len(x))).table().double().cpu()
         above, p = (t.gather(-1, x.cpu()[..., None])[..., 0] for t in (table.cumsum(-1), table))
         u = above - p * torch.rand(p.shape, generator=generator, dtype=torch.float64)
         counts += (u * len(counts)).long().clamp(0, len(counts) - 1).flatten().bincount(minlength=len(counts))

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -99,6 +100,7 @@ def bad_calls(case: Case) -> Iterator[tuple[str, Callable]]:
     yield "context missing from sample", partial(model.sample, 1)
     yield "context for fewer examples", scored(x, context[:-1])
     yield "context of another shape", scored(x, context[..., None])
+    assert model.context is not None
     bad = model.context.alphabets[0] if model.context.discrete else math.nan
     yield "context out of range", scored(x, torch.full_like(context, bad))
 
@@ -106,7 +108,8 @@ def bad_calls(case: Case) -> Iterator[tuple[str, Callable]]:
 def cost(case: Case) -> Measured:
     """Multiply-accumulates of drawing over those of one parallel pass of the same batch."""
     case.require_conditionals()
-    model, context = case.given, None if case.context is None else case.context[:BATCH]
+    model: Any = case.given
+    context = None if case.context is None else case.context[:BATCH]
     parallel = multiplications(lambda: model.conditionals(case.x[:BATCH], context))
     if not parallel:
         raise NotApplicable("no multiplications")

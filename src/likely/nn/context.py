@@ -16,19 +16,19 @@ class ContextEncoder(nn.Module):
     Args:
         context: what the model is conditioned on.
         features: number of features.
-        size: (h, w) of the images that the network works on, if it does; contexts that are no image become (n, 1, 1, features).
+        size: (h, w) of the images that the network works on, if it does; other contexts become (n, 1, 1, features).
     """
 
     def __init__(self, context: Event, features: int, size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.context = context
         self.size = size
-        self.spatial = size is not None and len(context.shape) == 3
+        self.spatial = len(context.shape) == 3 and size is not None
         self.symbols = (
             Symbols(max(context.alphabets), features if context.shape == () else None) if context.discrete else None
         )
         inputs = (context.shape[0] if self.spatial else context.dims) * (self.symbols.width if self.symbols else 1)
-        if self.spatial:
+        if size is not None and self.spatial:
             rows, columns = (torch.arange(new) * old // new for new, old in zip(size, context.shape[1:], strict=True))
             self.register_buffer("rows", rows, persistent=False)
             self.register_buffer("columns", columns, persistent=False)

@@ -51,8 +51,9 @@ class MaskedConv2d(nn.Module):
     layers with more than one row has a blind spot to the upper right; a kernel of height 1 is the horizontal stack of a
     network that has none.
 
-    Cached, it is handed one channel group of one pixel, (n, 1, 1, inputs / groups), in raster order. Type B returns that
-    group's output; type A, which lags by one, starts from nothing, (n, 0, 0, inputs / groups), and returns the next's.
+    Cached, it is handed one channel group of one pixel, (n, 1, 1, inputs / groups), in raster order. Type B returns
+    that group's output; type A, which lags by one, starts from nothing, (n, 0, 0, inputs / groups), and returns the
+    next's.
 
     Paper: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu, 2016), https://arxiv.org/abs/1601.06759
 
@@ -206,7 +207,7 @@ class RowsAbove(nn.Module):
         return [y + c for y, c in zip(shifted, self._projected(context), strict=True)] if self.project else shifted
 
     def _projected(self, context: Tensor | None) -> list[Tensor]:
-        return [project(context) for project in self.project]
+        return [project(context) for project in self.project or ()]
 
     def _advance(self, x: Tensor, context: Tensor | None, cache: Cache) -> list[Tensor]:
         state = cache.get(self)

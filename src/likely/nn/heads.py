@@ -43,9 +43,9 @@ class CategoricalHead(nn.Module):
 class LogisticsHead(nn.Module):
     """Discretised mixture of logistics; the channels of one pixel share the mixture's component.
 
-    For three channels p(r, g, b) = Σ_k π_k p_k(r) p_k(g | r) p_k(b | r, g), where the means of g and b move linearly with
-    the true values before them, is given in parts: p(r), p(g | r), p(b | r, g). Each part is itself a mixture, whose
-    weights have been updated by Bayes' rule on the channels before it.
+    For three channels p(r, g, b) = Σ_k π_k p_k(r) p_k(g | r) p_k(b | r, g), where the means of g and b move linearly
+    with the true values before them, is given in parts: p(r), p(g | r), p(b | r, g). Each part is itself a mixture,
+    whose weights have been updated by Bayes' rule on the channels before it.
 
     Paper: PixelCNN++ (Salimans, Karpathy, Chen, Kingma, 2017), https://arxiv.org/abs/1701.05517
 

@@ -26,7 +26,7 @@ class _Staircase(torch.autograd.Function):
         parts = []
         for rows, left, on, _ in blocks:
             y = torch.addmm(bias[rows], x[:, on], (weight[rows, on] * mask[rows, on]).T)
-            parts.append(y.addmm_(x[:, left], weight[rows, left].T))
+            parts.append(torch.addmm(y, x[:, left], weight[rows, left].T))
         return torch.cat(parts, 1)
 
     @staticmethod
@@ -35,7 +35,7 @@ class _Staircase(torch.autograd.Function):
         ctx.save_for_backward(x, weight, mask)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, weight, mask = ctx.saved_tensors
         dx = dy.new_zeros(x.shape) if ctx.needs_input_grad[0] else None
         dweight = dy.new_empty(weight.shape)
@@ -76,7 +76,7 @@ class MaskedLinear(nn.Module):
         reach: how many of the inputs each output sees, ascending (outputs,).
         inputs: number of inputs.
         context: number of context features, if the layer takes them.
-        input_orders: alternative arrangements of the inputs (orders, inputs); weights belong to the inputs of the first.
+        input_orders: other arrangements of the inputs (orders, inputs); weights belong to the inputs of the first.
         output_orders: the same for outputs.
         blocks: how many blocks of rows the staircase is cut into.
     """
@@ -128,6 +128,7 @@ class MaskedLinear(nn.Module):
         return weight, bias
 
     def _projected(self, context: Tensor | None, order: int) -> Tensor:
+        assert self.project is not None
         y = self.project(context)
         return y[:, self.output_orders[order]] if order and self.output_orders is not None else y
 

@@ -13,7 +13,7 @@ class Average:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.names = [name for name, _ in model.named_parameters()]
-        self.parameters = list(model.parameters())
+        self.parameters: list[Tensor] = list(model.parameters())
         self.averages = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()

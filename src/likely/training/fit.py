@@ -17,7 +17,7 @@ from torch import Tensor
 
 import likely.store as store
 from likely.data import Data, Preparation, fingerprint, load, load_validation, validation
-from likely.density import Array, Density, seeded
+from likely.density import Array, Density
 from likely.errors import DivergedError, InputError, StoreError
 from likely.jobs.evaluate import evaluate
 from likely.training.averaging import Average
@@ -77,8 +77,9 @@ def fit(
     """Fit a model by maximum likelihood and return it with its best weights, in evaluation mode.
 
     A model with an `estimate` (closed form, EM) is estimated first, and goes on to gradient steps only if a budget is
-    given. Gradient steps are AdamW on `model.loss`, clipped, with warm-up and cosine decay over the budget; a moving average
-    of the weights is what is validated and kept. With `out`, the fit is a run: resumable to the bit, whatever stops it.
+    given. Gradient steps are AdamW on `model.loss`, clipped, with warm-up and cosine decay over the budget; a moving
+    average of the weights is what is validated and kept. With `out`, the fit is a run: resumable to the bit, whatever
+    stops it.
 
     Args:
         model: any density; it is changed in place.
@@ -96,7 +97,8 @@ def fit(
         WriteError: a checkpoint could not be written; the one before is good.
     """
     recipe = Recipe.of(settings)
-    gradient = "budget" in settings or not hasattr(model, "estimate")
+    estimate: Callable[..., None] | None = getattr(model, "estimate", None)
+    gradient = "budget" in settings or estimate is None
     train, valid = _loaded(train), None if valid is None else _loaded(valid)
     if not 0 <= holdout < 1:
         raise InputError(f"holdout must be in [0, 1), found {holdout}")
@@ -109,8 +111,8 @@ def fit(
     job.check()
     if out is not None:
         job.folder = store.create(out, {"model": store.configuration(model), **description})
-    if hasattr(model, "estimate"):
-        model.estimate(job.prepared(train, epoch=0), generator=job.generator("estimate", 0))
+    if estimate is not None:
+        estimate(job.prepared(train, epoch=0), generator=job.generator("estimate", 0))
     return job.run() if gradient else job.finish()
 
 
@@ -122,7 +124,9 @@ def resume(
     device: str = "cpu",
     watch: Watcher | None = None,
 ) -> Density:
-    """Go on with an interrupted fit from its last checkpoint; on one machine the result is that of an uninterrupted one.
+    """Go on with an interrupted fit from its last checkpoint; the result is that of an uninterrupted one.
+
+    That holds to the bit on one machine with as many threads.
 
     Args:
         path: the run.
@@ -153,8 +157,7 @@ def resume(
     elif valid is None and described["holdout"]:
         train, valid = validation(train, described["holdout"], recipe.seed)
     job = _Fit(store.build(config["model"]).to(device), train, valid, preparation, recipe, watch)
-    job.folder = path
-    job.restore()
+    job.restore(path)
     return job.finish() if job.progress.done else job.run()
 
 
@@ -175,9 +178,10 @@ class _Fit:
         self.folder: Path | None = None
         self.progress = Progress()
         self.average = Average(model, recipe.average)
+        weights = list(model.parameters()) or [torch.zeros(0, requires_grad=True)]  # models in closed form have none
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        ) if list(model.parameters()) else None
+            weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
         self.kept: dict[str, Tensor] | None = None
         self.epoch_data: tuple[int, Tensor, Tensor | None, Tensor] | None = None
         self.validation_data = None if valid is None else self._validation_set(valid)
@@ -187,7 +191,9 @@ class _Fit:
     def generator(self, purpose: str, number: int) -> torch.Generator:
         """A generator that depends on the seed, what it is for and a count only, so that resuming needs no state."""
         purposes = ("order", "preparation", "validation", "loss", "estimate")
-        return torch.Generator().manual_seed((self.recipe.seed * len(purposes) + purposes.index(purpose)) * 2**32 + number)
+        return torch.Generator().manual_seed(
+            (self.recipe.seed * len(purposes) + purposes.index(purpose)) * 2**32 + number
+        )
 
     def prepared(self, data: Data, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Symbols and context of the whole training data in one epoch."""
@@ -199,8 +205,8 @@ class _Fit:
         size, n = self.recipe.batch_size, len(self.train.x)
         epoch, place = divmod(step, self.steps_per_epoch)
         if self.epoch_data is None or self.epoch_data[0] != epoch:
-            fresh = self.epoch_data is None or (self.preparation is not None and self.preparation.random)
-            x, context = self.prepared(self.train, epoch) if fresh else self.epoch_data[1:3]
+            redraw = self.preparation is not None and self.preparation.random
+            x, context = self.prepared(self.train, epoch) if self.epoch_data is None or redraw else self.epoch_data[1:3]
             self.epoch_data = epoch, x, context, torch.randperm(n, generator=self.generator("order", epoch))
         _, x, context, order = self.epoch_data
         rows = order[place * size : (place + 1) * size]
@@ -244,7 +250,7 @@ class _Fit:
                     progress.total = self._steps_within(budget.amount, evaluation_seconds, timed_from)
                 if self.watch is not None:
                     self.watch(progress)
-                if progress.total is not None and self._due(progress.step):
+                if self._due(progress.step):
                     self.evaluate()
                     if progress.stale >= self.recipe.patience:
                         break
@@ -288,8 +294,8 @@ class _Fit:
             return
         kept = "" if self.folder is None else f"; the weights of step {progress.best_step} are kept in {self.folder}"
         raise DivergedError(
-            f"training diverged at step {progress.step + 1}: loss {loss:.4g}, gradient norm {norm:.4g} at learning rate "
-            f"{rate:.3g}{kept}; try a smaller learning rate"
+            f"training diverged at step {progress.step + 1}: loss {loss:.4g}, gradient norm {norm:.4g} "
+            f"at learning rate {rate:.3g}{kept}; try a smaller learning rate"
         )
 
     def _steps_within(self, seconds: float, evaluation_seconds: float, timed_from: float) -> int | None:
@@ -303,8 +309,8 @@ class _Fit:
         return progress.step + max(1, int(max(left, 0.25 * seconds) / per_step))
 
     def _due(self, step: int) -> bool:
-        every = max(1, self.progress.total // self.recipe.evaluations)
-        return step % every == 0 or step == self.progress.total
+        total = self.progress.total
+        return total is not None and (step % max(1, total // self.recipe.evaluations) == 0 or step == total)
 
     def evaluate(self) -> None:
         """Validate the averaged weights, and keep them where they are the best so far."""
@@ -321,18 +327,17 @@ class _Fit:
                 progress.stale += 1
         self._log()
 
-    def keep(self) -> None:
+    def keep(self) -> dict[str, Tensor]:
         """Take the model's present weights as the ones to end with."""
         self.kept = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         if self.folder is not None:
             store.write_weights(self.folder / store.WEIGHTS, self.kept)
+        return self.kept
 
     def finish(self) -> Density:
         """Put the kept weights into the model."""
-        if self.kept is None:
-            self.keep()
-        self.model.load_state_dict(self.kept)
-        if self.folder is not None and self.optimizer is not None and self.progress.done:
+        self.model.load_state_dict(self.keep() if self.kept is None else self.kept)
+        if self.folder is not None and self.progress.done:
             self.save_checkpoint()
         return self.model.eval()
 
@@ -369,12 +374,13 @@ class _Fit:
         metadata = {"progress": json.dumps(dataclasses.asdict(self.progress))}
         store.write_weights(self.folder / store.CHECKPOINT, tensors, metadata)
 
-    def restore(self) -> None:
-        """Take up the last checkpoint; without one, start from the beginning."""
-        if not (self.folder / store.CHECKPOINT).exists():
-            store.write_atomic(self.folder / store.METRICS, b"")
+    def restore(self, folder: Path) -> None:
+        """Take up the last checkpoint of a run; without one, start it from the beginning."""
+        self.folder = folder
+        if not (folder / store.CHECKPOINT).exists():
+            store.write_atomic(folder / store.METRICS, b"")
             return
-        tensors, metadata = store.read_weights(self.folder / store.CHECKPOINT)
+        tensors, metadata = store.read_weights(folder / store.CHECKPOINT)
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "kept": {}, "optimizer": {}}
         try:
             for name, tensor in tensors.items():
@@ -385,9 +391,9 @@ class _Fit:
             self.average.restore(parts["average"])
             self._restore_optimizer(parts["optimizer"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise StoreError(f"{self.folder / store.CHECKPOINT} is damaged or foreign: {error}") from error
+            raise StoreError(f"{folder / store.CHECKPOINT} is damaged or foreign: {error}") from error
         self.kept = parts["kept"] or None
-        self._truncate_metrics()
+        self._truncate_metrics(folder / store.METRICS)
 
     def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
@@ -396,9 +402,8 @@ class _Fit:
             state.setdefault(int(i), {})[entry] = tensor
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
-    def _truncate_metrics(self) -> None:
+    def _truncate_metrics(self, file: Path) -> None:
         """Forget what was logged after the checkpoint: it will be logged again."""
-        file = self.folder / store.METRICS
         lines = file.read_text("utf-8").splitlines() if file.exists() else []
         kept = [line for line in lines if _step_of(line) <= self.progress.step]
         store.write_atomic(file, "".join(line + "\n" for line in kept).encode())

@@ -23,11 +23,16 @@ class Budget:
             InputError: anything else, or nothing at all.
         """
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text.lower())
-        units = {"s": 1, "m": 60, "h": 3600, "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
-        if not match or match[2] not in units or float(match[1]) == 0:
-            raise InputError(f'budget "{text}": expected an amount such as "90s", "5m", "1h", "20 epochs" or "2000 steps"')
-        amount, unit = float(match[1]), units[match[2]]
-        return cls(amount, unit) if isinstance(unit, str) else cls(amount * unit, "seconds")
+        seconds = {"s": 1, "m": 60, "h": 3600}
+        if match and float(match[1]) > 0:
+            amount, unit = float(match[1]), match[2]
+            if unit in seconds:
+                return cls(amount * seconds[unit], "seconds")
+            if unit in ("epoch", "epochs"):
+                return cls(amount, "epochs")
+            if unit in ("step", "steps"):
+                return cls(amount, "steps")
+        raise InputError(f'budget "{text}": expected an amount such as "90s", "5m", "1h", "20 epochs" or "2000 steps"')
 
 
 @dataclass(frozen=True)
