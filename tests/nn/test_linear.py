@@ -45,7 +45,7 @@ def dense(made, x, context=None, order=0):
 
 
 def in_steps(made, x, context, order, sizes):
-    cache, parts = {}, [made(x[:, :0], context, {}, order)]
+    cache = {}
     parts = [made(x[:, :0], context, cache, order)]
     for part in x.split(sizes, 1):
         parts.append(made(part, context, cache, order))
@@ -113,7 +113,7 @@ def test_cached_is_parallel(reach, sizes, context, order):
     with torch.no_grad():
         parts = in_steps(made, x, features, order, sizes)
         torch.testing.assert_close(torch.cat(parts, 1), made(x, features, None, order), rtol=0, atol=1e-12)
-    known = [0] + torch.tensor([p.shape[1] for p in x.split(sizes, 1)]).cumsum(0).tolist()
+    known = [0, *torch.tensor([p.shape[1] for p in x.split(sizes, 1)]).cumsum(0).tolist()]
     determined = [int((reach <= k).sum()) for k in known]
     assert [p.shape[1] for p in parts] == [b - a for a, b in zip([0, *determined], determined, strict=False)]
 

@@ -37,16 +37,18 @@ class _Staircase(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, weight, mask = ctx.saved_tensors
-        dx = dy.new_zeros(x.shape) if ctx.needs_input_grad[0] else None
-        dweight = dy.new_empty(weight.shape)
+        to_x, to_weight = ctx.needs_input_grad[:2]
+        dx = dy.new_zeros(x.shape) if to_x else None
+        dweight = dy.new_empty(weight.shape) if to_weight else None
         for rows, left, on, right in ctx.blocks:
             dy_rows, seen = dy[:, rows], slice(on.stop)
-            dweight[rows, right].zero_()
-            dweight[rows, seen].addmm_(dy_rows.T, x[:, seen], beta=0)
-            dweight[rows, on].mul_(mask[rows, on])
             if dx is not None:
-                dx[:, left].addmm_(dy_rows, weight[rows, left])
-                dx[:, on].addmm_(dy_rows, weight[rows, on] * mask[rows, on])
+                dx[:, left] += dy_rows @ weight[rows, left]
+                dx[:, on] += dy_rows @ (weight[rows, on] * mask[rows, on])
+            if dweight is not None:
+                dweight[rows, right] = 0
+                dweight[rows, seen].addmm_(dy_rows.T, x[:, seen], beta=0)
+                dweight[rows, on] *= mask[rows, on]
         return dx, dweight, dy.sum(0), None, None
 
 
