@@ -56,8 +56,12 @@ class Discrete(ABC):
         return self.log_table().exp()
 
     def quantile(self, u: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
-        """The symbol whose interval of the cumulative table holds u in [0, 1): the inverse of the CDF."""
-        return (self.table()[..., :-1].cumsum(-1) <= u[..., None]).sum(-1)
+        """The symbol whose interval of the cumulative table holds u in [0, 1): the inverse of the CDF.
+
+        u is a fraction of the table's own total, so that what rounding leaves over goes to no symbol of probability 0.
+        """
+        cumulative = self.table().cumsum(-1)
+        return (cumulative[..., :-1] <= u[..., None] * cumulative[..., -1:]).sum(-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Int[Tensor, "..."]:
         """Draw one symbol per distribution."""
