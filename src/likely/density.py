@@ -144,7 +144,7 @@ class Autoregressive(Density):
         return self._steps(n, self.check_context(context, n, broadcast=True), order)
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        joint = [self._conditionals(x, context, k).log_prob(x).flatten(1).sum(1) for k in range(self.orders)]
+        joint = [self._conditionals(x, context, k).log_prob(x).reshape(len(x), -1).sum(1) for k in range(self.orders)]
         return torch.stack(joint).logsumexp(0) - float(np.log(self.orders)) if self.orders > 1 else joint[0]
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:

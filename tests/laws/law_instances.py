@@ -24,6 +24,7 @@ ALWAYS = {
     "one conditional, float64",
     "same samples, float32",
     "same samples, float64",
+    "possible symbols",
     "true samples",
     "saved = loaded",
     "units",

@@ -25,8 +25,8 @@ from likely.nn import (
 class GatedPixelCNN(Autoregressive):
     """p(x) = ∏ p(x_ijc | every earlier pixel, earlier channels of this one), in raster order.
 
-    A vertical stack of convolutions sees all rows above; a horizontal stack sees the pixels to the left and is handed
-    what the vertical one found, one row further down. Each layer is gated, tanh(a) · σ(b), and the horizontal one is
+    A vertical stack of convolutions sees the rows above; a horizontal stack sees the pixels to the left and is handed
+    what the vertical one found, one row further down. Each layer is gated, tanh(a) · σ(b), and both stacks are
     residual. Under the categorical head the channels of a pixel are coupled by masks on channel groups (R → G → B);
     under the logistics head by the head itself, as in PixelCNN++.
 
@@ -95,6 +95,19 @@ class GatedPixelCNN(Autoregressive):
         self.output = MaskedConv2d(2 * hidden, round(colours * self.to_distribution.width), (1, 1), "B", self.groups)
         self.activation = ReLU()
 
+    def receptive_field(self) -> Tensor:
+        """Which conditional depends on which earlier value, (dims, dims): S = Σ kernel // 2 columns to either side.
+
+        On its own row a pixel sees S pixels to the left, and above it S + 1 rows.
+        """
+        colours, height, width = self.event.shape
+        reach = self.first_kernel // 2 + (self.layers - 1) * (self.kernel // 2)
+        row, column = (t.flatten() for t in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+        up, left = row[:, None] - row, column[:, None] - column
+        above = (up >= 1) & (up <= reach + 1) & (left.abs() <= reach)
+        beside = (up == 0) & (left >= 0) & (left <= reach)
+        return (above | beside).repeat(colours, colours)
+
     def network(self, x: Tensor, features: Tensor | None, cache: dict | None = None) -> Tensor:
         """Parameters of the conditionals (n, h, w, ·), from symbols channels-last (n, h, w, c)."""
         x = self.symbols(x)
@@ -144,10 +157,10 @@ class VerticalStack(nn.Module):
     def forward(self, x: Tensor, features: Tensor | None, cache: dict | None) -> list[Tensor]:
         """Rows (n, h, w, c) → one (n, h, w, 2 · hidden) per layer."""
         links = []
-        for layer, link in zip(self.layers, self.links, strict=True):
+        for first, layer, link in zip([True, *[False] * len(self.links)], self.layers, self.links, strict=False):
             v = layer(x, features, cache)
             links.append(link(v))
-            x = self.gate(v)
+            x = self.gate(v) if first else x + self.gate(v)
         return links
 
 

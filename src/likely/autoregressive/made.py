@@ -87,6 +87,19 @@ class MADE(Autoregressive):
             return None
         return (self.ordering[..., None] * width + torch.arange(width)).flatten(1)
 
+    def receptive_field(self) -> Tensor:
+        """Which conditional depends on which value, wherever that comes first, (dims, dims): all with enough units.
+
+        A hidden layer of fewer than dims − 1 units lacks some degrees: what these tell apart is not seen.
+        """
+        paths = self.output.mask.double()
+        for layer in reversed(self.layers):
+            paths = paths @ layer.mask.double()
+        dims, blocks = self.event.dims, (self.head.width, self.symbols.width)
+        later_first = torch.ones(dims, dims, dtype=torch.bool, device=paths.device).triu()
+        by_place = (paths.view(dims, blocks[0], dims, blocks[1]).amax((1, 3)) > 0) | later_first
+        return torch.stack([by_place[rank][:, rank] for rank in self.ordering.argsort(1)]).all(0)
+
     def network(self, x: Tensor, features: Tensor | None, order: int, cache: dict | None = None) -> Tensor:
         """Parameters of the conditionals, from the symbols (n, dims) in order."""
         h = self.symbols(x)
@@ -95,7 +108,7 @@ class MADE(Autoregressive):
         return self.output(h, features, cache, order)
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
-        x, features = x.flatten(1), self._features(context)
+        x, features = x.reshape(len(x), -1), self._features(context)
         if order == 0:
             parameters = self.network(x, features, order)
         else:

@@ -26,7 +26,7 @@ def _zeros_before(x: Image, dim: int, size: int) -> Image:
 
 
 def _weights(outputs: int, inputs: int, height: int, width: int) -> nn.Parameter:
-    bound = (max(1, inputs * height * width)) ** -0.5
+    bound = (3 / max(1, inputs * height * width)) ** 0.5  # keeps the variance
     return nn.Parameter((torch.rand(outputs, inputs, height, width) * 2 - 1) * bound)
 
 
