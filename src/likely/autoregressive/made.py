@@ -94,7 +94,7 @@ class MADE(Autoregressive):
         """
         paths = self.output.mask.double()
         for layer in reversed(self.layers):
-            paths = paths @ layer.mask.double()
+            paths = paths @ layer.get_buffer("mask").double()
         dims, blocks = self.event.dims, (self.head.width, self.symbols.width)
         later_first = torch.ones(dims, dims, dtype=torch.bool, device=paths.device).triu()
         by_place = (paths.view(dims, blocks[0], dims, blocks[1]).amax((1, 3)) > 0) | later_first
