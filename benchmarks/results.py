@@ -43,9 +43,9 @@ NLTCS = {"train": "{data}/binary/nltcs.npz:train", "test": "{data}/binary/nltcs.
 DIGITS = {"train": "digits:train", "test": "digits:test"}
 
 JOBS = {
-    "digits": Job("GatedPixelCNN", **DIGITS, bar="JPEG XL, mosaic: 2.384", settings={"budget": "4m"}),
+    "digits": Job("GatedPixelCNN", **DIGITS, bar="JPEG XL, mosaic: 2.384", settings={"budget": "30 epochs"}),
     "digits-by-class": Job(
-        "GatedPixelCNN", **DIGITS, bar="below the one above", context="digits:labels", settings={"budget": "4m"}
+        "GatedPixelCNN", **DIGITS, bar="below the one above", context="digits:labels", settings={"budget": "30 epochs"}
     ),
     "digits-pixels": Job("IndependentPixels", **DIGITS, bar=""),
     "mnist-made": Job(
