@@ -36,12 +36,9 @@ class ContextEncoder(nn.Module):
                 nn.Conv2d(inputs, features, 3, padding=1),
                 nn.ReLU(),
                 nn.Conv2d(features, features, 3, padding=1),
-                nn.ReLU(),
             )
         else:
-            self.layers = nn.Sequential(
-                nn.Linear(inputs, features), nn.ReLU(), nn.Linear(features, features), nn.ReLU()
-            )
+            self.layers = nn.Sequential(nn.Linear(inputs, features), nn.ReLU(), nn.Linear(features, features))
 
     def forward(self, context: Tensor) -> Tensor:
         """Encode (n, *context.shape)."""
