@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 from functools import cache
 
 from likely.density import Density
@@ -37,10 +38,4 @@ def flat(name: str) -> str:
 
 def hyphenated(name: str) -> str:
     """A class name as the command line writes it: GatedPixelCNN → gated-pixelcnn."""
-    words, previous = [], ""
-    for letter in name:
-        if letter.isupper() and previous.islower() and len(words[-1]) > 1 and not name[name.index(letter) :].isupper():
-            words.append("")
-        words[-1:] = [(words[-1] if words else "") + letter.lower()]
-        previous = letter
-    return "-".join(words)
+    return re.sub("(?<=[a-z])(?=[A-Z][a-z])", "-", name).lower()

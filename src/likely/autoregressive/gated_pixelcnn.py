@@ -157,10 +157,10 @@ class VerticalStack(nn.Module):
     def forward(self, x: Tensor, features: Tensor | None, cache: dict | None) -> list[Tensor]:
         """Rows (n, h, w, c) → one (n, h, w, 2 · hidden) per layer."""
         links = []
-        for first, layer, link in zip([True, *[False] * len(self.links)], self.layers, self.links, strict=False):
+        for i, (layer, link) in enumerate(zip(self.layers, self.links, strict=True)):
             v = layer(x, features, cache)
             links.append(link(v))
-            x = self.gate(v) if first else x + self.gate(v)
+            x = x + self.gate(v) if i else self.gate(v)
         return links
 
 

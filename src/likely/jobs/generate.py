@@ -9,6 +9,7 @@ from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density, Where, run, sample_with
 from likely.distributions import Discrete
+from likely.distributions.discrete import uniform
 from likely.errors import InputError
 from likely.event import Event
 
@@ -92,7 +93,7 @@ def infill(
         runs = [_Forced(x, mask, generator).through(model, context, k) for k in range(model.orders)]
     weights = torch.stack([forced.log_weight for forced in runs]).softmax(0)  # (orders, n)
     chosen = torch.searchsorted(
-        weights.cumsum(0).T[:, :-1].contiguous(), _uniform(len(x), generator, weights)[:, None]
+        weights.cumsum(0).T[:, :-1].contiguous(), uniform((len(x),), generator, weights)[:, None]
     )[:, 0]
     completed = torch.stack([forced.result for forced in runs])[chosen, torch.arange(len(x), device=chosen.device)]
     return Infilled(completed, not any(forced.late for forced in runs))
@@ -119,10 +120,6 @@ class _Forced:
     def through(self, model: Autoregressive, context: Tensor | None, order: int) -> "_Forced":
         self.result = run(model.steps(len(self.x), context, order=order), self.choose)
         return self
-
-
-def _uniform(n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    return torch.rand(n, generator=generator, device=generator.device if generator else None).to(like)
 
 
 def _autoregressive(model: Density, job: str) -> Autoregressive:
