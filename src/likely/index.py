@@ -44,7 +44,7 @@ def runs(folder: str | Path = "runs") -> list[Run]:
         database.executemany("delete from runs where name = ?", [(name,) for name in seen if name not in present])
         for name, path in present.items():
             modified = max(f.stat().st_mtime for f in (path / store.CONFIG, path / store.METRICS) if f.exists())
-            if seen.get(name) != modified and (run := _read(name, path)) is not None:
+            if seen.get(name) != modified and (run := read(name, path)) is not None:
                 database.execute(
                     "insert or replace into runs values (?, ?, ?, ?, ?, ?, ?)", (run.name, modified, *_rest(run))
                 )
@@ -66,7 +66,8 @@ def _rest(run: Run) -> tuple:
     return run.model, run.data, run.step, run.bits_per_dim, run.seconds
 
 
-def _read(name: str, path: Path) -> Run | None:
+def read(name: str, path: Path) -> Run | None:
+    """One run, from its folder; None where the folder is no run."""
     try:
         config = store.read_config(path)
     except StoreError:

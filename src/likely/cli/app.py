@@ -91,7 +91,7 @@ def evaluate(
 
     console = Console(json)
     use(device, threads)
-    model, loaded, x = opened(run, data, context, seed, device)
+    model, _, loaded, x = opened(run, data, context, seed, device)
     generator = torch.Generator(device).manual_seed(seed)
     nats = negative_log_likelihood(model, (x, loaded.context), batch_size=batch_size, generator=generator)
     source = source_of(loaded.source) if loaded.context is None else None
@@ -167,8 +167,7 @@ def infill(
     use(device, threads)
     if n < 1:
         raise InputError(f"-n must be at least 1, found {n}")
-    model, loaded, x = opened(run, data, context, seed, device)
-    _, preparation = with_preparation(run, device)
+    model, preparation, loaded, x = opened(run, data, context, seed, device)
     mask = read_mask(observed, model.event, preparation)
     given = None if loaded.context is None else loaded.context[:n]
     generator = torch.Generator(device).manual_seed(seed)
@@ -220,8 +219,8 @@ def with_preparation(run: Path, device: str) -> tuple[Any, Any]:
     return store.load(run).to(device), None if stored is None else Preparation.from_json(stored)
 
 
-def opened(run: Path, data: str, context: str | None, seed: int, device: str) -> tuple[Any, Any, Any]:
-    """A run's model, data as they are stored, and the same prepared as they were for the fit."""
+def opened(run: Path, data: str, context: str | None, seed: int, device: str) -> tuple[Any, Any, Any, Any]:
+    """A run's model and preparation, data as they are stored, and the same prepared as they were for the fit."""
     import torch
 
     from likely import store
@@ -233,25 +232,20 @@ def opened(run: Path, data: str, context: str | None, seed: int, device: str) ->
         context = context if context is not None and context.startswith(data.split(":")[0] + ":") else None
     loaded = load(data, "test", context=context)
     generator = torch.Generator().manual_seed(seed)
-    return model, loaded, loaded.x if preparation is None else preparation.apply(loaded.x, generator)
+    return model, preparation, loaded, loaded.x if preparation is None else preparation.apply(loaded.x, generator)
 
 
 def conclude(console: Console, run: Path | None, model: Any) -> None:
     """Say how a fit ended."""
-    import json as json_module
-
-    from likely import store
+    from likely.index import read
 
     parameters = sum(p.numel() for p in model.parameters())
     result: dict[str, Any] = {"run": None if run is None else str(run), "parameters": parameters}
-    file = None if run is None else run / store.METRICS
-    lines = [] if file is None or not file.exists() else file.read_text("utf-8").splitlines()
-    metrics = [json_module.loads(line) for line in lines]
-    valid = [line["valid_bits_per_dim"] for line in metrics if line["valid_bits_per_dim"] is not None]
-    if metrics:
-        result |= {"step": metrics[-1]["step"], "valid_bits_per_dim": min(valid, default=None)}
-        result["seconds"] = metrics[-1]["seconds"]
-    best = f", {min(valid):.4f} bits/dim on validation" if valid else ""
+    stored = None if run is None else read(str(run), run)
+    best = ""
+    if stored is not None and stored.step is not None:
+        result |= {"step": stored.step, "valid_bits_per_dim": stored.bits_per_dim, "seconds": stored.seconds}
+        best = "" if stored.bits_per_dim is None else f", {stored.bits_per_dim:.4f} bits/dim on validation"
     console.say(
         f"fitted {type(model).__name__} with {parameters:,} parameters{best}" + (f"; it is in {run}" if run else "")
     )
