@@ -22,6 +22,7 @@ LAYERS = [  # a part imports from itself and from lines above its own, never sid
     {"catalogue"},
     {"store", "data"},
     {"jobs", "pictures", "index"},
+    {"coding"},
     {"training"},
     {"laws"},
     {"cli"},

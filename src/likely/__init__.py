@@ -7,9 +7,12 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "coding.codec": ["Compressed", "compress", "decompress", "recover"],
+    "coding.exact": ["ExactnessError"],
+    "coding.frozen": ["Frozen", "freeze"],
     "event": ["Event"],
     "density": ["Autoregressive", "Density", "run"],
-    "errors": ["DivergedError", "Error", "InputError", "StoreError", "WriteError"],
+    "errors": ["DivergedError", "Error", "FormatError", "InputError", "StoreError", "WriteError"],
     "training": ["fit", "resume"],
     "jobs.evaluate": ["Report", "evaluate"],
     "jobs.generate": ["Infilled", "infill", "sample", "sample_from_noise"],

@@ -18,6 +18,10 @@ class StoreError(Error, OSError):
     """A file or a run folder that is missing, damaged or foreign."""
 
 
+class FormatError(StoreError):
+    """Bytes that are damaged, foreign, of a newer format, or beyond a limit: says what was found and expected."""
+
+
 class WriteError(StoreError):
     """A file could not be written while working (disk full, say); what was there before is untouched."""
 

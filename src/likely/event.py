@@ -1,13 +1,18 @@
 """What one example is: its shape and its alphabet. The one place where data are validated and converted."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from likely.errors import InputError
+
+LEVELS = 2**62  # symbols are int64
 
 
 @dataclass(frozen=True)
@@ -24,15 +29,18 @@ class Event:
     levels: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        object.__setattr__(self, "shape", _whole(self.shape, "an event's shape"))
         if any(size < 1 for size in self.shape):
             raise InputError(f"an event's sizes must be at least 1, found shape {self.shape}")
         if isinstance(self.levels, tuple | list):
-            object.__setattr__(self, "levels", tuple(int(levels) for levels in self.levels))
+            object.__setattr__(self, "levels", _whole(self.levels, "levels"))
             if self.shape != (len(self.levels),):
                 raise InputError(f"{len(self.levels)} alphabets need shape ({len(self.levels)},), found {self.shape}")
-        if self.levels is not None and min(self.alphabets) < 1:
-            raise InputError(f"levels must be at least 1, found {self.levels}")
+        elif self.levels is not None:
+            object.__setattr__(self, "levels", _whole((self.levels,), "levels")[0])
+        counts = self.levels if isinstance(self.levels, tuple) else (self.levels,)
+        if not all(count is None or 1 <= count <= LEVELS for count in counts):
+            raise InputError(f"levels must be at least 1 and at most {LEVELS:,}, found {self.levels}")
 
     @property
     def dims(self) -> int:
@@ -92,6 +100,13 @@ class Event:
         return str(self.levels - 1) if isinstance(self.levels, int) else "levels - 1 of each column"
 
 
+def _whole(values: Sequence[Any], name: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(index, values))
+    except TypeError:
+        raise InputError(f"{name}: whole numbers are expected, found {values!r}") from None
+
+
 def _as_tensor(x: Tensor | np.ndarray, name: str) -> Tensor:
     if isinstance(x, np.ndarray):
         if x.dtype.kind not in "biuf":
@@ -109,5 +124,5 @@ def _as_tensor(x: Tensor | np.ndarray, name: str) -> Tensor:
 def refuse(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
     """Raise an error that names the first True entry of `bad`."""
     if bad.any():
-        index = tuple(bad.nonzero()[0].tolist())
-        raise InputError(f"{name}: found {x[index].item()} at index {index}; {expected}")
+        first = tuple(bad.nonzero()[0].tolist())
+        raise InputError(f"{name}: found {x[first].item()} at index {first}; {expected}")

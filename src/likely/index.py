@@ -1,6 +1,7 @@
 """The index of runs: a SQLite file beside them, brought up to date from the folders whenever it is read."""
 
 import json
+import math
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -53,11 +54,13 @@ def runs(folder: str | Path = "runs") -> list[Run]:
 
 
 def _open(folder: Path) -> sqlite3.Connection:
-    """The index on disk, or in memory where the folder may not be written to."""
+    """The index on disk, or in memory where it may not be written to or is damaged."""
     try:
         database = sqlite3.connect(folder / FILE)
         database.execute(SCHEMA)
-    except sqlite3.OperationalError:
+        database.execute("begin immediate")  # refused where the file may be read only
+        database.rollback()
+    except sqlite3.DatabaseError:
         return sqlite3.connect(":memory:")
     return database
 
@@ -72,14 +75,32 @@ def read(name: str, path: Path) -> Run | None:
         config = store.read_config(path)
     except StoreError:
         return None
-    file = path / store.METRICS
-    lines = (
-        [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.endswith("}")]
-        if file.exists()
-        else []
-    )
+    lines = _metrics(path / store.METRICS)
     last = lines[-1] if lines else {}
-    best = [line["valid_bits_per_dim"] for line in lines if line["valid_bits_per_dim"] is not None]
+    step = int(last["step"]) if "step" in last else None
+    best = min((line["valid_bits_per_dim"] for line in lines if "valid_bits_per_dim" in line), default=None)
     model = config["model"]["class"].rpartition(".")[2]
-    data = config.get("data", {}).get("source")
-    return Run(name, model, data, last.get("step"), min(best, default=None), last.get("seconds"))
+    data = config.get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    return Run(name, model, source if isinstance(source, str) else None, step, best, last.get("seconds"))
+
+
+def _metrics(file: Path) -> list[dict[str, int | float]]:
+    """The numbers of every line; a line that is cut short or damaged is passed over."""
+    lines = []
+    try:
+        written = file.read_text("utf-8", "replace").splitlines()
+    except OSError:  # there is none, or none that may be read
+        return lines
+    for line in written:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict):
+            lines.append({key: value for key, value in entry.items() if _is_number(value)})
+    return lines
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

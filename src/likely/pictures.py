@@ -40,7 +40,7 @@ def write(path: str | Path, picture: Image.Image) -> None:
 
 def _format(path: Path) -> str:
     Image.init()
-    if path.suffix.lower() not in Image.EXTENSION:
+    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
         raise InputError(f"{path}: a picture's name must end in .png or another format of pictures")
     return Image.EXTENSION[path.suffix.lower()]
 

@@ -12,7 +12,8 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +23,7 @@ from safetensors import SafetensorError
 
 from likely.catalogue import models
 from likely.density import Density
-from likely.errors import InputError, StoreError, WriteError, suggestion
+from likely.errors import Error, InputError, StoreError, WriteError, suggestion
 from likely.event import Event
 
 FORMAT = "likely-run/1"
@@ -55,16 +56,22 @@ def build(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     known = _known_classes()
-    name = config.get("class")
+    name = str(config.get("class"))
     if name not in known:
-        raise StoreError(
-            f"unknown class {name!r}: import the module that defines it first{suggestion(str(name), known)}"
-        )
-    arguments = {key: build(value) for key, value in config.get("arguments", {}).items()}
+        raise StoreError(f"unknown class {name!r}: import the module that defines it first{suggestion(name, known)}")
+    with understood(f"{name} cannot be built from its saved arguments"):
+        return known[name](**{key: build(value) for key, value in config.get("arguments", {}).items()})
+
+
+@contextmanager
+def understood(problem: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside, in making sense of what was read, into a `StoreError`: problem and cause."""
     try:
-        return known[name](**arguments)
-    except TypeError as error:
-        raise StoreError(f"{name} cannot be built from its saved arguments: {error}") from error
+        yield
+    except Error:
+        raise
+    except Exception as error:
+        raise StoreError(f"{problem}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
 def save(model: Density, path: str | Path) -> None:
@@ -86,6 +93,8 @@ def load(path: str | Path) -> Density:
     """
     path = Path(path)
     model = build(read_config(path)["model"])
+    if not isinstance(model, Density):
+        raise StoreError(f"{path / CONFIG} describes no model, but {model}")
     tensors = read_weights(path / WEIGHTS)[0]
     try:
         model.load_state_dict(tensors, assign=True)
@@ -101,11 +110,13 @@ def create(path: str | Path, config: dict) -> Path:
         InputError: the path is taken, by a run or by something else, or may not be written to.
     """
     path = Path(path)
-    if (path / CONFIG).exists():
-        raise InputError(f"{path} is a run already; go on with it by `likely resume {path}`, or choose another folder")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists and is not a run; choose another folder")
     try:
+        if (path / CONFIG).exists():
+            raise InputError(
+                f"{path} is a run already; go on with it by `likely resume {path}`, or choose another folder"
+            )
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"{path} exists and is not a run; choose another folder")
         path.mkdir(parents=True, exist_ok=True)
         (path / CONFIG).touch()
         (path / CONFIG).unlink()
@@ -128,9 +139,10 @@ def read_config(path: str | Path) -> dict:
         raise StoreError(
             f"{path} is not a run: {CONFIG} is missing (make one with `likely fit … --out {path}`)"
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("model"), dict):
+    model = config.get("model") if isinstance(config, dict) and config.get("format") == FORMAT else None
+    if not isinstance(model, dict) or not isinstance(model.get("class"), str):
         raise StoreError(f'{file} is not the configuration of a run: "format": "{FORMAT}" and a model are expected')
     return config
 
@@ -203,7 +215,9 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            # Copied, because in the file's buffer they lie at any address, and sums of products over memory that is not
+            # aligned round differently: log p would not be the same to the bit.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing") from error
     except (SafetensorError, OSError) as error:

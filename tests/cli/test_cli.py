@@ -118,6 +118,22 @@ def test_flags_from_a_file(capsys):
     assert (arguments["channels"], arguments["layers"]) == (6, 3)
 
 
+def test_a_column_of_labels_is_a_context():
+    np.save("x.npy", np.arange(120).reshape(60, 2) % 3)
+    np.savetxt("labels.csv", np.arange(60) % 3, "%d")
+    assert likely("fit", "independent-pixels", "x.npy", "--context", "labels.csv", "--out", "runs/csv") == 0
+    assert likely("sample", "runs/csv", "--context", 1, "-n", 2, "-o", "samples.npy") == 0
+    assert likely("sample", "runs/csv", "--context", "labels.csv", "-n", 2, "-o", "samples.npy") == 0
+    assert likely("eval", "runs/csv", "x.npy", "--context", "labels.csv") == 0
+
+
+def test_a_single_value_is_a_table_of_one_column(capsys):
+    np.save("labels.npy", np.arange(60) % 4)
+    assert likely("fit", "symbol-histogram", "labels.npy", "--out", "runs/one") == 0
+    assert likely("sample", "runs/one", "-n", 5, "-o", "samples.csv") == 0
+    assert len(open_text("samples.csv").splitlines()) == 5
+
+
 def test_a_source_of_known_entropy_reports_its_gap(capsys):
     assert likely("fit", "histogram", "ising", "--out", "runs/h") == 0
     capsys.readouterr()
@@ -183,6 +199,7 @@ def images(path, sizes):
 
 def bad_files():
     np.save("levels.npy", np.array([[[0, 1], [9, -1]]] * 30))
+    np.save("codes.npy", np.array([[10**12, 1]] * 9))
     np.save("pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.savez("whole.npz", x=np.zeros((9, 4, 4), np.uint8), y=np.zeros(9))
     with open("whole.npz", "rb") as file, open("cut.npz", "wb") as cut:
@@ -221,6 +238,7 @@ BAD = [
     (["fit", "made", "mixed"], "mixed"),
     (["fit", "made", "cut.idx"], "cut.idx"),
     (["fit", "made", "levels.npy", "--levels", "9"], "found 9 at index"),
+    (["fit", "made", "codes.npy"], "number the symbols"),
     (["fit", "made", "digits", "--budget", "soon"], "expected an amount"),
     (["fit", "made", "digits", "--binarize", "maybe"], "stochastic"),
     (["fit", "made", "digits", "--out", "precious"], "not a run"),
@@ -232,6 +250,10 @@ BAD = [
     (["fit", "made", "digits", "--context", "digits:nonsense"], "nonsense"),
     (["fit", "gated-pixelcnn", "digits", "--kernel", "4"], "odd"),
     (["fit", "gated-pixelcnn", "digits", "--head", "foo"], "logistics"),
+    (["fit", "made", "digits", "--context", "digits:labels", "--features", "0"], "at least 1"),
+    (["fit", "made", "digits", "--config=nowhere.toml"], "nowhere.toml"),
+    (["fit", "made", "digits", "--seed", "-1"], "seed must be"),
+    (["fit", "made", "digits", "--device", "meta"], "not available"),
     (["eval", "runs/none", "digits"], "not a run"),
     (["eval", "runs/a", "whole.npz:x"], "expected shape"),
     (["eval", "runs/a", "digits", "--context", "digits:labels"], "without context"),
@@ -240,7 +262,11 @@ BAD = [
     (["sample", "runs/a", "-n", "-5"], "at least 1"),
     (["sample", "runs/a", "--temperature", "0"], "positive"),
     (["sample", "runs/a", "--context", "1"], "without context"),
+    (["sample", "runs/a", "--seed", "99999999999999999999"], "--seed"),
+    (["sample", "runs/a", "--threads", "100000"], "--threads"),
+    (["sample", "runs/by-class", "--context", "99999999999999999999"], "symbols 0 to 9"),
     (["sample", "runs/a", "-n", "1", "-o", "a.xyz"], ".png"),
+    (["sample", "runs/a", "-n", "1", "-o", "a.psd"], ".png"),
     (["infill", "runs/a", "digits", "--observed", "bottom"], "bottom"),
     (["infill", "runs/a", "digits", "--observed", "top", "-n", "0"], "at least 1"),
     (["resume", "runs/none"], "not a run"),
@@ -255,6 +281,7 @@ def workplace(tmp_path_factory):
     os.chdir(folder)
     bad_files()
     fitted()
+    fitted("runs/by-class", "--context", "digits:labels")
     os.chdir(previous)
     return folder
 
@@ -270,6 +297,22 @@ def test_bad_use_is_one_line_and_writes_nothing(workplace, monkeypatch, capsys, 
     assert err.startswith("likely: ")
     assert says in err
     assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
+
+
+def test_what_may_not_be_looked_at_is_one_line(capsys, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "locked/run")
+
+    monkeypatch.setattr(store, "read_config", refuse)
+    assert likely("eval", "locked/run", "digits") == 1
+    assert capsys.readouterr().err == "likely: locked/run: Permission denied\n"
+
+
+def test_too_little_memory_is_one_line(capsys):
+    fitted()
+    capsys.readouterr()
+    assert likely("sample", "runs/a", "-n", 10**14) == 1
+    assert capsys.readouterr().err.startswith("likely: not enough memory")
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])

@@ -100,6 +100,13 @@ def test_tempered_is_a_power_of_the_probabilities(name):
         torch.testing.assert_close(p.tempered(temperature).table(), expected, rtol=1e-10, atol=1e-300)
 
 
+def test_the_coldest_draws_are_the_likeliest_symbol_and_the_hottest_are_uniform():
+    p = Categorical(torch.tensor([0.1, 0.2, 0.7, 0.0]).log())
+    for temperature in (1e-320, 1e-40, 1e-30):
+        assert p.tempered(temperature).table().tolist() == [0, 0, 1, 0]
+    torch.testing.assert_close(p.tempered(1e300).table(), torch.tensor([1 / 3, 1 / 3, 1 / 3, 0]))
+
+
 @pytest.mark.parametrize(("make", "levels", "dtype"), CASES)
 def test_gradients_are_finite(make, levels, dtype):
     p = make(levels, dtype)

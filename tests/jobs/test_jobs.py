@@ -130,3 +130,13 @@ def test_the_same_noise_gives_the_same_samples():
 def test_bad_temperatures(temperature):
     with pytest.raises(likely.InputError, match="temperature"):
         likely.sample(likely.MADE(EVENT), 3, temperature=temperature)
+
+
+@pytest.mark.parametrize("bad", [1.0, -0.1, math.nan, torch.zeros(2, 4), torch.zeros(2, 2), torch.zeros(0, 3)])
+def test_bad_noise(bad):
+    model = likely.MADE(likely.Event((3,), levels=2), hidden=(4,))
+    noise = bad if isinstance(bad, torch.Tensor) else torch.full((2, 3), bad)
+    with pytest.raises(likely.InputError, match="noise"):
+        likely.sample_from_noise(model, noise)
+    with pytest.raises(likely.InputError, match="order"):
+        likely.sample_from_noise(model, torch.zeros(2, 3), order=1)

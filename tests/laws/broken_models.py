@@ -58,6 +58,21 @@ class Unnormalized(Naive):
         return Table(self._logits(x) - 1)
 
 
+class Batched(Naive):
+    """Scores an example by what else is in the batch."""
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        log_prob = super()._log_prob(x, context, generator)
+        return log_prob + 0.01 * (log_prob - log_prob.mean())
+
+
+class Wanton(Naive):
+    """Draws from the generator that everybody shares."""
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return super()._sample(n, context, None)
+
+
 class OtherTable(Categorical):
     def log_table(self) -> Tensor:
         return (self.logits / 2).log_softmax(-1)

@@ -26,6 +26,8 @@ ALWAYS = {
     "same samples, float64",
     "possible symbols",
     "true samples",
+    "one by one",
+    "repeatable",
     "saved = loaded",
     "units",
     "refuse",
@@ -39,6 +41,7 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
     "made 4x4 binary, 2 orderings": (lambda: MADE(Event((1, 4, 4), 2), hidden=(16,), orderings=2), SUMS | NETWORK),
     "made 3x8, vector, 3 orderings": (lambda: MADE(Event((3,), 8), VECTOR, hidden=(8, 8), orderings=3), SUMS | NETWORK),
     "made 2x256": (lambda: MADE(Event((2,), 256), hidden=(4,)), SUMS | NETWORK),
+    "made one symbol": (lambda: MADE(Event((3,), 1), hidden=(4,)), SUMS | NETWORK),
     "made mixed table, label": (lambda: MADE(Event((4,), (2, 5, 1, 17)), LABEL, hidden=(9, 7)), SUMS | NETWORK),
     "made linear, RGB, picture": (lambda: MADE(Event((3, 1, 2), 3), PICTURE, hidden=(), orderings=2), SUMS | NETWORK),
     "made 8x8x17, 2 orderings": (
@@ -79,6 +82,7 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
         SUMS | ALWAYS,
     ),
     "independent pixels 28x28x256": (lambda: IndependentPixels(Event((1, 28, 28), 256)), ALWAYS),
+    "histogram 3x1": (lambda: Histogram(Event((3,), 1)), SUMS | ALWAYS | SIGHT),
     "symbol histogram 3x8, label": (lambda: SymbolHistogram(Event((3,), 8), LABEL), SUMS | ALWAYS),
 }
 

@@ -75,6 +75,8 @@ DRAWING = SAME | {"one conditional, float32", "one conditional, float64"}
         (broken.Dead(), LIMITED | {"no blind spot"}),
         (broken.Unnormalized(), LIMITED | SUMS | TABLES | {"true samples"}),
         (broken.TwoFormulas(), LIMITED | TABLES | {"true samples"}),
+        (broken.Batched(), LIMITED | SUMS | {"one by one", "units"}),
+        (broken.Wanton(), LIMITED | {"repeatable"}),
         (broken.Rounds(), LIMITED | {"true samples"}),
         (broken.Cold(), LIMITED | {"true samples"}),
         (broken.Forgets(), LIMITED | DRAWING | {"true samples"}),
@@ -123,7 +125,7 @@ class Bound(broken.Overclaims):
 
 def test_other_densities_get_reasons():
     real = check_model(Normal(Event((2, 3))))
-    assert set(real.ran) == {"saved = loaded", "units", "refuse"}
+    assert set(real.ran) == {"one by one", "repeatable", "saved = loaded", "units", "refuse"}
     assert real["proper, float64"].remark == "real values"
     assert real["cost"].remark == "no conditionals, the model is not autoregressive"
     bound = check_model(Bound(Event((3,), levels=2)))
@@ -143,7 +145,7 @@ def test_nothing_of_the_callers_changes():
 
 def test_table_prints_and_is_json():
     table = check_model(MADE(Event((3,), levels=2), hidden=(4,)), torch.zeros(2, 3))
-    assert str(table).startswith("MADE: 16 laws apply, 0 broken\nproper, float32")
+    assert str(table).startswith("MADE: 18 laws apply, 0 broken\nproper, float32")
     assert "not below the limit" in repr(table)
     laws = json.loads(json.dumps(table.to_json()))["laws"]
     assert laws[-1] == {

@@ -40,6 +40,17 @@ def test_saved_is_loaded_to_the_bit(tmp_path, name, dtype):
     assert torch.equal(*samples)
 
 
+def test_loaded_weights_lie_as_those_of_a_new_model_do(tmp_path):
+    label = likely.Event((), levels=3)
+    x, labels = torch.cartesian_prod(*map(torch.arange, (2, 3, 4))), torch.arange(24) % 3
+    for seed in range(20):  # where they lay otherwise, a tenth of the scores differed in the last bit
+        model = likely.MADE(likely.Event((3,), levels=(2, 3, 4)), label, hidden=(8, 8), orderings=3, seed=seed).double()
+        likely.save(model, tmp_path / str(seed))
+        loaded = likely.load(tmp_path / str(seed))
+        assert all(tensor.data_ptr() % 64 == 0 for tensor in loaded.state_dict().values())
+        assert torch.equal(model.log_prob(x, labels), loaded.log_prob(x, labels))
+
+
 @pytest.fixture
 def run(tmp_path):
     likely.save(likely.MADE(likely.Event((3,), levels=2), hidden=(4,)), tmp_path / "run")
@@ -84,11 +95,40 @@ def test_damage_is_one_clear_error(run, how):
     assert caught.value.exit_code == 2
 
 
+FORGED = {  # a place in the configuration, and what to find there
+    "class": [3, ["likely.MADE"], {}, "likely.Event"],
+    "arguments": [None, [1], {"event": None}],
+    "arguments.event.arguments.shape": ["x", 10**30, [10**30], [[2]]],
+    "arguments.event.arguments.levels": [10**30, "x", {}],
+    "arguments.context": [True],
+    "arguments.hidden": [[10**30], "x"],
+}
+
+
+@pytest.mark.parametrize(("place", "value"), [(place, value) for place in FORGED for value in FORGED[place]])
+def test_a_forged_configuration_is_one_clear_error(run, place, value):
+    document = json.loads((run / "config.json").read_text())
+    *path, name = place.split(".")
+    part = document["model"]
+    for key in path:
+        part = part[key]
+    part[name] = value
+    (run / "config.json").write_text(json.dumps(document))
+    with pytest.raises(likely.Error) as caught:
+        likely.load(run)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(likely.InputError, match="not a run"):
         likely.save(likely.MADE(likely.Event((3,), levels=2)), tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(likely.InputError, match="File name too long"):
+        likely.save(likely.MADE(likely.Event((3,), levels=2)), tmp_path / ("x" * 300))
 
 
 def test_users_classes_are_saved_by_their_own_name(tmp_path):
@@ -108,3 +148,17 @@ def test_the_index_follows_the_folders(tmp_path, run):
     assert [r.name for r in runs(tmp_path)] == ["deep/other"]
     with pytest.raises(likely.InputError, match="not a folder"):
         runs(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "line", ["\xff\xfe}", "[3]", '{"step": [3]}', '{"step": 4, "valid_bits_per_dim": "x"}', '{"step": 4']
+)
+def test_damaged_metrics_are_passed_over(tmp_path, run, line):
+    good = '{"step": 2, "valid_bits_per_dim": 1.5, "seconds": 0.1}\n'
+    (run / "metrics.jsonl").write_bytes(good.encode() + line.encode("latin1") + b"\n")
+    assert [(r.name, r.bits_per_dim) for r in runs(tmp_path)] == [("run", 1.5)]
+
+
+def test_a_damaged_index_is_done_without(tmp_path, run):
+    (tmp_path / ".runs.sqlite").write_bytes(b"no database at all " * 100)
+    assert [r.name for r in runs(tmp_path)] == ["run"]

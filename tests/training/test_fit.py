@@ -43,6 +43,20 @@ def test_reaches_the_entropy_of_a_known_source():
     assert -3 * report.standard_error < report.gap < 0.01 * source.entropy()
 
 
+@pytest.mark.parametrize("head", ["categorical", "logistics"])
+def test_bfloat16_trains_and_leaves_the_likelihood_in_float32(head):
+    event, x = likely.Event((1, 4, 4), levels=4), torch.randint(0, 2, (64, 1, 4, 4)) * 3
+
+    def fitted(precision):
+        model = likely.GatedPixelCNN(event, channels=8, layers=2, head=head)
+        return likely.fit(model, x, budget="60 steps", average=0.0, precision=precision, holdout=0.0)
+
+    single, half = fitted("float32"), fitted("bfloat16")
+    assert {p.dtype for p in half.parameters()} == {half.log_prob(x).dtype} == {torch.float32}
+    difference = (single.log_prob(x) - half.log_prob(x)).abs().mean() / single.log_prob(x).abs().mean()
+    assert 0 < difference < 0.05
+
+
 def test_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
     likely.fit(small(), coins()[1], budget="3 steps")
@@ -112,6 +126,33 @@ def test_resume_refuses_other_data(tmp_path):
         likely.resume(tmp_path / "run", coins(seed=5)[1])
     with pytest.raises(likely.InputError, match="given in Python"):
         likely.resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize("contexts", [30, 90])
+def test_a_context_that_is_not_one_per_example_is_refused(tmp_path, contexts):
+    x, labels = coins(60)[1], torch.randint(0, 3, (90,))
+    model = likely.MADE(EVENT, likely.Event((), levels=3), hidden=(8,))
+    for train, valid in (((x, labels[:contexts]), None), ((x, labels[:60]), (x, labels[:contexts]))):
+        with pytest.raises(likely.InputError, match="60 values are expected, one per example"):
+            likely.fit(model, train, valid=valid, budget="1 steps", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "forged"),
+    [
+        ("recipe", None), ("recipe", [[[]]]), ("recipe", {"budget": 5}), ("recipe", {"batch_size": 2.5}),
+        ("recipe", {"learning_rate": "x"}), ("recipe", {"seed": None}), ("data", {}), ("data", 3), ("preparation", 3),
+    ],
+)  # fmt: skip
+def test_a_forged_run_is_one_clear_error(tmp_path, part, forged):
+    _, x = coins()
+    likely.fit(small(), x, budget="1 steps", out=tmp_path / "run")
+    config = store.read_config(tmp_path / "run")
+    store.write_json(tmp_path / "run" / store.CONFIG, {**config, part: forged})
+    with pytest.raises(likely.Error) as caught:
+        likely.resume(tmp_path / "run", x)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_existing_run_is_refused(tmp_path):
@@ -206,10 +247,16 @@ def test_budgets(text, amount, unit):
     assert Budget.parse(text) == Budget(amount, unit)
 
 
-@pytest.mark.parametrize("text", ["", "5", "m", "0m", "-3 steps", "5 parsecs", "1e3 steps", "nan s"])
+@pytest.mark.parametrize("text", ["", "5", "m", "0m", "-3 steps", "5 parsecs", "1e3 steps", "nan s", "9" * 400 + "s"])
 def test_bad_budgets(text):
     with pytest.raises(likely.InputError, match="expected an amount"):
         Budget.parse(text)
+
+
+def test_the_largest_seed_is_as_good_as_any(tmp_path):
+    likely.fit(small(), coins()[1], budget="1 steps", seed=2**63 - 1)
+    with pytest.raises(likely.InputError, match="seed must be from 0"):
+        likely.fit(small(), coins()[1], budget="1 steps", seed=2**63)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():

@@ -61,7 +61,9 @@ class GatedPixelCNN(Autoregressive):
     ) -> None:
         super().__init__(event, context)
         if len(event.shape) != 3 or not isinstance(event.levels, int) or event.levels < 2:
-            raise InputError(f"GatedPixelCNN models images (channels, height, width) of symbols, found {event}")
+            raise InputError(
+                f"GatedPixelCNN models images (channels, height, width) of at least 2 levels, found {event}"
+            )
         if kernel % 2 == 0 or first_kernel % 2 == 0 or min(kernel, first_kernel) < 3:
             raise InputError(f"kernels must be odd and at least 3, found kernel={kernel}, first_kernel={first_kernel}")
         if head not in ("categorical", "logistics"):

@@ -47,9 +47,10 @@ class MADE(Autoregressive):
         super().__init__(event, context)
         if not event.discrete:
             raise InputError(f"MADE models symbols, found an event of real values {event.shape}; give it levels")
-        if orderings < 1 or any(units < 1 for units in hidden):
+        if min(orderings, features, *hidden) < 1:
             raise InputError(
-                f"hidden units and orderings must be at least 1, found hidden={hidden}, orderings={orderings}"
+                "hidden units, orderings and features must be at least 1, "
+                f"found hidden={hidden}, orderings={orderings}, features={features}"
             )
         self.hidden, self.orderings, self.features, self.seed = tuple(hidden), orderings, features, seed
         self.orders = orderings

@@ -9,6 +9,7 @@ from torch import Tensor
 from likely.density import Array, Autoregressive
 from likely.errors import InputError
 from likely.event import Event
+from likely.nn import CountsHead
 
 
 class Counts(Autoregressive, ABC):
@@ -31,6 +32,7 @@ class Counts(Autoregressive, ABC):
             raise InputError(f"smoothing must be a number of at least 0, found {smoothing}")
         self.smoothing = smoothing
         labels = 1 if context is None else context.alphabets[0]
+        self.head = CountsHead()
         self.register_buffer("allowed", allowed, persistent=False)  # (...) of zeros and ones
         self.register_buffer("table", allowed.repeat(labels, *[1] * allowed.ndim))  # (labels, ...): counts + smoothing
 
@@ -56,12 +58,6 @@ class Counts(Autoregressive, ABC):
 
     def _labels(self, context: Tensor | None, n: int) -> Tensor:
         return torch.zeros(n, dtype=torch.int64, device=self.device) if context is None else context
-
-
-def log_normalized(counts: Tensor, allowed: Tensor) -> Tensor:
-    """ln(counts / Σ counts) along the last dimension; what was never counted is uniform over the allowed symbols."""
-    counts = torch.where(counts.sum(-1, keepdim=True) > 0, counts, allowed)
-    return (counts / counts.sum(-1, keepdim=True)).log()
 
 
 def allowed_symbols(alphabets: tuple[int, ...]) -> Tensor:

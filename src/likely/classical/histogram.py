@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from likely.classical.counts import Counts, allowed_symbols, log_normalized
+from likely.classical.counts import Counts, allowed_symbols
 from likely.density import Steps
-from likely.distributions import Discrete, Table
+from likely.distributions import Discrete
 from likely.errors import InputError
 from likely.event import Event
 
@@ -50,23 +50,23 @@ class Histogram(Counts):
             number = number * levels + symbol
         return number
 
-    def _conditional(self, i: int, x: Tensor, labels: Tensor) -> Tensor:
-        """ln p(x_i | x_<i) for every symbol, (n, longest alphabet), from x (n, dims) of which x_<i are read."""
+    def _counts(self, i: int, x: Tensor, labels: Tensor) -> Tensor:
+        """How often x_i was each symbol after x_<i, (n, longest alphabet), from x (n, dims) of which x_<i are read."""
         levels = self.event.alphabets[i]
         before = math.prod(self.event.alphabets[:i])
         marginal = self.table.view(len(self.table), before, levels, -1).sum(-1)
-        logs = log_normalized(marginal[labels, self._prefix(x, i)], self.symbols[i, :levels])
-        return torch.nn.functional.pad(logs, (0, self.symbols.shape[1] - levels), value=-torch.inf)
+        return torch.nn.functional.pad(marginal[labels, self._prefix(x, i)], (0, self.symbols.shape[1] - levels))
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
         flat, labels = x.reshape(len(x), -1), self._labels(context, len(x))
-        logs = torch.stack([self._conditional(i, flat, labels) for i in range(self.event.dims)], 1)
-        return Table(logs.view(*x.shape, -1))
+        counts = torch.stack([self._counts(i, flat, labels) for i in range(self.event.dims)], 1)
+        return self.head(counts, self.symbols).reshape(*x.shape)
 
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
         labels = self._labels(context, n)
         x = torch.zeros(n, self.event.dims, dtype=torch.int64, device=self.device)
         for i in range(self.event.dims):
             where = torch.unravel_index(torch.tensor(i), self.event.shape)
-            x[:, i] = yield (slice(None), *(int(k) for k in where)), Table(self._conditional(i, x, labels))
+            p = self.head(self._counts(i, x, labels), self.symbols[i])
+            x[:, i] = yield (slice(None), *(int(k) for k in where)), p
         return x.view(n, *self.event.shape)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from likely.classical.counts import Counts, allowed_symbols, log_normalized
+from likely.classical.counts import Counts, allowed_symbols
 from likely.density import Steps
-from likely.distributions import Discrete, Table
+from likely.distributions import Discrete
 from likely.errors import InputError
 from likely.event import Event
 
@@ -33,9 +33,9 @@ class IndependentPixels(Counts):
         return x.reshape(len(x), -1) + torch.arange(self.event.dims, device=x.device) * self.table.shape[-1]
 
     def _distributions(self, n: int, context: Tensor | None) -> Discrete:
-        logs = log_normalized(self.table, self.allowed)  # (labels, dims, levels)
-        logs = logs.expand(n, -1, -1) if context is None else logs[context]
-        return Table(logs.unflatten(1, self.event.shape) if self.event.shape else logs[:, 0])
+        p = self.head(self.table, self.allowed)  # (labels, dims)
+        p = p.map(lambda parameter: parameter.expand(n, -1, -1)) if context is None else p[context]
+        return p.reshape(n, *self.event.shape)
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
         return self._distributions(len(x), context)

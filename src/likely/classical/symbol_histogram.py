@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from likely.classical.counts import Counts, log_normalized
+from likely.classical.counts import Counts
 from likely.density import Steps
-from likely.distributions import Discrete, Table
+from likely.distributions import Discrete
 from likely.errors import InputError
 from likely.event import Event
 
@@ -37,9 +37,9 @@ class SymbolHistogram(Counts):
         return x.reshape(len(x), -1)
 
     def _distributions(self, n: int, context: Tensor | None) -> Discrete:
-        logs = log_normalized(self.table, self.allowed)  # (labels, levels)
-        logs = logs[self._labels(context, n)].view(n, *[1] * len(self.event.shape), -1)
-        return Table(logs.expand(n, *self.event.shape, -1))
+        p = self.head(self.table, self.allowed)[self._labels(context, n)]
+        p = p.reshape(n, *[1] * len(self.event.shape))
+        return p.map(lambda parameter: parameter.expand(n, *self.event.shape, -1))
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
         return self._distributions(len(x), context)

@@ -3,22 +3,30 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
+from likely.cli import coding
+from likely.cli.common import (
+    BatchSize,
+    Context,
+    Device,
+    Json,
+    Out,
+    Seed,
+    Threads,
+    conclude,
+    opened,
+    use,
+    with_preparation,
+)
 from likely.cli.output import Console
 from likely.errors import Error, InputError
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object and nothing else.")]
-Device = Annotated[str, Parameter(help="Where to compute: cpu, cuda, …")]
-Threads = Annotated[int | None, Parameter(help="Threads to compute with; unset: torch's choice.")]
-BatchSize = Annotated[int, Parameter(help="Examples per pass; results do not depend on it beyond rounding.")]
-Seed = Annotated[int, Parameter(help="Seed of everything that is drawn.")]
-Context = Annotated[str | None, Parameter(help="What to condition on: PATH:key or NAME:labels, row by row with DATA.")]
-Out = Annotated[Path, Parameter(name=["--out", "-o"], help="File to write.")]
-
 app = App(name="likely", help="Fit a probability distribution to your data and put log p(x) to work.")
+for command in (coding.compress, coding.decompress, coding.inspect, coding.freeze):
+    app.command(command)
 
 
 @app.command
@@ -196,62 +204,6 @@ def runs(folder: Path = Path("runs"), *, json: Json = False) -> None:
     Console(json).table([asdict(run) for run in indexed(folder)], "runs")
 
 
-def use(device: str, threads: int | None) -> None:
-    """Set what to compute with, refusing what is not there."""
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0]})") from error
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"--threads must be at least 1, found {threads}")
-        torch.set_num_threads(threads)
-
-
-def with_preparation(run: Path, device: str) -> tuple[Any, Any]:
-    """A run's model and the preparation of its data, if it has one."""
-    from likely import store
-    from likely.data import Preparation
-
-    stored = store.read_config(run).get("preparation")
-    return store.load(run).to(device), None if stored is None else Preparation.from_json(stored)
-
-
-def opened(run: Path, data: str, context: str | None, seed: int, device: str) -> tuple[Any, Any, Any, Any]:
-    """A run's model and preparation, data as they are stored, and the same prepared as they were for the fit."""
-    import torch
-
-    from likely import store
-    from likely.data import load
-
-    model, preparation = with_preparation(run, device)
-    if context is None and model.context is not None:
-        context = store.read_config(run).get("data", {}).get("context")
-        context = context if context is not None and context.startswith(data.split(":")[0] + ":") else None
-    loaded = load(data, "test", context=context)
-    generator = torch.Generator().manual_seed(seed)
-    return model, preparation, loaded, loaded.x if preparation is None else preparation.apply(loaded.x, generator)
-
-
-def conclude(console: Console, run: Path | None, model: Any) -> None:
-    """Say how a fit ended."""
-    from likely.index import read
-
-    parameters = sum(p.numel() for p in model.parameters())
-    result: dict[str, Any] = {"run": None if run is None else str(run), "parameters": parameters}
-    stored = None if run is None else read(str(run), run)
-    best = ""
-    if stored is not None and stored.step is not None:
-        result |= {"step": stored.step, "valid_bits_per_dim": stored.bits_per_dim, "seconds": stored.seconds}
-        best = "" if stored.bits_per_dim is None else f", {stored.bits_per_dim:.4f} bits/dim on validation"
-    console.say(
-        f"fitted {type(model).__name__} with {parameters:,} parameters{best}" + (f"; it is in {run}" if run else "")
-    )
-    console.result(result)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 well; 1 failed; 2 bad use or input; 130 Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -270,5 +222,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"likely: {interrupt or 'stopped'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:  # a file or folder that may not be looked at, say
+        print(f"likely: {error.filename or 'cannot go on'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):  # how torch says it, on any device
+            raise
+        print(f"likely: not enough memory: {' '.join(str(error).split())[:200]}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)

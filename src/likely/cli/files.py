@@ -23,8 +23,8 @@ def context_value(text: str, n: int) -> Tensor:
         x = load(text, "test").x
         if len(x) < n:
             raise InputError(f"--context: {n} values are expected, {text} has {len(x)}") from None
-        return x[:n]
-    whole = all(number.is_integer() for number in numbers)
+        return x[:n, 0] if x.shape[1:] == (1,) else x[:n]
+    whole = all(number.is_integer() and abs(number) < 2**63 for number in numbers)
     value = torch.tensor([int(number) for number in numbers] if whole else numbers)
     return value[0] if len(numbers) == 1 else value
 
@@ -50,7 +50,7 @@ def write_examples(path: Path, x: Tensor, event: Event, preparation: Preparation
     if path.suffix == ".npy":
         write_file(path, lambda file: np.save(file, raw.cpu().numpy()))
     elif path.suffix == ".csv":
-        write_file(path, lambda file: np.savetxt(file, raw.flatten(1).cpu().numpy(), "%g", ","))
+        write_file(path, lambda file: np.savetxt(file, raw.reshape(len(raw), -1).cpu().numpy(), "%g", ","))
     else:
         pictures.write(path, pictures.grid(x, _levels(event)))
 

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from cyclopts.config import Toml
 
 from likely.catalogue import find, hyphenated, models
-from likely.cli.app import Context, Device, Json, Threads, conclude, use
+from likely.cli.common import Context, Device, Json, Threads, conclude, use
 from likely.cli.output import Console
 from likely.data import Preparation, load, load_validation
 from likely.density import Density
@@ -32,9 +32,10 @@ OWN = {"event", "context", "seed"}  # of the constructor: not flags, or shared w
 def fit_app(arguments: Sequence[str]) -> App:
     """The command `fit`, with one command per model below it."""
     app = App(name="likely fit", help="Fit a model to data: `likely fit MODEL --help` shows its flags.")
-    if "--config" in arguments:
-        place = arguments.index("--config") + 1
-        app.config = _Settings(arguments[place] if place < len(arguments) else "")
+    given = [(i, argument) for i, argument in enumerate(arguments) if argument.partition("=")[0] == "--config"]
+    if given:
+        place, argument = given[-1]
+        app.config = _Settings(argument.partition("=")[2] or "".join(arguments[place + 1 : place + 2]))
     for name, model in models().items():
         app.command(command_for(model), name=hyphenated(name))
     return app

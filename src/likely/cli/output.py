@@ -3,26 +3,28 @@
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
 class Console:
-    """Prints words, or with `as_json` nothing but one JSON object on standard output."""
+    """Prints words, or with `as_json` nothing but one JSON object; on standard error where data go to the output."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, *, data_on_stdout: bool = False) -> None:
         self.as_json = as_json
+        self.stream = sys.stderr if data_on_stdout else sys.stdout
 
     def say(self, text: str) -> None:
         """A line for people."""
         if not self.as_json:
-            print(text, flush=True)
+            print(text, flush=True, file=self.stream)
 
     def result(self, value: dict[str, Any]) -> None:
         """The result, as JSON."""
         if self.as_json:
-            print(json.dumps(_finite(value), ensure_ascii=False), flush=True)
+            print(json.dumps(_finite(value), ensure_ascii=False), flush=True, file=self.stream)
 
     def table(self, rows: list[dict[str, Any]], name: str) -> None:
         """Rows with the same columns."""
@@ -30,7 +32,7 @@ class Console:
             self.result({name: rows})
             return
         if not rows:
-            print(f"no {name}")
+            print(f"no {name}", file=self.stream)
             return
         from rich.console import Console as Terminal
         from rich.table import Table
@@ -40,7 +42,7 @@ class Console:
             table.add_column(column.replace("_", " "), overflow="fold")
         for row in rows:
             table.add_row(*(_cell(value) for value in row.values()))
-        Terminal(soft_wrap=not sys.stdout.isatty()).print(table)
+        Terminal(file=self.stream, soft_wrap=not self.stream.isatty()).print(table)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[Any], None] | None]:
@@ -49,6 +51,19 @@ class Console:
 
         with watch() as watcher:
             yield watcher
+
+    @contextmanager
+    def counting(self, total: int) -> Iterator[Callable[[int], None]]:
+        """Watch items being done: a line every ten seconds, on standard error."""
+        printed = time.monotonic()
+
+        def count(done: int) -> None:
+            nonlocal printed
+            if time.monotonic() - printed >= 10:
+                printed = time.monotonic()
+                print(f"{done:,} of {total:,} items", file=sys.stderr, flush=True)
+
+        yield count
 
 
 def _finite(value: Any) -> Any:

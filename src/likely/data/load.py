@@ -289,6 +289,7 @@ def _fetch(place: _Place, context: _Place | None) -> Data:
     if context is None:
         return Data(x, None, place.source, note)
     beside = _read(context)
+    beside = beside[:, 0] if beside.shape[1:] == (1,) else beside  # a column, as of a .csv, holds single values
     if len(beside) != len(x):
         raise InputError(
             f"context: one value per row is expected, found {len(beside):,} in {context.label} "

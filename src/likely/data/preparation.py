@@ -11,6 +11,7 @@ from likely.event import Event, refuse
 
 Layout = Literal["chw", "hw", "hwc", "flat"]
 SHAPES = {"chw": "(n, c, h, w)", "hw": "(n, h, w)", "hwc": "(n, h, w, c)"}
+LEVELS = 2**20  # more are hardly symbols, and networks and tables of them do not fit in memory
 ROWS = 8192  # binarised at a time, to keep the floating copy small
 
 
@@ -70,6 +71,11 @@ class Preparation:
         eight_bit = raw.dtype == torch.uint8 and layout != "flat" and largest > 127
         if levels is None:
             levels = 2 if binarize is not None else 256 if eight_bit else _count(raw, largest)
+            if levels is not None and levels > LEVELS:
+                raise InputError(
+                    f"data: found {largest:,}: an alphabet of at most {LEVELS:,} symbols is expected; "
+                    "number the symbols 0, 1, 2, …"
+                )
         peak = 255.0 if eight_bit else float(largest) if 0 < largest < float("inf") else 1.0
         return cls(layout, levels, binarize, peak)
 

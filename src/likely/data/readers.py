@@ -6,6 +6,7 @@ allocated, and whatever is wrong with a file comes out as one `InputError` that 
 
 import csv
 import gzip
+import io
 import math
 import os
 import struct
@@ -111,6 +112,14 @@ def _read_npy(path: Path) -> np.ndarray:
     with _reading(path, "an array in numpy's format"), open(path, "rb") as stream:
         _refuse_pickle(path, stream)
         return _npy(stream, os.path.getsize(path), str(path))
+
+
+def parse_npy(content: bytes, name: str) -> np.ndarray:
+    """The array in the bytes of an .npy file; raises as `read_array`."""
+    with _reading(Path(name), "an array in numpy's format"):
+        stream = io.BytesIO(content)
+        _refuse_pickle(Path(name), stream)
+        return _npy(stream, len(content), name)
 
 
 def _npz_names(path: Path) -> tuple[str, ...]:

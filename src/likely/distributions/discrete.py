@@ -68,8 +68,11 @@ class Discrete(ABC):
         return self.quantile(uniform(tuple(self.shape), generator, self._like()))
 
     def tempered(self, temperature: float) -> "Discrete":
-        """p(x)^(1/temperature), normalised."""
-        return Categorical(self.log_table() / temperature)
+        """p(x)^(1/temperature), normalised; the likeliest symbols as the temperature goes to 0."""
+        logs = self.log_table()
+        logs = logs - logs.amax(-1, keepdim=True)  # the likeliest stay at 0 where all would become −∞
+        tiny, huge = torch.finfo(logs.dtype).tiny, torch.finfo(logs.dtype).max
+        return Categorical(logs / min(max(temperature, tiny), huge))
 
     def entropy(self) -> Float[Tensor, "..."]:
         """Entropy in nats of each distribution."""

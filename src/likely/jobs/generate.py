@@ -11,7 +11,7 @@ from likely.density import Array, Autoregressive, Density, Where, run, sample_wi
 from likely.distributions import Discrete
 from likely.distributions.discrete import uniform
 from likely.errors import InputError
-from likely.event import Event
+from likely.event import Event, refuse
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,18 @@ def sample(
         return sample_with(model, n, context, lambda where, p: p.tempered(temperature).sample(generator), generator)
 
 
-def sample_from_noise(model: Autoregressive, noise: Tensor, context: Array | None = None, *, order: int = 0) -> Tensor:
-    """The examples that uniform noise (n, *event.shape) in [0, 1) stands for: x_i = F_i⁻¹(u_i; x_<i)."""
+def sample_from_noise(model: Autoregressive, noise: Array, context: Array | None = None, *, order: int = 0) -> Tensor:
+    """The examples that uniform noise (n, *event.shape) in [0, 1) stands for: x_i = F_i⁻¹(u_i; x_<i).
+
+    Raises:
+        InputError: noise of another shape or beyond [0, 1), no such ordering, or context is not as expected.
+    """
+    model = _autoregressive(model, "drawing from noise")
+    noise = Event(model.event.shape).check(noise, "noise")
+    refuse((noise < 0) | (noise >= 1), noise, "noise", "numbers from 0 to 1, which is excluded, are expected")
+    if not 0 <= order < model.orders:
+        raise InputError(f"order must be from 0 to {model.orders - 1}, found {order}")
+    noise = noise.to(model.device)
     with torch.no_grad():
         return run(model.steps(len(noise), context, order=order), lambda where, p: p.quantile(noise[where]))
 

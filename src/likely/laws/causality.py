@@ -96,6 +96,8 @@ def moves(case: Case, model: Autoregressive, order: int, places: Tensor) -> Tens
         others = (old + 1 + torch.randperm(levels - 1, generator=generator)[:VALUES]) % levels
         trials += [(b, k, value) for value in others.tolist()]
     moved = torch.zeros(model.event.dims, len(places))
+    if not trials:  # every alphabet is one symbol
+        return moved > 0
     for b, k, value in case.chunks(*torch.tensor(trials, dtype=torch.int64).view(-1, 3).unbind(1)):
         # Both passes have the same shape and rows, so that equal values are equal to the bit.
         x, place, value = case.x[b], places[k].to(case.x.device)[:, None], value.to(case.x.device)[:, None]

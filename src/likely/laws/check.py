@@ -10,7 +10,15 @@ from likely.density import Array, Density, seeded
 from likely.laws.case import Case
 from likely.laws.causality import no_blind_spot, no_leak, one_conditional, possible_symbols, same_samples
 from likely.laws.probability import proper, proper_tables, true_samples
-from likely.laws.promises import cost, not_below_the_limit, refuse, saved_is_loaded, units
+from likely.laws.promises import (
+    cost,
+    not_below_the_limit,
+    one_by_one,
+    refuse,
+    repeatable,
+    saved_is_loaded,
+    units,
+)
 from likely.laws.table import LawRow, LawsBroken, LawTable, Measured, NotApplicable
 
 
@@ -52,6 +60,8 @@ LAWS = (
     *_both("same samples", same_samples, 1e-5, 0.0),
     Law("possible symbols", possible_symbols, 0.0),
     Law("true samples", true_samples, 1e-4, at_least=True),
+    Law("one by one", one_by_one, 1e-5),
+    Law("repeatable", repeatable, 0.0),
     Law("saved = loaded", saved_is_loaded, 0.0),
     Law("units", units, 1e-5),
     Law("refuse", refuse, 0.0),

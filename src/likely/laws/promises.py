@@ -1,4 +1,4 @@
-"""The other laws: saved = loaded, units, refusal of bad input, cost, and not below the limit."""
+"""The other laws: one by one, repeatable, saved = loaded, units, refusal of bad input, cost, not below the limit."""
 
 import math
 import tempfile
@@ -34,6 +34,35 @@ def saved_is_loaded(case: Case) -> Measured:
     return worst(found)
 
 
+def one_by_one(case: Case) -> Measured:
+    """Largest difference of log p between an example in a batch and the same one alone, of |log p| (at least 1)."""
+    found = {}
+    for name, model in case.models().items():
+        if model.kind != "exact":
+            raise NotApplicable("a bound draws, and draws otherwise in a batch")
+        together = model.log_prob(case.x, case.context)
+        rows = [slice(i, i + 1) for i in range(len(case.x))]
+        alone = torch.cat(
+            [model.log_prob(case.x[row], None if case.context is None else case.context[row]) for row in rows]
+        )
+        differ = (together != alone) & ~(together.isnan() & alone.isnan())
+        relative_to = together.abs().clamp(min=1)
+        found[name] = (
+            float(((together - alone).abs() / relative_to)[differ].nan_to_num(math.inf).max()) if differ.any() else 0.0
+        )
+    return worst(found)
+
+
+def repeatable(case: Case) -> Measured:
+    """How many of 16 samples differ between two generators that are seeded alike."""
+    found = {}
+    context = None if case.context is None else case.context[0]
+    for name, model in case.models().items():
+        first, second = (model.sample(16, context, generator=case.generator()) for _ in range(2))
+        found[name] = float((first != second).flatten(1).any(1).sum())
+    return worst(found)
+
+
 def units(case: Case) -> Measured:
     """Relative error of evaluate's nats, nats/dim and bits/dim against −ln p(x); of log_prob against its factors."""
     found = {}
@@ -45,14 +74,22 @@ def units(case: Case) -> Measured:
         x, context = case.x[finite], None if case.context is None else case.context[finite]
         report = evaluate(model, (x, context), generator=case.generator())
         nats, dims = -float(log_prob[finite].mean()), math.prod(model.event.shape)
-        found[f"nats, {name}"] = report.nats / nats - 1
-        found[f"nats/dim, {name}"] = report.nats_per_dim / (nats / dims) - 1
-        found[f"bits/dim, {name}"] = report.bits_per_dim / (nats / dims / math.log(2)) - 1
+        found[f"nats, {name}"] = relative(report.nats, nats)
+        found[f"nats/dim, {name}"] = relative(report.nats_per_dim, nats / dims)
+        found[f"bits/dim, {name}"] = relative(report.bits_per_dim, nats / dims / math.log(2))
         if isinstance(model, Autoregressive) and model.event.discrete:
             joints = [joint(model.conditionals(x, context, order=k), x) for k in range(model.orders)]
             factors = torch.stack(joints).double().logsumexp(0) - math.log(model.orders)
-            found[f"log p against its factors, {name}"] = float((log_prob[finite] / factors - 1).abs().max())
-    return worst({name: abs(error) for name, error in found.items()})
+            pairs = zip(log_prob[finite].tolist(), factors.tolist(), strict=True)
+            found[f"log p against its factors, {name}"] = max(relative(*pair) for pair in pairs)
+    return worst(found)
+
+
+def relative(found: float, expected: float) -> float:
+    """|found / expected − 1|; what is certain has log p = 0, which only 0 agrees with."""
+    if expected:
+        return abs(found / expected - 1)
+    return math.inf if found else 0.0
 
 
 def refuse(case: Case) -> Measured:

@@ -7,15 +7,17 @@ never ask whether they are sampling. Images run through the layers channels-last
 """
 
 from likely.nn.context import ContextEncoder
-from likely.nn.convolution import MaskedConv2d, RowsAbove, VerticalConv2d
+from likely.nn.convolution import Conv2d, MaskedConv2d, RowsAbove, VerticalConv2d
 from likely.nn.elementwise import Gate, ReLU
-from likely.nn.heads import CategoricalHead, LogisticsHead
+from likely.nn.heads import CategoricalHead, CountsHead, LogisticsHead
 from likely.nn.linear import MaskedLinear
 from likely.nn.symbols import Symbols
 
 __all__ = [
     "CategoricalHead",
     "ContextEncoder",
+    "Conv2d",
+    "CountsHead",
     "Gate",
     "LogisticsHead",
     "MaskedConv2d",

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from likely.event import Event
+from likely.nn.convolution import Conv2d
+from likely.nn.elementwise import ReLU
 from likely.nn.symbols import Symbols
 
 
@@ -32,19 +34,15 @@ class ContextEncoder(nn.Module):
             rows, columns = (torch.arange(new) * old // new for new, old in zip(size, context.shape[1:], strict=True))
             self.register_buffer("rows", rows, persistent=False)
             self.register_buffer("columns", columns, persistent=False)
-            self.layers = nn.Sequential(
-                nn.Conv2d(inputs, features, 3, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(features, features, 3, padding=1),
-            )
+            self.layers = nn.Sequential(Conv2d(inputs, features, 3), ReLU(), Conv2d(features, features, 3))
         else:
-            self.layers = nn.Sequential(nn.Linear(inputs, features), nn.ReLU(), nn.Linear(features, features))
+            self.layers = nn.Sequential(nn.Linear(inputs, features), ReLU(), nn.Linear(features, features))
 
     def forward(self, context: Tensor) -> Tensor:
         """Encode (n, *context.shape)."""
         if self.spatial:
             x = context[:, :, self.rows[:, None], self.columns].movedim(1, -1)
-            return self.layers(self._values(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            return self.layers(self._values(x))
         features = self.layers(self._values(context.flatten(1) if context.ndim > 1 else context[:, None]))
         return features if self.size is None else features[:, None, None]
 

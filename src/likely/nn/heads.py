@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from likely.distributions import Bernoulli, Categorical, DiscretizedLogistics
+from likely.distributions import Bernoulli, Categorical, Discrete, DiscretizedLogistics, Table
 from likely.distributions.logistics import scaled
 
 
@@ -22,9 +22,9 @@ class CategoricalHead(nn.Module):
     def __init__(self, alphabets: tuple[int, ...]) -> None:
         super().__init__()
         self.levels = max(alphabets)
-        self.width = 1 if self.levels == 2 else self.levels
         ragged = min(alphabets) < self.levels
-        self.width = self.levels if ragged else self.width
+        self.binary = self.levels == 2 and not ragged
+        self.width = 1 if self.binary else self.levels
         forbidden = torch.arange(self.levels) >= torch.tensor(alphabets)[:, None]
         self.register_buffer("forbidden", forbidden if ragged else None, persistent=False)
 
@@ -32,12 +32,22 @@ class CategoricalHead(nn.Module):
         self, parameters: Float[Tensor, "n *places c_width"], x: Tensor | None = None, part: slice = slice(None)
     ) -> Bernoulli | Categorical:
         """Distributions over (n, channels, *places); x is not needed."""
-        if self.width == 1:
+        parameters = _at_least_single(parameters)
+        if self.binary:
             return Bernoulli(parameters.movedim(-1, 1)[..., None])
         parameters = parameters.unflatten(-1, (-1, self.width))
         if self.forbidden is not None:
             parameters = parameters.masked_fill(self.forbidden[part], -torch.inf)
         return Categorical(parameters.movedim(-2, 1))
+
+
+class CountsHead(nn.Module):
+    """Probabilities in proportion to counts; what was never counted is uniform over the allowed symbols."""
+
+    def forward(self, counts: Float[Tensor, "*batch levels"], allowed: Float[Tensor, "*#batch levels"]) -> Discrete:
+        """Distributions over (*batch); `allowed` is 1 for the symbols of the alphabet, 0 beyond it."""
+        counts = torch.where(counts.sum(-1, keepdim=True) > 0, counts, allowed)
+        return Table((counts / counts.sum(-1, keepdim=True)).log())
 
 
 class LogisticsHead(nn.Module):
@@ -68,6 +78,7 @@ class LogisticsHead(nn.Module):
         self, parameters: Float[Tensor, "n *places p"], x: Int[Tensor, "n c *places"], part: slice = slice(None)
     ) -> DiscretizedLogistics:
         """Distributions over (n, channels, *places), each given the channels of x before its own."""
+        parameters = _at_least_single(parameters)
         parameters = parameters.unflatten(-1, (sum(self.parts), self.components)).movedim(-2, 1)
         logits, means, log_scales, couplings = parameters.split(self.parts, 1)  # (n, ·, *places, k)
         values = scaled(x, self.levels, parameters.dtype)[..., None]
@@ -81,3 +92,8 @@ class LogisticsHead(nn.Module):
             p = DiscretizedLogistics(logits[-1], mean, log_scales[:, c], self.levels)
             logits.append(logits[-1] + p.component_log_prob(x[:, c]))
         return DiscretizedLogistics(torch.stack(logits[:-1], 1), torch.stack(shifted, 1), log_scales, self.levels)
+
+
+def _at_least_single(parameters: Tensor) -> Tensor:
+    """A network may compute in bfloat16; what its outputs mean is worked out in float32 at least."""
+    return parameters.float() if parameters.dtype == torch.bfloat16 else parameters

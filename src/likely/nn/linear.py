@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 from torch import Tensor, nn
 
 Cache = dict
@@ -55,7 +55,8 @@ class _Staircase(torch.autograd.Function):
 @dataclass
 class _State:
     weight: Tensor  # (inputs, outputs), masked
-    bias: Tensor  # (1, outputs), or (n, outputs) with context
+    bias: Tensor  # (outputs,)
+    projected: Tensor | None  # (n, outputs), with context
     inputs: Tensor  # (n, inputs), filled from the left
     known: int = 0
     done: int = 0
@@ -109,16 +110,17 @@ class MaskedLinear(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "n known"],
-        context: Float[Tensor, "n features"] | None = None,
+        x: Real[Tensor, "n known"],
+        context: Real[Tensor, "n features"] | None = None,
         cache: Cache | None = None,
         order: int = 0,
-    ) -> Float[Tensor, "n determined"]:
+    ) -> Real[Tensor, "n determined"]:
         """Apply the layer to everything, or with a cache to the newest inputs."""
         if cache is not None:
             return self._advance(x, context, cache, order)
         weight, bias = self._arranged(order)
-        y = _Staircase.apply(x, weight, bias, self.mask, self.blocks)
+        with torch.autocast(x.device.type, enabled=False):  # whose casts the gradients written by hand do not know
+            y = _Staircase.apply(x.to(weight.dtype), weight, bias, self.mask, self.blocks)
         return y if self.project is None else y + self._projected(context, order)
 
     def _arranged(self, order: int) -> tuple[Tensor, Tensor]:
@@ -145,12 +147,13 @@ class MaskedLinear(nn.Module):
             state.inputs[:, before:known] = x
         if last == first:
             return x[:, :0]
-        return torch.addmm(state.bias[:, first:last], state.inputs[:, :known], state.weight[:known, first:last])
+        y = torch.addmm(state.bias[first:last], state.inputs[:, :known], state.weight[:known, first:last])
+        return y if state.projected is None else y + state.projected[:, first:last]
 
     def _begin(self, x: Tensor, context: Tensor | None, order: int) -> _State:
         weight, bias = self._arranged(order)
-        bias = bias[None] if self.project is None else bias + self._projected(context, order)
-        return _State((weight * self.mask).T, bias, x.new_zeros(len(x), weight.shape[1]))
+        projected = None if self.project is None else self._projected(context, order)
+        return _State((weight * self.mask).T, bias, projected, x.new_zeros(len(x), weight.shape[1]))
 
 
 def _block(start: int, stop: int, low: int, high: int) -> Block:

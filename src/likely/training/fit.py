@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 import likely.store as store
+from likely.coding.exact import ExactnessError
+from likely.coding.frozen import EXAMPLES, freeze
 from likely.data import Data, Preparation, fingerprint, load, load_validation, validation
 from likely.density import Array, Density
 from likely.errors import DivergedError, InputError, StoreError
@@ -142,12 +145,24 @@ def resume(
     config = store.read_config(path)
     if "recipe" not in config:
         raise StoreError(f"{path} holds a saved model, not a fit; there is nothing to resume")
-    recipe, described = Recipe.of(config["recipe"]), config["data"]
-    preparation = None if config["preparation"] is None else Preparation.from_json(config["preparation"])
+    train, valid = (None if given is None else _loaded(given) for given in (train, valid))
+    with store.understood(f"{path / store.CONFIG} is damaged"):
+        recipe = Recipe.of(config["recipe"])
+        preparation = None if config["preparation"] is None else Preparation.from_json(config["preparation"])
+        train, valid = _data_again(path, config["data"], recipe, train, valid)
+        model = store.build(config["model"]).to(device)
+    job = _Fit(model, train, valid, preparation, recipe, watch)
+    job.restore(path)
+    return job.finish() if job.progress.done else job.run()
+
+
+def _data_again(
+    path: Path, described: dict[str, Any], recipe: Recipe, train: Data | None, valid: Data | None
+) -> tuple[Data, Data | None]:
+    """The training and validation data of a run: named data are loaded again, and what was held out is again."""
     if train is None and described["source"] is None:
         raise InputError(f"{path} was fitted to data given in Python; give the same train (and valid) to resume")
-    train = load(described["source"], "train", context=described["context"]) if train is None else _loaded(train)
-    valid = None if valid is None else _loaded(valid)
+    train = load(described["source"], "train", context=described["context"]) if train is None else train
     if fingerprint(train) != described["fingerprint"]:
         raise InputError(f"the training data are not those of {path}: their fingerprint differs")
     if valid is None and described["validation"] == "given":
@@ -156,9 +171,7 @@ def resume(
         valid = load_validation(described["source"], context=described["context"])
     elif valid is None and described["holdout"]:
         train, valid = validation(train, described["holdout"], recipe.seed)
-    job = _Fit(store.build(config["model"]).to(device), train, valid, preparation, recipe, watch)
-    job.restore(path)
-    return job.finish() if job.progress.done else job.run()
+    return train, valid
 
 
 class _Fit:
@@ -191,9 +204,8 @@ class _Fit:
     def generator(self, purpose: str, number: int) -> torch.Generator:
         """A generator that depends on the seed, what it is for and a count only, so that resuming needs no state."""
         purposes = ("order", "preparation", "validation", "loss", "estimate")
-        return torch.Generator().manual_seed(
-            (self.recipe.seed * len(purposes) + purposes.index(purpose)) * 2**32 + number
-        )
+        seed = (self.recipe.seed * len(purposes) + purposes.index(purpose)) * 2**32 + number
+        return torch.Generator().manual_seed(seed % 2**64)  # torch takes 64 bits
 
     def prepared(self, data: Data, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Symbols and context of the whole training data in one epoch."""
@@ -275,7 +287,8 @@ class _Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        loss = self.model.loss(x, context, generator=self.generator("loss", progress.step))
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            loss = self.model.loss(x, context, generator=self.generator("loss", progress.step))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.average.parameters, recipe.clip)
@@ -339,7 +352,24 @@ class _Fit:
         self.model.load_state_dict(self.keep() if self.kept is None else self.kept)
         if self.folder is not None and self.progress.done:
             self.save_checkpoint()
-        return self.model.eval()
+        self.model.eval()
+        if self.folder is not None:
+            self.freeze(self.folder)
+        return self.model
+
+    def freeze(self, folder: Path) -> None:
+        """Bring the model into exact arithmetic for compression, where it can be."""
+        x, context = self.train.x[:EXAMPLES], self.train.context
+        if self.preparation is not None:
+            x = self.preparation.apply(x, self.generator("preparation", 0))
+        try:
+            frozen = freeze(
+                self.model, (x, None if context is None else context[:EXAMPLES]), preparation=self.preparation
+            )
+        except (InputError, NotImplementedError, ExactnessError) as error:
+            warnings.warn(f"the run is complete, but cannot compress: {error}", stacklevel=2)
+        else:
+            frozen.save(folder)
 
     def _log(self) -> None:
         progress = self.progress
@@ -404,7 +434,7 @@ class _Fit:
 
     def _truncate_metrics(self, file: Path) -> None:
         """Forget what was logged after the checkpoint: it will be logged again."""
-        lines = file.read_text("utf-8").splitlines() if file.exists() else []
+        lines = file.read_text("utf-8", "replace").splitlines() if file.exists() else []
         kept = [line for line in lines if _step_of(line) <= self.progress.step]
         store.write_atomic(file, "".join(line + "\n" for line in kept).encode())
 
@@ -421,7 +451,10 @@ def _loaded(data: Array | Pair | Data) -> Data:
     if isinstance(data, Data):
         return data
     x, context = data if isinstance(data, tuple) else (data, None)
-    return Data(torch.as_tensor(x), None if context is None else torch.as_tensor(context), None, "given in Python")
+    x, context = torch.as_tensor(x), None if context is None else torch.as_tensor(context)
+    if context is not None and context.shape[:1] != x.shape[:1]:  # or holding out would pair rows that are not a pair
+        raise InputError(f"context: {len(x)} values are expected, one per example, found shape {tuple(context.shape)}")
+    return Data(x, context, None, "given in Python")
 
 
 def _describe(

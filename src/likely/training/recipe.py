@@ -22,9 +22,9 @@ class Budget:
         Raises:
             InputError: anything else, or nothing at all.
         """
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text.lower())
+        match = isinstance(text, str) and re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text.lower())
         seconds = {"s": 1, "m": 60, "h": 3600}
-        if match and float(match[1]) > 0:
+        if match and 0 < float(match[1]) < 1e15:  # beyond, a number of steps is no longer exact, nor finite
             amount, unit = float(match[1]), match[2]
             if unit in seconds:
                 return cls(amount * seconds[unit], "seconds")
@@ -52,6 +52,8 @@ class Recipe:
         evaluations: how often to evaluate over the whole budget.
         validation_size: most validation examples per evaluation.
         checkpoint_every: steps between checkpoints; None: 30 seconds.
+        precision: of the network's products in training; "bfloat16" halves a step where the processor has it
+            (AVX512-BF16, a recent GPU). Weights, validation and every likelihood stay in float32.
         seed: of data order and of all randomness in training.
     """
 
@@ -66,19 +68,26 @@ class Recipe:
     evaluations: int = 40
     validation_size: int = 1000
     checkpoint_every: int | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
         Budget.parse(self.budget)
-        for name in ("batch_size", "warmup", "patience", "evaluations", "validation_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if self.checkpoint_every is not None and self.checkpoint_every < 1:
-            raise InputError(f"checkpoint_every must be at least 1, found {self.checkpoint_every}")
-        if not (self.learning_rate > 0 and self.clip > 0 and self.weight_decay >= 0 and 0 <= self.average < 1):
+        for name in ("batch_size", "warmup", "patience", "evaluations", "validation_size", "checkpoint_every"):
+            value = getattr(self, name)
+            if (type(value) is not int or value < 1) and (name, value) != ("checkpoint_every", None):
+                raise InputError(f"{name} must be a whole number of at least 1, found {value!r}")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise InputError(f"seed must be from 0 to 2^63 − 1, found {self.seed!r}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f'precision must be "float32" or "bfloat16", found {self.precision!r}')
+        rates = self.learning_rate, self.clip, self.weight_decay, self.average
+        if not all(isinstance(rate, int | float) for rate in rates) or not (
+            self.learning_rate > 0 and self.clip > 0 and self.weight_decay >= 0 and 0 <= self.average < 1
+        ):
             raise InputError(
                 "learning_rate and clip must be positive, weight_decay at least 0 and average in [0, 1), found "
-                f"{self.learning_rate}, {self.clip}, {self.weight_decay}, {self.average}"
+                f"{', '.join(map(str, rates))}"
             )
 
     @classmethod

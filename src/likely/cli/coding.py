@@ -1,0 +1,241 @@
+"""The commands of lossless compression."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from likely.cli.common import Context, Json, Threads, use
+from likely.cli.output import Console
+from likely.errors import InputError
+
+Stream = Annotated[str, Parameter(allow_leading_hyphen=True)]  # a path, or -
+OutFile = Annotated[
+    str, Parameter(name=["--out", "-o"], allow_leading_hyphen=True, help="File to write; - is standard output.")
+]
+Force = Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")]
+Workers = Annotated[int, Parameter(help="Processes that chunks are spread over.")]
+MaxOutput = Annotated[int, Parameter(help="Refuse files that declare an array of more bytes.")]
+ModelOf = Annotated[
+    Path | None, Parameter(help="Run or frozen.safetensors that the file was written with; unset: the one inside it.")
+]
+
+
+def compress(
+    run: Path,
+    data: Stream,
+    *,
+    out: OutFile,
+    context: Context = None,
+    side_information: Annotated[
+        bool, Parameter(negative="", help="Leave the context out; decompress then wants the same --context.")
+    ] = False,
+    prepared: Annotated[
+        bool, Parameter(negative="", help="Binarise as the fit did, and code the result in place of the data.")
+    ] = False,
+    with_model: Annotated[bool, Parameter(negative="", help="Put the model into the file.")] = False,
+    chunk_items: Annotated[
+        int | None, Parameter(help="Items per chunk, which is read and lost as a whole; unset: about 2 MiB.")
+    ] = None,
+    batch_size: Annotated[int, Parameter(help="Items of a chunk that are decoded in lock-step.")] = 256,
+    workers: Workers = 1,
+    seed: Annotated[int, Parameter(help="Of a random binarisation.")] = 0,
+    force: Force = False,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Compress data without loss into −log2 p(x) bits by a fitted model.
+
+    Args:
+        run: run with a frozen model (a fit ends with one; else likely freeze), or frozen.safetensors.
+        data: name or path of the data; - is an .npy array on standard input.
+    """
+    import numpy as np
+    import torch
+
+    from likely.cli.arrays import read_array
+    from likely.coding.codec import compress as encode
+    from likely.coding.frozen import Frozen
+
+    console = Console(json, data_on_stdout=out == "-")
+    use("cpu", threads)
+    _refuse_existing(out, force)
+    frozen = Frozen.load(run)
+    source = read_array(data, context)
+    array, meta = source.array, source.meta
+    if prepared and frozen.preparation is not None:
+        generator = torch.Generator().manual_seed(seed)
+        symbols = frozen.preparation.apply(torch.from_numpy(np.ascontiguousarray(array)), generator)
+        array, meta = frozen.preparation.restore(symbols).numpy(), {}
+    with console.counting(len(array)) as watch:
+        found = encode(
+            frozen,
+            array,
+            sys.stdout.buffer if out == "-" else out,
+            context=source.context,
+            side_information=side_information,
+            prepared=prepared,
+            with_model=with_model,
+            chunk_items=chunk_items,
+            batch=batch_size,
+            workers=workers,
+            meta=meta,
+            watch=watch,
+        )
+    model = f"its model inside: {found.model_bytes:,}" if with_model else f"model apart: {found.frozen_bytes:,}"
+    console.say(
+        f"{source.note}: {found.items:,} items in {found.file_bytes:,} bytes ({model}), "
+        f"{found.bits_per_dim:.4f} bits/dim, {found.ratio:.2f} times smaller than the array"
+    )
+    console.result({"out": out, **found.to_json()})
+
+
+def decompress(
+    file: Stream,
+    *,
+    out: OutFile,
+    model: ModelOf = None,
+    items: Annotated[str | None, Parameter(help="FIRST:STOP, to read only the chunks that hold these items.")] = None,
+    context: Annotated[str | None, Parameter(help="The side information: PATH:key or NAME:labels.")] = None,
+    recover: Annotated[
+        bool, Parameter(negative="", help="Write what is intact in a damaged file, and name the items that are lost.")
+    ] = False,
+    max_output: MaxOutput = 1 << 30,
+    workers: Workers = 1,
+    force: Force = False,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Give back the array that was compressed, as .npy.
+
+    Args:
+        file: a .lk file; - is standard input.
+    """
+    from likely.cli.arrays import side_information, write_npy
+    from likely.coding import codec
+
+    console = Console(json, data_on_stdout=out == "-")
+    use("cpu", threads)
+    if out != "-" and Path(out).suffix != ".npy":
+        raise InputError(f"--out: a file that ends with .npy, or -, is expected, found {out}")
+    _refuse_existing(out, force)
+    lost: list[range] = []
+    with _opened(file) as stream:
+        reader = codec.Reader(stream, max_output=max_output)
+        meta = {} if items or recover else reader.header.meta
+        if recover:
+            array, lost = codec.recover_from(reader, model)
+        else:
+            span = None if items is None else _span(items)
+            total = reader.header.items if span is None else span[1] - span[0]
+            with console.counting(total) as watch:
+                array = codec.decompress_from(
+                    reader, model, items=span, context=side_information(context), workers=workers, watch=watch
+                )
+    write_npy(out, array, meta)
+    for span in lost:
+        print(f"likely: lost: items {span.start} to {span.stop - 1}", file=sys.stderr)
+    console.say(f"{len(array):,} items {array.shape} {array.dtype} in {out}")
+    result: dict[str, Any] = {"out": out, "shape": list(array.shape), "dtype": str(array.dtype)}
+    console.result(result | ({"lost": [[span.start, span.stop] for span in lost]} if recover else {}))
+
+
+def inspect(
+    file: Stream,
+    *,
+    verify: Annotated[bool, Parameter(negative="", help="Decode everything, and check it.")] = False,
+    model: ModelOf = None,
+    context: Annotated[str | None, Parameter(help="The side information, to verify with.")] = None,
+    max_output: MaxOutput = 1 << 30,
+    workers: Workers = 1,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Show what a .lk file holds.
+
+    Args:
+        file: a .lk file; - is standard input.
+    """
+    import io
+    import math
+
+    from likely.cli.arrays import side_information
+    from likely.coding import codec
+
+    console = Console(json)
+    use("cpu", threads)
+    with _opened(file) as stream:
+        whole = stream if stream.seekable() else io.BytesIO(stream.read())
+        reader = codec.Reader(whole, max_output=max_output)
+        header = reader.header
+        chunks = [
+            {
+                "chunk": chunk.index,
+                "items": chunk.items,
+                "method": ("stored", "model", "lzma")[chunk.method],
+                "bytes": len(chunk.payload),
+            }
+            for chunk in reader.chunks()
+        ]
+        if verify:
+            with console.counting(header.items) as watch:
+                codec.decompress_from(reader, model, context=side_information(context), workers=workers, watch=watch)
+    coded = sum(chunk["bytes"] for chunk in chunks)
+    dims = max(1, header.items * math.prod(header.shape[1:]))
+    result = {
+        "model": header.model_id.hex(),
+        "model_inside": reader.has_model,
+        "dtype": header.dtype,
+        "shape": list(header.shape),
+        "items_per_chunk": header.items_per_chunk,
+        "batch": header.batch,
+        "meta": header.meta,
+        "payload_bytes": coded,
+        "bits_per_dim": 8 * coded / dims,
+        "verified": verify,
+    }
+    console.say("\n".join(f"{name.replace('_', ' '):<16} {value}" for name, value in result.items()))
+    if not json:
+        console.table(chunks, "chunks")
+    console.result(result | {"chunks": chunks})
+
+
+def freeze(run: Path, data: str, *, context: Context = None, force: Force = False, json: Json = False) -> None:
+    """Bring the model of a run into exact arithmetic, for compression; a fit does it at its end.
+
+    Args:
+        run: folder of the run.
+        data: examples like those to be compressed; they fix the ranges of the network's layers.
+    """
+    from likely.cli.common import opened
+    from likely.coding.frozen import FROZEN
+    from likely.coding.frozen import freeze as frozen_from
+
+    console = Console(json)
+    _refuse_existing(str(run / FROZEN), force)
+    model, preparation, loaded, x = opened(run, data, context, 0, "cpu")
+    frozen = frozen_from(model, (x, loaded.context), preparation=preparation)
+    frozen.save(run)
+    console.say(f"{run / FROZEN}: {len(frozen.content):,} bytes, {frozen.id.hex()}")
+    console.result({"out": str(run / FROZEN), "bytes": len(frozen.content), "id": frozen.id.hex()})
+
+
+def _span(items: str) -> tuple[int, int]:
+    first, colon, stop = items.partition(":")
+    if not (colon and first.isdigit() and stop.isdigit()):
+        raise InputError(f"--items: FIRST:STOP is expected, as 100:200, found {items}")
+    return int(first), int(stop)
+
+
+def _refuse_existing(out: str, force: bool) -> None:
+    if out != "-" and not force and Path(out).exists():
+        raise InputError(f"{out} exists; choose another file, or --force to replace it")
+
+
+def _opened(file: str) -> Any:
+    from contextlib import nullcontext
+
+    from likely.coding.codec import reading
+
+    return nullcontext(sys.stdin.buffer) if file == "-" else reading(file)

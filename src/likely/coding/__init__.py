@@ -1,0 +1,1 @@
+"""Lossless coding with a density: an entropy coder, and the file format around it."""

@@ -1,0 +1,224 @@
+"""One chunk of a .lk file: raw bytes ↔ payload, and many of them spread over processes."""
+
+import dataclasses
+import math
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likely.coding import schemes
+from likely.coding.container import MODEL, Chunk, Header, pack, unpack
+from likely.coding.frozen import Frozen
+from likely.coding.rans import Stack
+from likely.errors import FormatError, InputError
+
+RAW_CHUNK = 1 << 21  # bytes of the array that a chunk holds, unless told otherwise
+SEED = 1 << 48  # a stack begins with it and the checksum of what it will hold
+
+
+class ChunkCoder:
+    """What coding a chunk needs beside its items; it travels to other processes without the model and the contexts."""
+
+    def __init__(
+        self,
+        frozen: Frozen,
+        dtype: str,
+        shape: tuple[int, ...],
+        context: np.ndarray | Tensor | None,
+        side_information: bool,
+        prepared: bool,
+        batch: int,
+    ) -> None:
+        self.frozen, self.dtype, self.shape = frozen, np.dtype(dtype), tuple(shape)
+        self.side_information, self.prepared, self.batch = side_information, prepared, batch
+        preparation = frozen.preparation
+        if preparation is not None and not preparation.reversible:
+            if not prepared:
+                raise InputError(
+                    f"the model's preparation (binarize {preparation.binarize}) cannot be undone; prepare the data "
+                    "first and say so (--prepared, prepared=True): the prepared array is what is then coded"
+                )
+            preparation = dataclasses.replace(preparation, binarize=None)
+        self.preparation = preparation
+        event = frozen.model.context
+        if context is not None and event is None:
+            raise InputError(f"{type(frozen.model).__name__} was built without context, but a context was given")
+        self.context = None if context is None or event is None else event.check(torch.as_tensor(context), "context")
+        self.context_dtype = torch.int64 if self.context is None else self.context.dtype
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "frozen": None, "context": None}
+
+    @classmethod
+    def of(cls, header: Header, frozen: Frozen, context: np.ndarray | Tensor | None) -> "ChunkCoder":
+        """As the file's header says it was written.
+
+        Raises:
+            InputError: side information is missing or not wanted.
+            FormatError: the header does not fit the model.
+        """
+        side = bool(header.meta.get("side_information"))
+        if header.profile != 0:
+            raise FormatError(f"the file's arithmetic has the number {header.profile}; only 0, exact, is known")
+        if side and (context is None or len(context) != header.items):
+            found = "none was given" if context is None else f"found {len(context)}"
+            raise InputError(f"the file was written with side information: {header.items} contexts, {found}")
+        if not side and context is not None:
+            raise InputError("the file holds its context, or needs none, but one was given")
+        prepared = bool(header.meta.get("prepared"))
+        job = cls(frozen, header.dtype, header.shape[1:], context, side, prepared, header.batch)
+        dtype = header.meta.get("context")
+        if isinstance(dtype, str) and dtype in ("float16", "bfloat16", "float32", "float64"):
+            job.context_dtype = getattr(torch, dtype)
+        return job
+
+    def described(self) -> dict[str, Any]:
+        """What the file's header keeps."""
+        found: dict[str, Any] = {}
+        if self.side_information:
+            found["side_information"] = True
+        if self.prepared:
+            found["prepared"] = True
+        if self.context is not None and not self.side_information:
+            found["context"] = str(self.context.dtype).removeprefix("torch.")
+        return found
+
+    def check(self, data: np.ndarray) -> None:
+        """Refuse what the model cannot code, before anything is written."""
+        event = self.frozen.model.context
+        if data.ndim == 0:
+            raise InputError("data: at least one dimension is expected, found a single number")
+        if data.dtype.kind not in "biuf" or data.dtype.itemsize > 8:
+            raise InputError(f"data: numbers of at most 64 bits are expected, found dtype {data.dtype}")
+        if event is not None and (self.context is None or len(self.context) != len(data)):
+            found = "none was given" if self.context is None else f"found {len(self.context)}"
+            raise InputError(
+                f"{type(self.frozen.model).__name__} is conditional: {len(data)} contexts of {event} are expected, "
+                f"{found}"
+            )
+        step = usual_items(data)
+        for start in range(0, len(data), step):
+            self.frozen.model.check(self._arranged(data[start : start + step]))
+
+    def context_of(self, span: range) -> Tensor | None:
+        """The contexts of some examples."""
+        return None if self.context is None else self.context[span.start : span.stop]
+
+    def encode(self, part: tuple[np.ndarray, Tensor | None]) -> tuple[int, bytes, int]:
+        """A chunk's method, payload and the checksum of its raw bytes: the array's, then the context's."""
+        data, context = part
+        raw = data.tobytes()
+        if context is not None and not self.side_information:
+            raw += _bytes(context)
+        crc = crc32(raw)
+        x = self.frozen.model.check(self._arranged(data))
+        if self._restored(x) != data.tobytes():
+            return *pack(raw), crc  # a number that equals a symbol and is written otherwise: −0.0
+        stack = Stack(SEED | crc)
+        with _exactly():
+            schemes.encode(self.frozen.model, stack, x, context, self.batch)
+        event = self.frozen.model.context
+        if context is not None and event is not None and not self.side_information:
+            schemes.encode_context(event, stack, context)
+        return *pack(raw, stack.to_bytes()), crc
+
+    def decode(self, part: tuple[Chunk, Tensor | None]) -> tuple[bytes, int]:
+        """The array's raw bytes in a chunk, and how many examples they are.
+
+        Raises:
+            FormatError: the payload is damaged.
+        """
+        chunk, context = part
+        event = None if self.side_information else self.frozen.model.context
+        context_size = 0 if event is None else event.dims * self.context_dtype.itemsize * chunk.items
+        size = self.dtype.itemsize * math.prod(self.shape) * chunk.items
+        if chunk.method != MODEL:
+            raw = unpack(chunk.method, chunk.payload, size + context_size)
+            if crc32(raw) != chunk.raw_crc:
+                raise FormatError(f"chunk {chunk.index} is damaged: its contents do not have their checksum")
+            return raw[:size], chunk.items
+        stack = Stack.from_bytes(chunk.payload)
+        if event is not None:
+            context = schemes.decode_context(event, stack, chunk.items, self.context_dtype)
+        with _exactly():
+            x = schemes.decode(self.frozen.model, stack, chunk.items, context, self.batch)
+        raw = self._restored(x)
+        whole = raw if event is None or context is None else raw + _bytes(context)
+        if stack != Stack(SEED | chunk.raw_crc) or crc32(whole) != chunk.raw_crc:
+            raise FormatError(f"chunk {chunk.index} is damaged: it does not decode to what was coded")
+        return raw, chunk.items
+
+    def array(self, raw: bytes, n: int) -> np.ndarray:
+        """Raw bytes as an array of n examples."""
+        return np.frombuffer(bytearray(raw), self.dtype).reshape(n, *self.shape)
+
+    def _arranged(self, data: np.ndarray) -> Tensor:
+        native = torch.as_tensor(np.array(data, data.dtype.newbyteorder("="), order="C"))
+        return native if self.preparation is None else self.preparation.apply(native)
+
+    def _restored(self, x: Tensor) -> bytes:
+        raw = x if self.preparation is None else self.preparation.restore(x)
+        array = raw.numpy().astype(self.dtype)
+        if array.shape[1:] != self.shape:
+            raise FormatError(f"the file declares items of shape {self.shape}; the model makes {array.shape[1:]}")
+        return array.tobytes()
+
+
+def usual_items(data: np.ndarray) -> int:
+    """How many items of an array make a chunk."""
+    return max(1, RAW_CHUNK // max(1, data[:1].nbytes))
+
+
+def _bytes(context: Tensor) -> bytes:
+    return context.contiguous().view(-1).view(torch.uint8).numpy().tobytes()  # numpy has no bfloat16
+
+
+@contextmanager
+def _exactly() -> Iterator[None]:
+    """No autograd, and no autocast that would round what must not be rounded."""
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield
+
+
+_worker: list[Frozen] = []
+
+
+def _start_worker(content: bytes) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
+    torch.set_num_threads(1)
+    _worker.append(Frozen(content))
+
+
+def _in_worker(task: Callable[[ChunkCoder, Any], Any], coder: ChunkCoder, part: Any) -> Any:
+    coder.frozen = _worker[0]
+    return task(coder, part)
+
+
+def spread(
+    task: Callable[[ChunkCoder, Any], Any], coder: ChunkCoder, parts: Iterable[Any], workers: int
+) -> Iterator[Any]:
+    """task(coder, part) for each part, in order, by so many processes; 1: by this one."""
+    if workers == 1:
+        yield from (task(coder, part) for part in parts)
+        return
+    # Not forked: a fork of a process whose libraries run threads may hang.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (coder.frozen.content,))
+    waiting: deque[Future] = deque()
+    try:
+        for part in parts:
+            waiting.append(pool.submit(_in_worker, task, coder, part))
+            if len(waiting) > 2 * workers:  # no more in memory than keeps everybody busy
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

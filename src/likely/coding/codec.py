@@ -1,0 +1,289 @@
+"""`compress` and `decompress`: arrays to .lk files by a frozen model, and back to the same bytes."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from likely.coding.chunks import ChunkCoder, spread, usual_items
+from likely.coding.container import MODEL, Chunk, Header, Reader, Sink, Source, Writer
+from likely.coding.frozen import Frozen
+from likely.density import Density
+from likely.errors import FormatError, InputError
+from likely.store import write_file
+
+BATCH = 256
+Model = Frozen | str | Path
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What a file came to.
+
+    Attributes:
+        items: examples.
+        dims: dimensions of one example.
+        raw_bytes: of the array.
+        file_bytes: of the whole file, the model included where it is inside.
+        model_bytes: of the model inside the file, 0 where it is not.
+        frozen_bytes: of the frozen model, which whoever decompresses needs.
+        chunks: how many chunks.
+        stored_chunks: how many of them were smaller by other means than the model.
+    """
+
+    items: int
+    dims: int
+    raw_bytes: int
+    file_bytes: int
+    model_bytes: int
+    frozen_bytes: int
+    chunks: int
+    stored_chunks: int
+
+    @property
+    def bits_per_dim(self) -> float:
+        """Bits of the file, the model apart, for each dimension."""
+        return 8 * (self.file_bytes - self.model_bytes) / max(1, self.items * self.dims)
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of the array for each byte of the file."""
+        return self.raw_bytes / self.file_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return dataclasses.asdict(self) | {"bits_per_dim": self.bits_per_dim, "ratio": self.ratio}
+
+
+def compress(
+    model: Model,
+    data: np.ndarray,
+    file: str | Path | Sink,
+    *,
+    context: np.ndarray | Tensor | None = None,
+    side_information: bool = False,
+    prepared: bool = False,
+    with_model: bool = False,
+    chunk_items: int | None = None,
+    batch: int = BATCH,
+    workers: int = 1,
+    meta: dict[str, Any] | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> Compressed:
+    """Write an array as a .lk file: −log2 p(x) bits by the frozen model, and at most 56 bytes more for each chunk.
+
+    Decompression gives back every byte, on any machine. A chunk that the model would enlarge is stored as it is or
+    by LZMA, whichever is smaller.
+
+    Args:
+        model: a `Frozen`, its file, or a run that holds one.
+        data: the array as it is stored, (n, …), of any dtype that holds the model's symbols exactly.
+        file: path or binary file (a pipe will do). A path is replaced in one step at the end.
+        context: of each example, if the model is conditional; it is coded in the file.
+        side_information: leave the context out of the file; `decompress` then wants the same one.
+        prepared: the data are the model's symbols already (in the layout of the raw data).
+        with_model: put the frozen model into the file, which then needs nothing else.
+        chunk_items: examples per chunk, the unit of random access, of damage and of parallel work; None: about 2 MiB.
+        batch: examples of a chunk that are decoded in lock-step.
+        workers: processes that chunks are spread over.
+        meta: to keep in the file, JSON.
+        watch: called with the number of examples done.
+
+    Raises:
+        InputError: the data are not the model's, the preparation cannot be undone, or the model is not frozen.
+        WriteError: the file could not be written; what was there before is untouched.
+    """
+    frozen = opened(model)
+    coder = ChunkCoder(frozen, data.dtype.str, data.shape[1:], context, side_information, prepared, batch)
+    coder.check(data)
+    chunk_items = usual_items(data) if chunk_items is None else chunk_items
+    if min(chunk_items, batch, workers) < 1:
+        raise InputError(f"chunk_items, batch and workers must be at least 1, found {chunk_items}, {batch}, {workers}")
+    described = dict(meta or {}) | coder.described()
+    try:
+        header = Header(frozen.id, data.dtype.str, data.shape, chunk_items, batch, described)
+    except ValueError as error:
+        raise InputError(f"data: {error}") from error
+
+    content = frozen.content if with_model else None
+    if not isinstance(file, str | Path):
+        return _write(file, header, content, coder, data, workers, watch)
+    found: list[Compressed] = []
+    write_file(Path(file), lambda out: found.append(_write(out, header, content, coder, data, workers, watch)))
+    return found[0]
+
+
+def _write(
+    out: Sink,
+    header: Header,
+    content: bytes | None,
+    coder: ChunkCoder,
+    data: np.ndarray,
+    workers: int,
+    watch: Callable[[int], None] | None,
+) -> Compressed:
+    file = _Counted(out)
+    writer = Writer(file, header, content)
+    model_bytes = file.size - len(header._bytes(content is not None))
+    stored = done = 0
+    parts = (
+        (np.ascontiguousarray(data[span.start : span.stop]), coder.context_of(span))
+        for span in map(header.span, range(header.chunks))
+    )
+    for index, (method, payload, crc) in enumerate(spread(ChunkCoder.encode, coder, parts, workers)):
+        items = len(header.span(index))
+        writer.add(Chunk(index, items, method, payload, crc))
+        stored, done = stored + (method != MODEL), done + items
+        if watch is not None:
+            watch(done)
+    writer.close()
+    return Compressed(
+        items=len(data),
+        dims=coder.frozen.model.event.dims,
+        raw_bytes=data.nbytes,
+        file_bytes=file.size,
+        model_bytes=model_bytes,
+        frozen_bytes=len(coder.frozen.content),
+        chunks=header.chunks,
+        stored_chunks=stored,
+    )
+
+
+def decompress(
+    file: str | Path | Source,
+    model: Model | None = None,
+    *,
+    items: tuple[int, int] | None = None,
+    context: np.ndarray | Tensor | None = None,
+    max_output: int = 1 << 30,
+    workers: int = 1,
+    watch: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Read a .lk file: the array that was compressed, the same dtype, shape and bytes.
+
+    Args:
+        file: path or binary file, which may be a pipe.
+        model: a `Frozen`, its file, or a run that holds one; None: the model in the file.
+        items: the first example wanted and the one after the last; None: all.
+        context: the side information, where the file was written with it: of all examples in the file.
+        max_output: the most bytes that the array may have.
+        workers: processes that chunks are spread over.
+        watch: called with the number of examples done.
+
+    Raises:
+        FormatError: the file is damaged, foreign, of a newer format or beyond a limit. Nothing wrong is returned.
+        InputError: another model than the file's, items it does not have, or side information missing or not wanted.
+    """
+    with reading(file) as stream:
+        reader = Reader(stream, max_output=max_output)
+        return decompress_from(reader, model, items=items, context=context, workers=workers, watch=watch)
+
+
+def model_of(reader: Reader, model: Model | None) -> Frozen:
+    """The frozen model that a file was written with.
+
+    Raises:
+        InputError: none is given and none is inside, or it is another one.
+    """
+    wanted = reader.header.model_id
+    if model is None:
+        if reader.model is None:
+            raise InputError(f"the file does not hold its model; give the run or frozen model {wanted.hex()[:16]}…")
+        return Frozen(reader.model)
+    frozen = opened(model)
+    if frozen.id != wanted:
+        raise InputError(f"the file was written with the model {wanted.hex()[:16]}…, found {frozen.id.hex()[:16]}…")
+    return frozen
+
+
+def opened(model: Model) -> Frozen:
+    """A frozen model, from wherever it is."""
+    if isinstance(model, Density):
+        raise InputError(f"{type(model).__name__} is not frozen; make it so with likely.freeze(model, examples)")
+    return model if isinstance(model, Frozen) else Frozen.load(model)
+
+
+def recover(file: str | Path | Source, model: Model | None = None) -> tuple[np.ndarray, list[range]]:
+    """The intact examples of a damaged file, and the ranges of those that are lost.
+
+    Raises:
+        FormatError: the header is lost too.
+        InputError: as `decompress`; files written with side information cannot be recovered.
+    """
+    with reading(file) as stream:
+        return recover_from(Reader(stream), model)
+
+
+def recover_from(reader: Reader, model: Model | None) -> tuple[np.ndarray, list[range]]:
+    """As `recover`, from a file whose header was read."""
+    coder = ChunkCoder.of(reader.header, model_of(reader, model), None)
+    parts, lost = [], []
+    for found in reader.recover():
+        if isinstance(found, range):
+            lost.append(found)
+            continue
+        try:
+            parts.append(coder.decode((found, None)))
+        except FormatError:
+            lost.append(reader.header.span(found.index))
+    return coder.array(b"".join(raw for raw, _ in parts), sum(n for _, n in parts)), lost
+
+
+def decompress_from(
+    reader: Reader,
+    model: Model | None,
+    *,
+    items: tuple[int, int] | None = None,
+    context: np.ndarray | Tensor | None = None,
+    workers: int = 1,
+    watch: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """As `decompress`, from a file whose header was read."""
+    header, frozen = reader.header, model_of(reader, model)
+    start, stop = (0, header.items) if items is None else items
+    if not 0 <= start <= stop <= header.items:
+        raise InputError(f"items {start}:{stop} are asked for; the file has {header.items}")
+    coder = ChunkCoder.of(header, frozen, context)
+    pieces, done = [], 0
+    parts = ((chunk, coder.context_of(header.span(chunk.index))) for chunk in reader.chunks(start, stop))
+    for raw, n in spread(ChunkCoder.decode, coder, parts, workers):
+        pieces.append(raw)
+        done += n
+        if watch is not None:
+            watch(done)
+    array = coder.array(b"".join(pieces), done)
+    offset = start % header.items_per_chunk
+    return array[offset : offset + stop - start]
+
+
+@contextmanager
+def reading(file: str | Path | Source) -> Iterator[Source]:
+    """A binary file, opened here if it is a path."""
+    if not isinstance(file, str | Path):
+        yield file
+        return
+    try:
+        stream = Path(file).open("rb")  # noqa: SIM115  (an error of opening is told apart from one of reading)
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    with stream:
+        yield stream
+
+
+class _Counted:
+    """A file that knows how many bytes went into it."""
+
+    def __init__(self, file: Sink) -> None:
+        self.file, self.size = file, 0
+
+    def write(self, data: bytes, /) -> object:
+        self.size += len(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()

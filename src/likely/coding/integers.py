@@ -1,0 +1,93 @@
+"""Functions as integers: exponential, logistic, hyperbolic tangent and logarithm on grids, by integer arithmetic alone.
+
+Whatever a decoder reads must be the same number on every machine, which transcendental functions are not. These
+tables are worked out in Python's own integers, with guard bits to spare, so they are part of the format's definition:
+every entry is the floor of the stated real number but for an error below 2⁻⁶⁰ of it.
+"""
+
+from functools import cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+STEPS = 1024  # grid points per unit of every argument
+REACH = 24  # arguments beyond ±REACH count as ±REACH: e⁻²⁴ < 2⁻³⁴
+UNIT = 30  # values are in units of 2⁻³⁰
+GUARD = 96
+
+
+def _exp_of_minus_one_step() -> int:
+    """⌊2^GUARD · e^(−1/STEPS)⌉, by its Taylor series."""
+    term, total, i = 1 << (GUARD + 32), 0, 0
+    while term:
+        total += term
+        i += 1
+        term = -(abs(term) // (STEPS * i)) if i % 2 else abs(term) // (STEPS * i)
+    return (total + (1 << 31)) >> 32
+
+
+@cache
+def _decay(steps: int) -> tuple[int, ...]:
+    """e^(−i / STEPS) for i < steps, in units of 2^−GUARD."""
+    factor, values = _exp_of_minus_one_step(), [1 << GUARD]
+    for _ in range(steps - 1):
+        values.append((values[-1] * factor) >> GUARD)
+    return tuple(values)
+
+
+@cache
+def exponential() -> Int[Tensor, " steps"]:
+    """e^(−i / 1024) for i = 0 … 24 · 1024, in units of 2⁻³⁰."""
+    return torch.tensor([value >> (GUARD - UNIT) for value in _decay(REACH * STEPS + 1)])
+
+
+@cache
+def logistic() -> Int[Tensor, " steps"]:
+    """σ(i / 1024 − 24) for i = 0 … 48 · 1024, in units of 2⁻³⁰."""
+    decay = _decay(REACH * STEPS + 1)
+    below = [(value << UNIT) // ((1 << GUARD) + value) for value in reversed(decay)]
+    return torch.tensor(below + [(1 << UNIT) - value for value in reversed(below[:-1])])
+
+
+@cache
+def tangent() -> Int[Tensor, " steps"]:
+    """tanh(i / 1024 − 12) = 2σ(2i / 1024 − 24) − 1 for i = 0 … 24 · 1024, in units of 2⁻³⁰."""
+    return 2 * logistic()[::2] - (1 << UNIT)
+
+
+@cache
+def inverse_scale(lowest: int, highest: int, divisor: int, bits: int) -> Int[Tensor, " steps"]:
+    """e^(−s) / divisor for s = lowest … highest in steps of 1/1024, in units of 2^−bits, at least one unit."""
+    decay = _decay((highest - lowest) * STEPS + 1)
+    growth = (1 << (2 * GUARD)) // _decay(-lowest * STEPS + 1)[-1]  # e^(−lowest)
+    return torch.tensor([max(1, (value * growth // divisor) >> (2 * GUARD - bits)) for value in decay])
+
+
+@cache
+def _logarithms() -> Int[Tensor, " mantissas"]:
+    """log2(1 + i / 4096) for i = 0 … 4096, in units of 2⁻²⁰, by squaring: each square gives one bit."""
+    values = []
+    for i in range(4097):
+        mantissa, result = (4096 + i) << 52, 0
+        for _ in range(21):
+            if mantissa >> 65:
+                mantissa, result = mantissa >> 1, result + 1
+            result <<= 1
+            mantissa = (mantissa * mantissa) >> 64
+        values.append(result >> 1)
+    return torch.tensor(values)
+
+
+def log2(x: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+    """log2(x) in units of 2⁻²⁰ for 1 ≤ x < 2³², linear between 4,096 points of the mantissa."""
+    exponent = torch.zeros_like(x)
+    rest = x
+    for shift in (16, 8, 4, 2, 1):
+        large = (rest >> shift) > 0
+        exponent = exponent + large * shift
+        rest = torch.where(large, rest >> shift, rest)
+    mantissa = (x << (32 - exponent)) - (1 << 32)  # in units of 2⁻³²
+    table, index, between = _logarithms().to(x.device), mantissa >> 20, mantissa & ((1 << 20) - 1)
+    low, high = table[index], table[(index + 1).clamp(max=4096)]
+    return (exponent << 20) + low + (((high - low) * between) >> 20)

@@ -1,0 +1,82 @@
+"""Make the golden files of this folder: tiny frozen models and what they compress to. Run once per version of a format.
+
+    python tests/coding/golden/make.py
+
+Every later version must decode these files, and encode them to the same bytes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from likely import freeze
+from likely.autoregressive import MADE, GatedPixelCNN
+from likely.classical import Histogram
+from likely.coding.codec import compress
+from likely.data import Preparation
+from likely.density import Density
+from likely.event import Event
+
+FOLDER = Path(__file__).parent
+PIXELCNN = {"channels": 2, "layers": 2, "first_kernel": 3, "head": "logistics", "components": 2}
+
+
+def pictures(n: int) -> np.ndarray:
+    """Slanted waves, (n, 5, 4) of 0 … 255."""
+    k, i, j = np.ogrid[:n, :5, :4]
+    return (255 * (0.5 + 0.5 * np.sin(k + i * 0.9 + j * 0.4))).astype(np.uint8)
+
+
+def table(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three columns of 2, 17 and 3 symbols that follow a label of 2."""
+    i = np.arange(n)
+    return np.stack([i % 2, (i * i + 5 * (i % 2)) % 17, i // 2 % 3], 1).astype(">i2"), i % 2
+
+
+def states(n: int) -> np.ndarray:
+    """Four bits, mostly alike."""
+    i = np.arange(n)
+    return np.stack([i % 3 > 0, i % 3 > 0, i % 5 > 3, i % 3 > 0], 1)
+
+
+def pixelcnn() -> tuple[Density, np.ndarray, None, Preparation]:
+    return GatedPixelCNN(Event((1, 5, 4), 256), **PIXELCNN), pictures(24), None, Preparation("hw", 256, None, 255.0)
+
+
+def made() -> tuple[Density, np.ndarray, np.ndarray, None]:
+    model = MADE(Event((3,), (2, 17, 3)), Event((), 2), hidden=(3,), orderings=2, features=2)
+    return model, *table(40), None
+
+
+def histogram() -> tuple[Density, np.ndarray, None, None]:
+    return Histogram(Event((4,), 2)), states(100), None, None
+
+
+GOLDEN = {"pixelcnn": pixelcnn, "made": made, "histogram": histogram}
+CHUNKS = {"chunk_items": 17, "batch": 5}  # several chunks, each of several groups
+
+
+def main() -> None:
+    for name, build in GOLDEN.items():
+        model, data, context, preparation = build()
+        x = torch.from_numpy(data.astype(np.int64))
+        x = x if preparation is None else preparation.apply(x)
+        labels = None if context is None else torch.from_numpy(context)
+        if isinstance(model, Histogram):
+            model.estimate(x)
+        else:
+            optimizer = torch.optim.Adam(model.parameters(), 0.03)
+            for step in range(150):
+                optimizer.zero_grad()
+                model.loss(x, labels, generator=torch.Generator().manual_seed(step)).backward()
+                optimizer.step()
+        frozen = freeze(model.eval(), (x, labels), preparation=preparation)
+        frozen.save(FOLDER / f"{name}.frozen")
+        compress(frozen, data, FOLDER / f"{name}.lk", context=context, **CHUNKS)
+        np.save(FOLDER / f"{name}.npy", data)
+        print(name, frozen.id.hex())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,431 @@
+"""Files of arrays: every byte comes back, at the size that log p promises, and damage or a wrong model is said."""
+
+import io
+import math
+import os
+import threading
+from zlib import crc32
+
+import numpy as np
+import pytest
+import torch
+from frozen_models import NAMES, contexts, drawn, frozen, redrawn
+
+from likely.classical import Histogram, SymbolHistogram
+from likely.coding import container, schemes
+from likely.coding.codec import compress, decompress
+from likely.coding.container import MODEL, Chunk, Reader, Writer
+from likely.coding.frozen import Frozen, freeze
+from likely.coding.rans import Stack
+from likely.data import Preparation
+from likely.density import Density
+from likely.errors import FormatError, InputError
+from likely.event import Event
+from likely.laws.case import examples
+
+TRAILER = 12 + 28  # of a file without chunks: index and footer
+PER_CHUNK = 56  # a chunk's header, its entry in the index, and a stack of 8 bytes
+STORED = 48  # the first two of them
+
+
+def given(name: str, n: int) -> tuple[Frozen, np.ndarray, np.ndarray | None]:
+    """A frozen model and draws of it, in the smallest dtype that holds them."""
+    model = frozen(name)
+    x, context = drawn(model.model, n, seed=11)
+    dtype = np.min_scalar_type(max(model.model.event.alphabets) - 1)
+    return model, x.numpy().astype(dtype), None if context is None else context.numpy()
+
+
+def size(name: str) -> int:
+    return 5 if redrawn(name).event.dims > 16 else 41
+
+
+def written(model: Frozen, data: np.ndarray, **options: object) -> bytes:
+    file = io.BytesIO()
+    found = compress(model, data, file, **options)
+    assert found.file_bytes == len(file.getvalue())
+    return file.getvalue()
+
+
+def read(file: bytes, model: Frozen | None = None, **options: object) -> np.ndarray:
+    return decompress(io.BytesIO(file), model, **options)
+
+
+def assert_same(found: np.ndarray, data: np.ndarray) -> None:
+    assert found.dtype == data.dtype
+    assert found.dtype.byteorder == data.dtype.byteorder
+    assert found.shape == data.shape
+    assert found.tobytes() == data.tobytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("chunk_items", "batch"), [(None, 256), (None, 1), (16, 7), (3, 64)], ids=lambda value: f"{value}"
+)
+def test_what_was_compressed_comes_back(name, chunk_items, batch):
+    model, data, context = given(name, size(name))
+    file = written(model, data, context=context, chunk_items=chunk_items, batch=batch)
+    assert_same(read(file, model), data)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if redrawn(name).context is not None])
+def test_contexts_may_stay_outside(name):
+    model, data, context = given(name, 23)
+    inside = written(model, data, context=context, chunk_items=9)
+    outside = written(model, data, context=context, chunk_items=9, side_information=True)
+    assert len(outside) < len(inside) + len('"side_information":true')
+    assert_same(read(outside, model, context=context), data)
+    assert_same(read(outside, model, context=torch.from_numpy(context), items=(7, 12)), data[7:12])
+    for wrong in (None, context[:-1]):
+        with pytest.raises(InputError, match="23 contexts"):
+            read(outside, model, context=wrong)
+    with pytest.raises(InputError, match="one was given"):
+        read(inside, model, context=context)
+    with pytest.raises(FormatError, match="damaged"):
+        read(outside, model, context=np.roll(context, 1, 0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_real_contexts_are_coded_in_their_own_precision(dtype):
+    model = frozen("made 3x8, vector, 3 orderings")
+    context = contexts(model.model, 12).to(dtype)
+    data = model.model.sample(12, context, generator=torch.Generator().manual_seed(0)).numpy()
+    file = written(model, data, context=context)
+    assert_same(read(file, model), data)
+
+
+ARRAYS = {
+    "uint8": lambda x: x.astype(np.uint8),
+    "int8": lambda x: x.astype(np.int8),
+    "uint16": lambda x: x.astype("<u2"),
+    "big-endian int32": lambda x: x.astype(">i4"),
+    "big-endian uint16": lambda x: x.astype(">u2"),
+    "uint64": lambda x: x.astype(np.uint64),
+    "int64": lambda x: x.astype(np.int64),
+    "float16": lambda x: x.astype(np.float16),
+    "float32": lambda x: x.astype(np.float32),
+    "big-endian float64": lambda x: x.astype(">f8"),
+    "−0.0": lambda x: np.where(x == 0, np.float32(-0.0), x).astype(np.float32),
+    "one −0.0": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 0, -0.0, x).astype(np.float32),
+    "bool": lambda x: x.astype(bool),
+    "F-ordered": lambda x: np.asfortranarray(x),
+    "strided": lambda x: np.repeat(x, 2, 0)[::2],
+    "backwards": lambda x: x[::-1],
+    "read-only": lambda x: np.frombuffer(x.astype(np.uint8).tobytes(), np.uint8).reshape(x.shape),
+    "none": lambda x: x[:0],
+    "none, of floats": lambda x: x[:0].astype(np.float64),
+    "one": lambda x: x[:1],
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("model", ["made 4x4 binary, 2 orderings", "histogram 2x3 binary"])
+def test_arrays_of_any_kind_come_back(name, model):
+    made, x, _ = given(model, 20)
+    data = ARRAYS[name](x)
+    for chunk_items in (None, 7):
+        found = read(written(made, data, chunk_items=chunk_items), made)
+        assert_same(found, np.ascontiguousarray(data))
+
+
+@pytest.mark.parametrize("layout", ["hw", "hwc", "flat"])
+def test_layouts_come_back(layout):
+    event = Event((6,), 4) if layout == "flat" else Event((1 if layout == "hw" else 3, 2, 3), 4)
+    preparation = Preparation(layout, 4, None, 3.0)
+    shape = {"hw": (2, 3), "hwc": (2, 3, 3), "flat": (6,)}[layout]
+    data = np.random.default_rng(0).integers(0, 4, (50, *shape), np.uint8)
+    model = SymbolHistogram(event)
+    made = freeze(model, torch.zeros(2, *event.shape, dtype=torch.int64), preparation=preparation)
+    assert_same(read(written(made, data), made), data)
+
+
+def test_binarised_data_must_be_prepared():
+    event = Event((1, 2, 3), 2)
+    made = freeze(
+        SymbolHistogram(event),
+        torch.zeros(2, *event.shape, dtype=torch.int64),
+        preparation=Preparation("hw", 2, 0.5, 255.0),
+    )
+    data = np.random.default_rng(0).integers(0, 256, (50, 2, 3), np.uint8)
+    with pytest.raises(InputError, match="prepared=True"):
+        written(made, data)
+    prepared = (data > 127).astype(np.uint8)
+    file = written(made, prepared, prepared=True)
+    assert_same(read(file, made), prepared)
+    with pytest.raises(InputError, match="symbols 0 to 1"):
+        written(made, data, prepared=True)
+
+
+@pytest.mark.parametrize("name", ["made 4x4 binary, 2 orderings", "pixelcnn 3x8, label"])
+@pytest.mark.parametrize("seekable", [True, False])
+def test_some_items(name, seekable, tmp_path):
+    model, data, context = given(name, 30)
+    file = written(model, data, context=context, chunk_items=8, batch=3)
+    for start, stop in ((0, 30), (0, 1), (7, 9), (8, 16), (15, 15), (0, 0), (30, 30), (29, 30)):
+        stream = io.BytesIO(file)
+        stream.seekable = lambda: seekable
+        assert_same(decompress(stream, model, items=(start, stop)), data[start:stop])
+    for wrong in ((-1, 3), (0, 31), (5, 4)):
+        with pytest.raises(InputError, match="the file has 30"):
+            read(file, model, items=wrong)
+
+
+def test_pipes():
+    """From one thread's pipe into another's, neither of which seeks; with the model inside."""
+    model, data, context = given("pixelcnn 3x8, label", 300)
+    ends = os.pipe()
+
+    def send() -> None:
+        with open(ends[1], "wb") as out:
+            compress(model, data, out, context=context, chunk_items=50, with_model=True)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with open(ends[0], "rb") as stream:
+        found = decompress(stream)
+    sender.join()
+    assert_same(found, data)
+
+
+def test_paths_and_models_of_every_kind(tmp_path):
+    model, data, _ = given("histogram 2x3 binary", 20)
+    model.save(tmp_path)
+    model.save(tmp_path / "model")
+    for one in (model, tmp_path, str(tmp_path / "model")):
+        compress(one, data, tmp_path / "file.lk")
+        for other in (model, tmp_path, tmp_path / "model"):
+            assert_same(decompress(str(tmp_path / "file.lk"), other), data)
+    with pytest.raises(InputError, match="cannot be read"):
+        decompress(tmp_path / "nothing.lk", model)
+
+
+def test_the_model_inside_makes_a_file_complete():
+    model, data, context = given("made mixed table, label", 20)
+    file = io.BytesIO()
+    found = compress(model, data, file, context=context, with_model=True)
+    assert 0 < found.model_bytes < found.file_bytes
+    assert found.frozen_bytes == len(model.content)
+    assert_same(read(file.getvalue()), data)
+    assert_same(read(file.getvalue(), model), data)
+    without = written(model, data, context=context)
+    assert len(file.getvalue()) == len(without) + found.model_bytes
+    with pytest.raises(InputError, match=f"does not hold its model.*{model.id.hex()[:16]}"):
+        read(without)
+
+
+def test_two_workers_write_the_same_file():
+    model, data, context = given("pixelcnn 3x8, label", 30)
+    one = written(model, data, context=context, chunk_items=10)
+    assert written(model, data, context=context, chunk_items=10, workers=2) == one
+    assert_same(read(one, model, workers=2), data)
+
+
+def test_progress_is_told():
+    model, data, _ = given("histogram 2x3 binary", 20)
+    told: list[int] = []
+    file = written(model, data, chunk_items=8, watch=told.append)
+    assert told == [8, 16, 20]
+    read(file, model, watch=told.append)
+    assert told[3:] == [8, 16, 20]
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("chunk_items", [None, 7])
+def test_a_file_has_the_size_that_its_model_promises(name, chunk_items):
+    """Bytes ≤ ⌈−log2 p / 8⌉ + 56 for each chunk, + the file's header; the context as if drawn evenly.
+
+    A symbol of p = f / 2²⁴ costs −log2 p bits and at most 2⁻²⁴ more; of several orderings each is popped, not chosen,
+    so that their mixture's −log2 p is paid, but for posteriors that are rounded to 2⁻¹⁰ nats.
+    """
+    model, data, context = given(name, 2 * size(name))
+    file = written(model, data, context=context, chunk_items=chunk_items)
+    bits = -model.model.log_prob(data, context) / math.log(2)
+    event = model.model.context
+    if event is not None:
+        bits += sum(map(math.log2, event.alphabets)) if event.discrete else 8 * context[0].nbytes
+    chunks = [part.sum().item() for part in bits.split(chunk_items or len(data))]
+    header = int.from_bytes(file[12:16], "little")
+    extra = 1e-3 * len(data) if model.model.orders > 1 else 1e-4 * len(data)
+    assert len(file) <= header + TRAILER + sum(math.ceil((bits + extra) / 8) + PER_CHUNK for bits in chunks)
+    if chunk_items is None:  # and it is no wonder: what is coded by the model cannot be smaller than log p either
+        methods = [chunk.method for chunk in Reader(io.BytesIO(file)).chunks()]
+        assert methods != [MODEL] or len(file) >= header + TRAILER + sum(chunks) / 8 + PER_CHUNK - 2 - extra
+
+
+@pytest.mark.parametrize(
+    "name", ["made 4x4 binary, 2 orderings", "pixelcnn RGB 1x2x4, picture", "independent pixels 3x8"]
+)
+@pytest.mark.parametrize("kind", ["noise", "the first symbol", "the last symbol", "alternating"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_foreign_data_are_stored_at_worst(name, kind, dtype):
+    """48 bytes for each chunk above the array (and its context) as it is, + the file's header."""
+    model = frozen(name)
+    event = model.model.event
+    x = examples(event, 26, torch.Generator().manual_seed(1)).numpy()
+    last = np.broadcast_to(np.array(event.alphabets).reshape(event.shape) - 1, x.shape)
+    alternate = np.arange(x.size).reshape(x.shape) % 2 * last
+    data = {"noise": x, "the first symbol": 0 * x, "the last symbol": last, "alternating": alternate}[kind].astype(
+        dtype
+    )
+    context = contexts(model.model, 26)
+    for chunk_items in (None, 9, 1):
+        file = written(model, data, context=context, chunk_items=chunk_items)
+        assert_same(read(file, model), data)
+        chunks = math.ceil(26 / (chunk_items or 26))
+        raw = data.nbytes + (0 if context is None else 26 * model.model.context.dims * 8)
+        assert len(file) <= raw + STORED * chunks + int.from_bytes(file[12:16], "little") + TRAILER
+
+
+# Errors.
+
+
+def repaired(file: bytes, change) -> bytes:
+    """The file with every payload changed, and every checksum of the container right again."""
+    reader = Reader(io.BytesIO(file))
+    out = io.BytesIO()
+    writer = Writer(out, reader.header)
+    for chunk in reader.chunks():
+        writer.add(change(chunk))
+    writer.close()
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name", ["made 3x8, vector, 3 orderings", "pixelcnn 3x8, label", "histogram mixed table, label"]
+)
+def test_damaged_payloads_never_give_wrong_data(name):
+    """The container's checksums are repaired, so that only the codec is left to notice."""
+    model, data, context = given(name, 16)
+    file = written(model, data, context=context)
+    (chunk,) = Reader(io.BytesIO(file)).chunks()
+    payload = chunk.payload
+    if chunk.method != MODEL:
+        stack = Stack(1 << 48 | chunk.raw_crc)
+        schemes.encode(model.model, stack, torch.from_numpy(data).long(), torch.from_numpy(context), 256)
+        schemes.encode_context(model.model.context, stack, torch.from_numpy(context))
+        payload = stack.to_bytes()
+    random = np.random.default_rng(0)
+
+    def with_payload(payload: bytes, crc: int = chunk.raw_crc) -> bytes:
+        return repaired(file, lambda c: Chunk(c.index, c.items, MODEL, payload, crc))
+
+    assert_same(read(with_payload(payload), model), data)
+    changed = [payload[:length] for length in random.integers(0, len(payload), 12)]
+    changed += [payload + bytes(2), payload + payload, b"", bytes(8), random.bytes(len(payload)), payload[::-1]]
+    for _ in range(25):
+        flipped = bytearray(payload)
+        flipped[random.integers(len(payload))] ^= 1 << random.integers(8)
+        changed.append(bytes(flipped))
+    for one in changed:
+        with pytest.raises(FormatError):
+            read(with_payload(one), model)
+    for crc in (0, chunk.raw_crc ^ 1, crc32(data.tobytes())):
+        with pytest.raises(FormatError):
+            read(with_payload(payload, crc), model)
+    for method in (container.STORED, container.LZMA):
+        with pytest.raises(FormatError):
+            read(repaired(file, lambda c, m=method: Chunk(c.index, c.items, m, payload, c.raw_crc)), model)
+
+
+def test_flipped_bits_of_whole_files_never_give_wrong_data():
+    model, data, context = given("pixelcnn 3x8, label", 60)
+    file = written(model, data, context=context, chunk_items=25)
+    random = np.random.default_rng(0)
+    for position in random.integers(0, len(file), 100):
+        changed = bytearray(file)
+        changed[position] ^= 1 << random.integers(8)
+        try:
+            found = read(bytes(changed), model)
+        except FormatError:
+            continue
+        assert_same(found, data)
+    for length in range(0, len(file), 9):
+        with pytest.raises(FormatError):
+            read(file[:length], model)
+
+
+def test_another_model_is_refused():
+    model, data, _ = given("histogram 2x3 binary", 20)
+    other = freeze(Histogram(Event((1, 2, 3), 2)), data[:3])
+    file = written(model, data)
+    with pytest.raises(InputError, match=f"written with the model {model.id.hex()[:16]}.*{other.id.hex()[:16]}"):
+        read(file, other)
+    with pytest.raises(InputError, match=model.id.hex()[:16]):
+        read(file)
+
+
+class Nothing(Density):
+    def _log_prob(self, x, context, generator):
+        return x.flatten(1).sum(1)
+
+    def _sample(self, n, context, generator):
+        return torch.zeros(n, *self.event.shape)
+
+
+def test_models_that_are_not_frozen_are_refused():
+    _, data, _ = given("histogram 2x3 binary", 3)
+    for model in (redrawn("histogram 2x3 binary"), Nothing(Event((1, 2, 3), 2))):
+        with pytest.raises((InputError, TypeError), match=type(model).__name__):
+            compress(model, data, io.BytesIO())
+    with pytest.raises(NotImplementedError, match="Nothing"):
+        schemes.encode(Nothing(Event((1, 2, 3), 2)), Stack(), torch.from_numpy(data), None, 1)
+    with pytest.raises(NotImplementedError, match="Nothing"):
+        schemes.decode(Nothing(Event((1, 2, 3), 2)), Stack(), 3, None, 1)
+
+
+BAD = {
+    "a symbol beyond": (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 5, 9, x), r"found 9.*symbols"),
+    "below none": (lambda x: -x.astype(np.int64) - 1, "symbols"),
+    "halves": (lambda x: x + 0.5, "whole symbols"),
+    "NaN": (lambda x: np.where(x == x.max(), np.nan, x), "finite"),
+    "another shape": (lambda x: x[:, 0], r"expected shape \(n, 1, 2, 3\), found \(20, 2, 3\)"),
+    "a number": (lambda x: np.array(3), "dimension"),
+    "complex": (lambda x: x.astype(complex), "."),
+    "text": (lambda x: x.astype(str), "."),
+    "objects": (lambda x: x.astype(object), "."),
+    "long floats": (lambda x: x.astype(np.longdouble), "."),
+    "dates": (lambda x: x.astype("M8[s]"), "."),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_data_that_are_not_the_models_are_refused_before_anything_is_written(name, tmp_path):
+    model, x, _ = given("histogram 2x3 binary", 20)
+    change, message = BAD[name]
+    (tmp_path / "file.lk").write_bytes(b"before")
+    with pytest.raises(InputError, match=message):
+        compress(model, change(x), tmp_path / "file.lk")
+    assert (tmp_path / "file.lk").read_bytes() == b"before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_contexts_missing_or_not_wanted():
+    model, data, context = given("pixelcnn 3x8, label", 20)
+    for wrong in (None, context[:-1]):
+        with pytest.raises(InputError, match="20 contexts"):
+            written(model, data, context=wrong)
+    with pytest.raises(InputError, match="context: found 3"):
+        written(model, data, context=np.full_like(context, 3))
+    plain, data, _ = given("histogram 2x3 binary", 20)
+    with pytest.raises(InputError, match="without context"):
+        written(plain, data, context=context)
+    with pytest.raises(InputError, match="one was given"):
+        read(written(plain, data), plain, context=context)
+
+
+@pytest.mark.parametrize("options", [{"chunk_items": 0}, {"batch": 0}, {"workers": 0}, {"batch": 1 << 32}], ids=str)
+def test_sizes_out_of_range_are_refused(options):
+    model, data, _ = given("histogram 2x3 binary", 3)
+    with pytest.raises(InputError):
+        written(model, data, **options)
+
+
+def test_more_output_than_allowed_is_refused():
+    model, data, _ = given("histogram 2x3 binary", 20)
+    file = written(model, data)
+    assert_same(read(file, model, max_output=data.nbytes), data)
+    with pytest.raises(FormatError, match="limit"):
+        read(file, model, max_output=data.nbytes - 1)
