@@ -4,7 +4,7 @@
 
 Runs are kept in a folder outside the repository (default ../likely-runs). A fit that was interrupted is resumed, one
 that is finished is only evaluated, so calling this again costs little and loses nothing. FOLDER of the data holds
-mnist.npz and binary/nltcs.npz; `digits` needs none.
+mnist.npz, binary/nltcs.npz and fashion-mnist/ (Debian: dataset-fashion-mnist); `digits` needs none.
 """
 
 import argparse
@@ -39,8 +39,21 @@ class Job:
 
 
 MNIST = {"train": "{data}/mnist.npz:train_images", "test": "{data}/mnist.npz:test_images", "binarize": 0.5}
+FASHION = {
+    "train": "{data}/fashion-mnist/train-images-idx3-ubyte.gz",
+    "test": "{data}/fashion-mnist/t10k-images-idx3-ubyte.gz",
+}
 NLTCS = {"train": "{data}/binary/nltcs.npz:train", "test": "{data}/binary/nltcs.npz:test"}
 DIGITS = {"train": "digits:train", "test": "digits:test"}
+PIXELCNN = {
+    "batch_size": 16,
+    "learning_rate": 2e-2,
+    "average": 0.9995,
+    "precision": "bfloat16",
+    "patience": 40,
+    "evaluations": 15,
+    "holdout": 0.01667,
+}
 
 JOBS = {
     "digits": Job("GatedPixelCNN", **DIGITS, bar="JPEG XL, mosaic: 2.384", settings={"budget": "30 epochs"}),
@@ -66,16 +79,21 @@ JOBS = {
         **MNIST,
         bar="course: 0.1087",
         arguments={"channels": 32, "layers": 6},
-        settings={
-            "budget": "36m",
-            "batch_size": 16,
-            "learning_rate": 1.5e-2,
-            "average": 0.9995,
-            "precision": "bfloat16",
-            "patience": 40,
-            "evaluations": 15,
-            "holdout": 0.01667,
-        },
+        settings=PIXELCNN | {"budget": "75m"},
+    ),
+    "mnist-8bit-pixelcnn": Job(
+        "GatedPixelCNN",
+        **(MNIST | {"binarize": None}),
+        bar="file of 1.015",
+        arguments={"channels": 32, "layers": 6, "head": "logistics"},
+        settings=PIXELCNN | {"budget": "60m"},
+    ),
+    "fashion-pixelcnn": Job(
+        "GatedPixelCNN",
+        **FASHION,
+        bar="file of 3.05",
+        arguments={"channels": 32, "layers": 6, "head": "logistics"},
+        settings=PIXELCNN | {"budget": "60m"},
     ),
     "nltcs-made": Job(
         "MADE",
