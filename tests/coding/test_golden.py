@@ -11,10 +11,9 @@ from likely.coding.codec import compress, decompress
 from likely.coding.container import MODEL, Reader
 from likely.coding.frozen import Frozen
 
-FOLDER = Path(__file__).parent / "golden"
-sys.path.append(str(FOLDER))
+sys.path.append(str(Path(__file__).parent / "golden"))
 
-from make import CHUNKS, GOLDEN
+from make import CHUNKS, FOLDER, GOLDEN
 
 
 @pytest.fixture(params=GOLDEN)
