@@ -6,9 +6,8 @@ import math
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -358,18 +357,13 @@ class _Fit:
         return self.model
 
     def freeze(self, folder: Path) -> None:
-        """Bring the model into exact arithmetic for compression, where it can be."""
+        """Bring the model into exact arithmetic for compression; one that cannot be goes without (`freeze` says why)."""
         x, context = self.train.x[:EXAMPLES], self.train.context
         if self.preparation is not None:
             x = self.preparation.apply(x, self.generator("preparation", 0))
-        try:
-            frozen = freeze(
-                self.model, (x, None if context is None else context[:EXAMPLES]), preparation=self.preparation
-            )
-        except (InputError, NotImplementedError, ExactnessError) as error:
-            warnings.warn(f"the run is complete, but cannot compress: {error}", stacklevel=2)
-        else:
-            frozen.save(folder)
+        context = None if context is None else context[:EXAMPLES]
+        with suppress(InputError, NotImplementedError, ExactnessError):
+            freeze(self.model, (x, context), preparation=self.preparation).save(folder)
 
     def _log(self) -> None:
         progress = self.progress
