@@ -357,7 +357,7 @@ class _Fit:
         return self.model
 
     def freeze(self, folder: Path) -> None:
-        """Bring the model into exact arithmetic for compression; one that cannot be goes without (`freeze` says why)."""
+        """Bring the model into exact arithmetic for compression, if it can be (`likely freeze` says why not)."""
         x, context = self.train.x[:EXAMPLES], self.train.context
         if self.preparation is not None:
             x = self.preparation.apply(x, self.generator("preparation", 0))
