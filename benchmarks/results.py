@@ -47,7 +47,7 @@ NLTCS = {"train": "{data}/binary/nltcs.npz:train", "test": "{data}/binary/nltcs.
 DIGITS = {"train": "digits:train", "test": "digits:test"}
 PIXELCNN = {
     "batch_size": 16,
-    "learning_rate": 2e-2,
+    "learning_rate": 5e-3,
     "average": 0.9995,
     "precision": "bfloat16",
     "patience": 40,

@@ -183,12 +183,15 @@ class ExactGate(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch two_c"]) -> Float[Tensor, "*batch c"]:
         """Halve the channels."""
-        index = (x * FINE).round_().clamp_(-self.reach, self.reach).add_(self.reach).long()
+        index = (x * FINE).round_().clamp_(-self.reach, self.reach).add_(self.reach).int()
         if x.shape[-1] == 2 * self.width:
             a, b = index.chunk(2, -1)
-            return self.tanh[a] * self.sigmoid[b]
+            return self._product(a, b)
         a, b = index.unflatten(-1, (-1, 2, self.width)).unbind(-2)
-        return (self.tanh[a] * self.sigmoid[b]).flatten(-2)
+        return self._product(a, b).flatten(-2)
+
+    def _product(self, a: Int[Tensor, "*batch"], b: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        return integers.look_up(self.tanh, a).mul_(integers.look_up(self.sigmoid, b))
 
 
 def _refined(table: Int[Tensor, " steps"]) -> Float[Tensor, " refined"]:

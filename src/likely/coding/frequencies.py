@@ -116,10 +116,8 @@ class LogisticFrequencies(Frequencies):
         z = ((edges - self.means[..., None, :]) * self.inverses[..., None, :]) >> 28
         reach = integers.REACH << 16
         z = z.clamp(-reach, reach) + reach
-        table = integers.logistic().to(z.device)
-        index = z >> 6
-        low, high = table[index], table[(index + 1).clamp(max=len(table) - 1)]
-        inside = low + (((high - low) * (z & 63)) >> 6)
+        low, step = (integers.look_up(t.to(z.device), z >> 6) for t in (integers.logistic(), integers.logistic_steps()))
+        inside = low + ((step * (z & 63)) >> 6)
         edges = symbols[..., None]
         return torch.where(edges == 0, 0, torch.where(edges == self.levels, 1 << integers.UNIT, inside))
 

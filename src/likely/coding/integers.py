@@ -8,7 +8,7 @@ every entry is the floor of the stated real number but for an error below 2⁻�
 from functools import cache
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 STEPS = 1024  # grid points per unit of every argument
@@ -51,6 +51,12 @@ def logistic() -> Int[Tensor, " steps"]:
 
 
 @cache
+def logistic_steps() -> Int[Tensor, " steps"]:
+    """By how much `logistic` grows from each entry to the next; the last, by nothing."""
+    return torch.nn.functional.pad(logistic().diff(), (0, 1))
+
+
+@cache
 def tangent() -> Int[Tensor, " steps"]:
     """tanh(i / 1024 − 12) = 2σ(2i / 1024 − 24) − 1 for i = 0 … 24 · 1024, in units of 2⁻³⁰."""
     return 2 * logistic()[::2] - (1 << UNIT)
@@ -77,6 +83,11 @@ def _logarithms() -> Int[Tensor, " mantissas"]:
             mantissa = (mantissa * mantissa) >> 64
         values.append(result >> 1)
     return torch.tensor(values)
+
+
+def look_up(table: Shaped[Tensor, " entries"], index: Int[Tensor, "*batch"]) -> Shaped[Tensor, "*batch"]:
+    """table[index], in half the time."""
+    return table.index_select(0, index.reshape(-1)).view(index.shape)
 
 
 def log2(x: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
