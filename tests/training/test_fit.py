@@ -215,6 +215,34 @@ def test_closed_form_models_take_no_steps_without_a_budget(tmp_path):
         likely.fit(likely.IndependentPixels(EVENT), x, budget="3 steps")
 
 
+@pytest.mark.parametrize("settings", [{}, {"budget": "3 steps", "holdout": 0.0}], ids=["closed form", "and steps"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_fit_in_closed_form_resumes(tmp_path, settings, killed, monkeypatch):
+    _, x = coins()
+    run = tmp_path / "run"
+    model = likely.Histogram(EVENT) if not settings else Seeded(EVENT)
+    likely.fit(model, x, out=run, **settings)
+    before = weights(run)
+    if killed:
+        for name in (store.WEIGHTS, store.CHECKPOINT):
+            (run / name).unlink()
+    if settings:
+        monkeypatch.setattr(store, "build", lambda config: Seeded(EVENT))
+    likely.resume(run, x)
+    assert same(weights(run), before)
+
+
+class Seeded(likely.MADE):
+    """Begins at an estimate, from which gradient steps go on."""
+
+    def __init__(self, event):
+        super().__init__(event, hidden=(8,))
+
+    def estimate(self, data, *, generator=None):
+        with torch.no_grad():
+            self.output.bias.fill_(data[0].double().mean())
+
+
 def test_early_stopping_keeps_the_best_weights():
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 2, (60, 6), generator=generator)  # noise: training can only overfit

@@ -99,23 +99,23 @@ def fit(
         WriteError: a checkpoint could not be written; the one before is good.
     """
     recipe = Recipe.of(settings)
-    estimate: Callable[..., None] | None = getattr(model, "estimate", None)
-    gradient = "budget" in settings or estimate is None
+    gradient = "budget" in settings or not hasattr(model, "estimate")
     train, valid = _loaded(train), None if valid is None else _loaded(valid)
     if not 0 <= holdout < 1:
         raise InputError(f"holdout must be in [0, 1), found {holdout}")
     if gradient and not list(model.parameters()):
         raise InputError(f"{type(model).__name__} has no parameters to fit by gradient steps; leave the budget out")
+    holdout = holdout if gradient else 0.0
     description = _describe(train, valid, holdout, preparation, recipe)
-    if valid is None and holdout and gradient:
+    if not gradient:
+        description["recipe"]["budget"] = None
+    if valid is None and holdout:
         train, valid = validation(train, holdout, recipe.seed)
     job = _Fit(model, train, valid, preparation, recipe, watch)
     job.check()
     if out is not None:
         job.folder = store.create(out, {"model": store.configuration(model), **description})
-    if estimate is not None:
-        estimate(job.prepared(train, epoch=0), generator=job.generator("estimate", 0))
-    return job.run() if gradient else job.finish()
+    return job.begin(gradient)
 
 
 def resume(
@@ -146,13 +146,16 @@ def resume(
         raise StoreError(f"{path} holds a saved model, not a fit; there is nothing to resume")
     train, valid = (None if given is None else _loaded(given) for given in (train, valid))
     with store.understood(f"{path / store.CONFIG} is damaged"):
-        recipe = Recipe.of(config["recipe"])
+        gradient = config["recipe"]["budget"] is not None
+        recipe = Recipe.of({name: value for name, value in config["recipe"].items() if value is not None})
         preparation = None if config["preparation"] is None else Preparation.from_json(config["preparation"])
         train, valid = _data_again(path, config["data"], recipe, train, valid)
         model = store.build(config["model"]).to(device)
     job = _Fit(model, train, valid, preparation, recipe, watch)
     job.restore(path)
-    return job.finish() if job.progress.done else job.run()
+    if job.progress.done:
+        return job.finish()
+    return job.run() if job.progress.step else job.begin(gradient)
 
 
 def _data_again(
@@ -241,6 +244,13 @@ class _Fit:
 
     # the loop
 
+    def begin(self, gradient: bool) -> Density:
+        """Fit in closed form, where the model has one; then by gradient steps, if so."""
+        estimate: Callable[..., None] | None = getattr(self.model, "estimate", None)
+        if estimate is not None:
+            estimate(self.prepared(self.train, epoch=0), generator=self.generator("estimate", 0))
+        return self.run() if gradient else self.finish()
+
     def run(self) -> Density:
         """Take steps until the budget is spent or validation stops improving."""
         progress, started = self.progress, time.monotonic()
@@ -271,7 +281,6 @@ class _Fit:
                 if interrupted.is_set():
                     self.save_checkpoint()
                     raise KeyboardInterrupt(self._farewell())
-        progress.done = True
         return self.finish()
 
     def _farewell(self) -> str:
@@ -347,10 +356,10 @@ class _Fit:
         return self.kept
 
     def finish(self) -> Density:
-        """Put the kept weights into the model."""
+        """Put the kept weights into the model, and freeze it."""
+        self.progress.done = True
         self.model.load_state_dict(self.keep() if self.kept is None else self.kept)
-        if self.folder is not None and self.progress.done:
-            self.save_checkpoint()
+        self.save_checkpoint()
         self.model.eval()
         if self.folder is not None:
             self.freeze(self.folder)
