@@ -46,7 +46,8 @@ def main(budget: str = "75s") -> None:
     print(f"{train.note}; {event}\nfitting GatedPixelCNN for {budget}, into {out}", flush=True)
     model = likely.GatedPixelCNN(event, channels=32, layers=5, first_kernel=5)
     with watch() as watcher:
-        likely.fit(model, train, preparation=preparation, budget=budget, out=out, watch=watcher)
+        settings = {"budget": budget, "learning_rate": 1e-2, "weight_decay": 1.0}  # as few data want it
+        likely.fit(model, train, preparation=preparation, out=out, watch=watcher, **settings)
 
     models = {
         "uniform": likely.SymbolHistogram(event),  # not fitted: every symbol alike
