@@ -95,7 +95,7 @@ JOBS = {
         **(MNIST | {"binarize": None}),
         bar="1.015 (file)",
         arguments={"channels": 32, "layers": 6, "head": "logistics"},
-        settings=PIXELCNN | {"budget": "60m"},
+        settings=PIXELCNN | {"budget": "34000 steps"},
         coded=True,
     ),
     "fashion-pixelcnn": Job(
@@ -103,7 +103,7 @@ JOBS = {
         **FASHION,
         bar="3.05 (file)",
         arguments={"channels": 32, "layers": 6, "head": "logistics"},
-        settings=PIXELCNN | {"budget": "60m"},
+        settings=PIXELCNN | {"budget": "34000 steps"},
         coded=True,
     ),
     "nltcs-made": Job(
