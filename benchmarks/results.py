@@ -49,7 +49,7 @@ NLTCS = {"train": "{data}/binary/nltcs.npz:train", "test": "{data}/binary/nltcs.
 DIGITS = {"train": "digits:train", "test": "digits:test"}
 PIXELCNN = {
     "batch_size": 16,
-    "learning_rate": 5e-3,
+    "learning_rate": 3e-3,
     "average": 0.9995,
     "precision": "bfloat16",
     "patience": 40,
@@ -87,7 +87,7 @@ JOBS = {
         **MNIST,
         bar="course: 0.1087",
         arguments={"channels": 32, "layers": 6},
-        settings=PIXELCNN | {"budget": "75m"},
+        settings=PIXELCNN | {"budget": "60m"},
         coded=True,
     ),
     "mnist-8bit-pixelcnn": Job(

@@ -27,8 +27,9 @@ class GatedPixelCNN(Autoregressive):
 
     A vertical stack of convolutions sees the rows above; a horizontal stack sees the pixels to the left and is handed
     what the vertical one found, one row further down. Each layer is gated, tanh(a) · σ(b), and both stacks are
-    residual. Under the categorical head the channels of a pixel are coupled by masks on channel groups (R → G → B);
-    under the logistics head by the head itself, as in PixelCNN++.
+    residual; the horizontal one is twice as wide, because it alone leads to the head. Under the categorical head the
+    channels of a pixel are coupled by masks on channel groups (R → G → B); under the logistics head by the head itself,
+    as in PixelCNN++.
 
     Paper: Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
 
@@ -92,8 +93,8 @@ class GatedPixelCNN(Autoregressive):
         stack = VerticalStack(inputs, hidden, kernels, features)
         self.above = RowsAbove(stack, [2 * hidden] * self.layers, self.groups, features)
         self.first = HorizontalLayer(inputs, hidden, self.first_kernel, "A", self.groups)
-        self.rest = nn.ModuleList(HorizontalLayer(hidden, hidden, k, "B", self.groups) for k in kernels[1:])
-        self.mix = MaskedConv2d(hidden, 2 * hidden, (1, 1), "B", self.groups)
+        self.rest = nn.ModuleList(HorizontalLayer(2 * hidden, hidden, k, "B", self.groups) for k in kernels[1:])
+        self.mix = MaskedConv2d(2 * hidden, 2 * hidden, (1, 1), "B", self.groups)
         self.output = MaskedConv2d(2 * hidden, round(colours * self.to_distribution.width), (1, 1), "B", self.groups)
         self.activation = ReLU()
 
@@ -173,8 +174,8 @@ class HorizontalLayer(nn.Module):
         super().__init__()
         self.convolution = MaskedConv2d(inputs, 2 * hidden, (1, kernel), kind, groups)
         self.gate = Gate(hidden // groups)
-        self.mix = MaskedConv2d(hidden, hidden, (1, 1), "B", groups)
+        self.mix = MaskedConv2d(hidden, 2 * hidden, (1, 1), "B", groups)
 
     def forward(self, x: Tensor, above: Tensor, cache: dict | None) -> Tensor:
-        """(n, h, w, inputs) → (n, h, w, hidden)."""
+        """(n, h, w, inputs) → (n, h, w, 2 · hidden)."""
         return self.mix(self.gate(self.convolution(x, cache) + above), cache)
