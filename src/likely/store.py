@@ -155,14 +155,17 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     temporary = None
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
+        target = path.resolve()  # a link stays one
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             temporary = Path(file.name)
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        temporary.chmod(target.stat().st_mode if target.exists() else 0o666 & ~_umask())
+        temporary.replace(target)
     except OSError as error:
         raise WriteError(
             f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
@@ -170,6 +173,12 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """Files of arrays: every byte comes back, at the size that log p promises, and damage or a wrong model is said."""
 
+import dataclasses
 import io
 import math
 import os
@@ -429,3 +430,81 @@ def test_more_output_than_allowed_is_refused():
     assert_same(read(file, model, max_output=data.nbytes), data)
     with pytest.raises(FormatError, match="limit"):
         read(file, model, max_output=data.nbytes - 1)
+
+
+# Files that were made to mislead, every checksum of the container right.
+
+
+def test_chunks_that_changed_places_are_refused():
+    model, data, _ = given("histogram 2x3 binary", 2000)
+    file = written(model, data, chunk_items=1000)
+    first, second = Reader(io.BytesIO(file)).chunks()
+    assert {first.method, second.method} == {MODEL}
+    swapped = {0: second, 1: first}
+    forged = repaired(file, lambda c: dataclasses.replace(swapped[c.index], index=c.index))
+    with pytest.raises(FormatError, match="does not decode to what was coded"):
+        read(forged, model)
+
+
+@pytest.mark.parametrize("change", [{"dtype": "|i1"}, {"meta": {"note": "another"}}], ids=str)
+def test_chunks_belong_to_their_header(change):
+    model, data, _ = given("histogram 2x3 binary", 2000)
+    reader = Reader(io.BytesIO(written(model, data)))
+    out = io.BytesIO()
+    writer = Writer(out, dataclasses.replace(reader.header, **change))
+    for chunk in reader.chunks():
+        writer.add(chunk)
+    writer.close()
+    with pytest.raises(FormatError, match="does not decode to what was coded"):
+        read(out.getvalue(), model)
+
+
+def forged(model: Frozen, items: int, payload: bytes, **change: object) -> bytes:
+    """A file of one chunk with such a payload, whatever it means."""
+    header = Reader(io.BytesIO(written(model, np.zeros((items, *model.model.event.shape), np.uint8)))).header
+    out = io.BytesIO()
+    header = dataclasses.replace(header, items_per_chunk=1 << 31, **change)
+    writer = Writer(out, header)
+    writer.add(Chunk(0, header.items, MODEL, payload, 0))
+    writer.close()
+    return out.getvalue()
+
+
+def test_a_payload_without_end_ends_with_its_stack(monkeypatch):
+    model, calls = frozen("pixelcnn 4x4 binary"), []
+    pop_steps = schemes._pop_steps
+    monkeypatch.setattr(schemes, "_pop_steps", lambda *a: calls.append(0) or pop_steps(*a))
+    with pytest.raises(FormatError, match="the payload ends"):
+        read(forged(model, 10_000, (1 << 48).to_bytes(8, "little"), batch=1), model)
+    assert len(calls) < 10_000 / 16
+
+
+def test_items_of_another_shape_are_refused_before_they_are_decoded(monkeypatch):
+    model = frozen("pixelcnn 4x4 binary")
+    monkeypatch.setattr(schemes, "decode", None)
+    with pytest.raises(FormatError, match=r"items of shape \(4,\)"):
+        read(forged(model, 3, bytes(8), shape=(1 << 20, 4)), model)
+
+
+def test_contexts_count_as_output():
+    model, data, context = given("made 3x8, vector, 3 orderings", 20)
+    file = written(model, data, context=context)
+    size = data.nbytes + context.nbytes
+    assert_same(read(file, model, max_output=size), data)
+    with pytest.raises(FormatError, match="limit"):
+        read(file, model, max_output=size - 1)
+
+
+def test_lock_steps_beyond_memory_are_refused():
+    model = frozen("histogram 2x3 binary")
+    with pytest.raises(InputError, match="1 to 4096"):
+        read(forged(model, 10_000, bytes(8), batch=4097), model)
+
+
+def test_bytes_between_the_chunks_and_the_index_are_refused():
+    model, data, _ = given("histogram 2x3 binary", 50)
+    file = written(model, data)
+    at = file.rindex(b"INDX")
+    for between in (bytes(4), file[at - 40 : at]):
+        with pytest.raises(FormatError, match="index"):
+            read(file[:at] + between + file[at:], model)

@@ -24,7 +24,11 @@ from likely.cli.common import (
 from likely.cli.output import Console
 from likely.errors import Error, InputError
 
-app = App(name="likely", help="Fit a probability distribution to your data and put log p(x) to work.")
+app = App(
+    name="likely",
+    help="Fit a probability distribution to your data and put log p(x) to work.",
+    suppress_keyboard_interrupt=False,  # main says what was stopped
+)
 for command in (coding.compress, coding.decompress, coding.inspect, coding.freeze):
     app.command(command)
 
@@ -219,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"likely: {message}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, Error) else 2)
     except KeyboardInterrupt as interrupt:
-        print(f"likely: {interrupt or 'stopped'}", file=sys.stderr)
+        print(f"likely: {str(interrupt) or 'stopped'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

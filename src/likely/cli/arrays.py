@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from likely.data import load, readers
+from likely.data import load, load_context, load_stored, readers
 from likely.errors import FormatError
 from likely.store import write_file
 
@@ -34,7 +34,7 @@ def read_array(data: str, context: str | None) -> Raw:
     """
     if data != "-" and not data.endswith(".npy"):
         loaded = load(data, "test", context=context)
-        return Raw(loaded.x.numpy(), loaded.context, loaded.note)
+        return Raw(load_stored(data, "test"), loaded.context, loaded.note)
     content = sys.stdin.buffer.read() if data == "-" else None
     if content is None:
         array = readers.read_array(Path(data))
@@ -48,16 +48,15 @@ def read_array(data: str, context: str | None) -> Raw:
 
 def side_information(context: str | None) -> Tensor | None:
     """A context by itself, by name or path."""
-    return None if context is None else load(context, "test").x
+    return None if context is None else load_context(context, "test")
 
 
 def write_npy(out: str, array: np.ndarray, meta: dict[str, Any]) -> None:
-    """Write an array as .npy, with the header it came with; - is standard output."""
-    header = _header(array)
-    stored = meta.get(HEADER)
+    """Write an array, or some rows of it, as .npy with the header that the whole came with; - is standard output."""
+    header, stored = _header(array), meta.get(HEADER)
     if isinstance(stored, str):
-        header = stored.encode("latin-1")
-        array = _arranged(array, header)
+        array, whole = _arranged(array, stored.encode("latin-1"))
+        header = stored.encode("latin-1") if whole else _header(array)
     content = header + array.tobytes("A")
     if out == "-":
         sys.stdout.buffer.write(content)
@@ -66,8 +65,8 @@ def write_npy(out: str, array: np.ndarray, meta: dict[str, Any]) -> None:
         write_file(Path(out), lambda file: file.write(content))
 
 
-def _arranged(array: np.ndarray, header: bytes) -> np.ndarray:
-    """The array in the memory order that a stored header states."""
+def _arranged(array: np.ndarray, header: bytes) -> tuple[np.ndarray, bool]:
+    """The array in the byte and memory order that a stored header states, and whether it is the whole one."""
     stream = io.BytesIO(header)
     try:
         version = np.lib.format.read_magic(stream)
@@ -75,9 +74,9 @@ def _arranged(array: np.ndarray, header: bytes) -> np.ndarray:
         shape, fortran, dtype = read(stream)
     except ValueError as error:
         raise FormatError(f"the stored .npy header is damaged: {error}") from error
-    if (shape, dtype.newbyteorder("=")) != (array.shape, array.dtype):
+    if (shape[1:], dtype.newbyteorder("=")) != (array.shape[1:], array.dtype):
         raise FormatError(f"the stored .npy header is of {dtype} {shape}, the array of {array.dtype} {array.shape}")
-    return array.astype(dtype, order="F" if fortran else "C")
+    return array.astype(dtype, order="F" if fortran else "C"), shape == array.shape
 
 
 def _header(array: np.ndarray) -> bytes:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from likely.cli.common import Context, Json, Threads, use
+from likely.cli.common import Context, Json, Seed, Threads, own_context, use
 from likely.cli.output import Console
 from likely.errors import InputError
 
@@ -15,7 +16,7 @@ OutFile = Annotated[
     str, Parameter(name=["--out", "-o"], allow_leading_hyphen=True, help="File to write; - is standard output.")
 ]
 Force = Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")]
-Workers = Annotated[int, Parameter(help="Processes that chunks are spread over.")]
+Workers = Annotated[int, Parameter(help="Processes that chunks are spread over.", validator=Number(gte=1, lte=1024))]
 MaxOutput = Annotated[int, Parameter(help="Refuse files that declare an array of more bytes.")]
 ModelOf = Annotated[
     Path | None, Parameter(help="Run or frozen.safetensors that the file was written with; unset: the one inside it.")
@@ -38,9 +39,12 @@ def compress(
     chunk_items: Annotated[
         int | None, Parameter(help="Items per chunk, which is read and lost as a whole; unset: about 2 MiB.")
     ] = None,
-    batch_size: Annotated[int, Parameter(help="Items of a chunk that are decoded in lock-step.")] = 256,
+    batch_size: Annotated[
+        int | None,
+        Parameter(help="Items of a chunk that are decoded in lock-step; unset: 256, fewer of wide alphabets."),
+    ] = None,
     workers: Workers = 1,
-    seed: Annotated[int, Parameter(help="Of a random binarisation.")] = 0,
+    seed: Seed = 0,
     force: Force = False,
     threads: Threads = None,
     json: Json = False,
@@ -62,13 +66,15 @@ def compress(
     use("cpu", threads)
     _refuse_existing(out, force)
     frozen = Frozen.load(run)
+    if context is None and frozen.model.context is not None and run.is_dir():
+        context = own_context(run, data)
     source = read_array(data, context)
     array, meta = source.array, source.meta
     if prepared and frozen.preparation is not None:
         generator = torch.Generator().manual_seed(seed)
         symbols = frozen.preparation.apply(torch.from_numpy(np.ascontiguousarray(array)), generator)
         array, meta = frozen.preparation.restore(symbols).numpy(), {}
-    with console.counting(len(array)) as watch:
+    with console.counting(len(array) if array.ndim else 0) as watch:
         found = encode(
             frozen,
             array,
@@ -120,12 +126,15 @@ def decompress(
     if out != "-" and Path(out).suffix != ".npy":
         raise InputError(f"--out: a file that ends with .npy, or -, is expected, found {out}")
     _refuse_existing(out, force)
+    if recover and (items is not None or file == "-"):
+        raise InputError(
+            "--recover looks through a whole file that can be searched; it goes neither with --items nor -"
+        )
     lost: list[range] = []
     with _opened(file) as stream:
         reader = codec.Reader(stream, max_output=max_output)
-        meta = {} if items or recover else reader.header.meta
         if recover:
-            array, lost = codec.recover_from(reader, model)
+            array, lost = codec.recover_from(reader, model, context=side_information(context))
         else:
             span = None if items is None else _span(items)
             total = reader.header.items if span is None else span[1] - span[0]
@@ -133,7 +142,7 @@ def decompress(
                 array = codec.decompress_from(
                     reader, model, items=span, context=side_information(context), workers=workers, watch=watch
                 )
-    write_npy(out, array, meta)
+    write_npy(out, array, reader.header.meta)
     for span in lost:
         print(f"likely: lost: items {span.start} to {span.stop - 1}", file=sys.stderr)
     console.say(f"{len(array):,} items {array.shape} {array.dtype} in {out}")
@@ -181,7 +190,8 @@ def inspect(
         if verify:
             with console.counting(header.items) as watch:
                 codec.decompress_from(reader, model, context=side_information(context), workers=workers, watch=watch)
-    coded = sum(chunk["bytes"] for chunk in chunks)
+        model_bytes = reader.model_bytes
+        file_bytes = whole.seek(0, 2)
     dims = max(1, header.items * math.prod(header.shape[1:]))
     result = {
         "model": header.model_id.hex(),
@@ -191,11 +201,13 @@ def inspect(
         "items_per_chunk": header.items_per_chunk,
         "batch": header.batch,
         "meta": header.meta,
-        "payload_bytes": coded,
-        "bits_per_dim": 8 * coded / dims,
+        "file_bytes": file_bytes,
+        "model_bytes": model_bytes,
+        "bits_per_dim": 8 * (file_bytes - model_bytes) / dims,
         "verified": verify,
     }
-    console.say("\n".join(f"{name.replace('_', ' '):<16} {value}" for name, value in result.items()))
+    shown = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in result.items()}
+    console.say("\n".join(f"{name.replace('_', ' '):<16} {value}" for name, value in shown.items()))
     if not json:
         console.table(chunks, "chunks")
     console.result(result | {"chunks": chunks})
@@ -223,12 +235,14 @@ def freeze(run: Path, data: str, *, context: Context = None, force: Force = Fals
 
 def _span(items: str) -> tuple[int, int]:
     first, colon, stop = items.partition(":")
-    if not (colon and first.isdigit() and stop.isdigit()):
+    if not (colon and items.isascii() and first.isdigit() and stop.isdigit() and len(items) < 40):
         raise InputError(f"--items: FIRST:STOP is expected, as 100:200, found {items}")
     return int(first), int(stop)
 
 
 def _refuse_existing(out: str, force: bool) -> None:
+    if not out:
+        raise InputError("--out: the name of a file, or -, is expected")
     if out != "-" and not force and Path(out).exists():
         raise InputError(f"{out} exists; choose another file, or --force to replace it")
 

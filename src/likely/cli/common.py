@@ -44,19 +44,23 @@ def with_preparation(run: Path, device: str) -> tuple[Any, Any]:
     return store.load(run).to(device), preparation
 
 
+def own_context(run: Path, data: str) -> str | None:
+    """The context that a run was fitted with, if it lies beside the data."""
+    from likely import store
+
+    described = store.read_config(run).get("data")
+    context = described.get("context") if isinstance(described, dict) else None
+    return context if str(context).startswith(data.split(":")[0] + ":") else None
+
+
 def opened(run: Path, data: str, context: str | None, seed: int, device: str) -> tuple[Any, Any, Any, Any]:
     """A run's model and preparation, data as they are stored, and the same prepared as they were for the fit."""
     import torch
 
-    from likely import store
     from likely.data import load
 
     model, preparation = with_preparation(run, device)
-    if context is None and model.context is not None:
-        described = store.read_config(run).get("data")
-        context = described.get("context") if isinstance(described, dict) else None
-        context = context if str(context).startswith(data.split(":")[0] + ":") else None
-    loaded = load(data, "test", context=context)
+    loaded = load(data, "test", context=own_context(run, data) if context is None else context)
     generator = torch.Generator().manual_seed(seed)
     return model, preparation, loaded, loaded.x if preparation is None else preparation.apply(loaded.x, generator)
 

@@ -6,6 +6,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
@@ -19,7 +20,8 @@ from likely.coding import schemes
 from likely.coding.container import MODEL, Chunk, Header, pack, unpack
 from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack
-from likely.errors import FormatError, InputError
+from likely.density import Density
+from likely.errors import Error, FormatError, InputError
 
 RAW_CHUNK = 1 << 21  # bytes of the array that a chunk holds, unless told otherwise
 SEED = 1 << 48  # a stack begins with it and the checksum of what it will hold
@@ -50,8 +52,12 @@ class ChunkCoder:
             preparation = dataclasses.replace(preparation, binarize=None)
         self.preparation = preparation
         event = frozen.model.context
-        if context is not None and event is None:
-            raise InputError(f"{type(frozen.model).__name__} was built without context, but a context was given")
+        if event is None and (context is not None or side_information):
+            given = "side information was declared" if context is None else "a context was given"
+            raise InputError(f"{type(frozen.model).__name__} was built without context, but {given}")
+        most = most_in_lockstep(frozen.model)
+        if not 1 <= batch <= most:
+            raise InputError(f"batch: 1 to {most} items in lock-step are expected of this model, found {batch}")
         self.context = None if context is None or event is None else event.check(torch.as_tensor(context), "context")
         self.context_dtype = torch.int64 if self.context is None else self.context.dtype
 
@@ -59,12 +65,12 @@ class ChunkCoder:
         return {**self.__dict__, "frozen": None, "context": None}
 
     @classmethod
-    def of(cls, header: Header, frozen: Frozen, context: np.ndarray | Tensor | None) -> "ChunkCoder":
+    def of(cls, header: Header, frozen: Frozen, context: np.ndarray | Tensor | None, max_output: int) -> "ChunkCoder":
         """As the file's header says it was written.
 
         Raises:
             InputError: side information is missing or not wanted.
-            FormatError: the header does not fit the model.
+            FormatError: the header does not fit the model, or with its contexts the array is beyond the limit.
         """
         side = bool(header.meta.get("side_information"))
         if header.profile != 0:
@@ -79,6 +85,10 @@ class ChunkCoder:
         dtype = header.meta.get("context")
         if isinstance(dtype, str) and dtype in ("float16", "bfloat16", "float32", "float64"):
             job.context_dtype = getattr(torch, dtype)
+        job._restored(torch.zeros(0, *frozen.model.event.shape, dtype=torch.int64))
+        size = header.size + header.items * job._context_bytes
+        if size > max_output:
+            raise FormatError(f"with its contexts the array has {size} bytes; the limit is {max_output} (max_output)")
         return job
 
     def described(self) -> dict[str, Any]:
@@ -113,13 +123,16 @@ class ChunkCoder:
         """The contexts of some examples."""
         return None if self.context is None else self.context[span.start : span.stop]
 
-    def encode(self, part: tuple[np.ndarray, Tensor | None]) -> tuple[int, bytes, int]:
-        """A chunk's method, payload and the checksum of its raw bytes: the array's, then the context's."""
-        data, context = part
+    def encode(self, part: tuple[int, np.ndarray, Tensor | None]) -> tuple[int, bytes, int]:
+        """A chunk's method, payload and raw checksum, from its key, its items and their contexts.
+
+        The raw checksum, going on from the key, is of the array's bytes and then the contexts'.
+        """
+        key, data, context = part
         raw = data.tobytes()
         if context is not None and not self.side_information:
             raw += _bytes(context)
-        crc = crc32(raw)
+        crc = crc32(raw, key)
         x = self.frozen.model.check(self._arranged(data))
         if self._restored(x) != data.tobytes():
             return *pack(raw), crc  # a number that equals a symbol and is written otherwise: −0.0
@@ -131,19 +144,18 @@ class ChunkCoder:
             schemes.encode_context(event, stack, context)
         return *pack(raw, stack.to_bytes()), crc
 
-    def decode(self, part: tuple[Chunk, Tensor | None]) -> tuple[bytes, int]:
-        """The array's raw bytes in a chunk, and how many examples they are.
+    def decode(self, part: tuple[int, Chunk, Tensor | None]) -> tuple[bytes, int]:
+        """The array's raw bytes in a chunk, and how many examples they are; from its key and its context.
 
         Raises:
             FormatError: the payload is damaged.
         """
-        chunk, context = part
+        key, chunk, context = part
         event = None if self.side_information else self.frozen.model.context
-        context_size = 0 if event is None else event.dims * self.context_dtype.itemsize * chunk.items
         size = self.dtype.itemsize * math.prod(self.shape) * chunk.items
         if chunk.method != MODEL:
-            raw = unpack(chunk.method, chunk.payload, size + context_size)
-            if crc32(raw) != chunk.raw_crc:
+            raw = unpack(chunk.method, chunk.payload, size + self._context_bytes * chunk.items)
+            if crc32(raw, key) != chunk.raw_crc:
                 raise FormatError(f"chunk {chunk.index} is damaged: its contents do not have their checksum")
             return raw[:size], chunk.items
         stack = Stack.from_bytes(chunk.payload)
@@ -153,9 +165,15 @@ class ChunkCoder:
             x = schemes.decode(self.frozen.model, stack, chunk.items, context, self.batch)
         raw = self._restored(x)
         whole = raw if event is None or context is None else raw + _bytes(context)
-        if stack != Stack(SEED | chunk.raw_crc) or crc32(whole) != chunk.raw_crc:
+        if stack != Stack(SEED | chunk.raw_crc) or crc32(whole, key) != chunk.raw_crc:
             raise FormatError(f"chunk {chunk.index} is damaged: it does not decode to what was coded")
         return raw, chunk.items
+
+    @property
+    def _context_bytes(self) -> int:
+        """Of one example, as they are coded."""
+        event = None if self.side_information else self.frozen.model.context
+        return 0 if event is None else event.dims * self.context_dtype.itemsize
 
     def array(self, raw: bytes, n: int) -> np.ndarray:
         """Raw bytes as an array of n examples."""
@@ -171,6 +189,11 @@ class ChunkCoder:
         if array.shape[1:] != self.shape:
             raise FormatError(f"the file declares items of shape {self.shape}; the model makes {array.shape[1:]}")
         return array.tobytes()
+
+
+def most_in_lockstep(model: Density) -> int:
+    """How many items may be decoded in lock-step: a table of all their next symbols stays within 128 MiB."""
+    return max(1, min(4096, (1 << 24) // max(model.event.alphabets)))
 
 
 def usual_items(data: np.ndarray) -> int:
@@ -189,13 +212,32 @@ def _exactly() -> Iterator[None]:
         yield
 
 
+class WorkerError(Error, RuntimeError):
+    """A process that chunks were spread over has died."""
+
+    exit_code = 1
+
+
 _worker: list[Frozen] = []
 
 
 def _start_worker(content: bytes) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it cannot be held back
     torch.set_num_threads(1)
     _worker.append(Frozen(content))
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back; processes that start meanwhile never get it: it is for the one that waits for them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _in_worker(task: Callable[[ChunkCoder, Any], Any], coder: ChunkCoder, part: Any) -> Any:
@@ -215,10 +257,15 @@ def spread(
     waiting: deque[Future] = deque()
     try:
         for part in parts:
-            waiting.append(pool.submit(_in_worker, task, coder, part))
+            with _uninterrupted():
+                waiting.append(pool.submit(_in_worker, task, coder, part))
             if len(waiting) > 2 * workers:  # no more in memory than keeps everybody busy
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "one of the processes that chunks are spread over was killed, or ran out of memory"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)

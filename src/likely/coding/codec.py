@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from likely.coding.chunks import ChunkCoder, spread, usual_items
+from likely.coding.chunks import ChunkCoder, most_in_lockstep, spread, usual_items
 from likely.coding.container import MODEL, Chunk, Header, Reader, Sink, Source, Writer
 from likely.coding.frozen import Frozen
 from likely.density import Density
@@ -70,7 +70,7 @@ def compress(
     prepared: bool = False,
     with_model: bool = False,
     chunk_items: int | None = None,
-    batch: int = BATCH,
+    batch: int | None = None,
     workers: int = 1,
     meta: dict[str, Any] | None = None,
     watch: Callable[[int], None] | None = None,
@@ -89,7 +89,7 @@ def compress(
         prepared: the data are the model's symbols already (in the layout of the raw data).
         with_model: put the frozen model into the file, which then needs nothing else.
         chunk_items: examples per chunk, the unit of random access, of damage and of parallel work; None: about 2 MiB.
-        batch: examples of a chunk that are decoded in lock-step.
+        batch: examples of a chunk that are decoded in lock-step; None: 256, or what memory allows for wide alphabets.
         workers: processes that chunks are spread over.
         meta: to keep in the file, JSON.
         watch: called with the number of examples done.
@@ -99,11 +99,15 @@ def compress(
         WriteError: the file could not be written; what was there before is untouched.
     """
     frozen = opened(model)
+    if data.ndim == 0:
+        raise InputError("data: at least one dimension is expected, found a single number")
+    batch = min(BATCH, most_in_lockstep(frozen.model)) if batch is None else batch
+    chunk_items = usual_items(data) if chunk_items is None else chunk_items
+    for name, value in {"chunk_items": chunk_items, "workers": workers}.items():
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, found {value}")
     coder = ChunkCoder(frozen, data.dtype.str, data.shape[1:], context, side_information, prepared, batch)
     coder.check(data)
-    chunk_items = usual_items(data) if chunk_items is None else chunk_items
-    if min(chunk_items, batch, workers) < 1:
-        raise InputError(f"chunk_items, batch and workers must be at least 1, found {chunk_items}, {batch}, {workers}")
     described = dict(meta or {}) | coder.described()
     try:
         header = Header(frozen.id, data.dtype.str, data.shape, chunk_items, batch, described)
@@ -132,8 +136,8 @@ def _write(
     model_bytes = file.size - len(header._bytes(content is not None))
     stored = done = 0
     parts = (
-        (np.ascontiguousarray(data[span.start : span.stop]), coder.context_of(span))
-        for span in map(header.span, range(header.chunks))
+        (writer.key(index), np.ascontiguousarray(data[span.start : span.stop]), coder.context_of(span))
+        for index, span in enumerate(map(header.span, range(header.chunks)))
     )
     for index, (method, payload, crc) in enumerate(spread(ChunkCoder.encode, coder, parts, workers)):
         items = len(header.span(index))
@@ -193,7 +197,9 @@ def model_of(reader: Reader, model: Model | None) -> Frozen:
     wanted = reader.header.model_id
     if model is None:
         if reader.model is None:
-            raise InputError(f"the file does not hold its model; give the run or frozen model {wanted.hex()[:16]}…")
+            raise InputError(
+                f"the file does not hold its model {wanted.hex()[:16]}…; give the run or its frozen.safetensors"
+            )
         return Frozen(reader.model)
     frozen = opened(model)
     if frozen.id != wanted:
@@ -208,27 +214,41 @@ def opened(model: Model) -> Frozen:
     return model if isinstance(model, Frozen) else Frozen.load(model)
 
 
-def recover(file: str | Path | Source, model: Model | None = None) -> tuple[np.ndarray, list[range]]:
+def recover(
+    file: str | Path | Source,
+    model: Model | None = None,
+    *,
+    context: np.ndarray | Tensor | None = None,
+    max_output: int = 1 << 30,
+) -> tuple[np.ndarray, list[range]]:
     """The intact examples of a damaged file, and the ranges of those that are lost.
 
+    Args:
+        file: path or binary file that can seek.
+        model, context, max_output: as `decompress` takes them.
+
     Raises:
-        FormatError: the header is lost too.
-        InputError: as `decompress`; files written with side information cannot be recovered.
+        FormatError: the header is lost too, or a limit exceeded.
+        InputError: as `decompress`.
     """
     with reading(file) as stream:
-        return recover_from(Reader(stream), model)
+        return recover_from(Reader(stream, max_output=max_output), model, context=context)
 
 
-def recover_from(reader: Reader, model: Model | None) -> tuple[np.ndarray, list[range]]:
+def recover_from(
+    reader: Reader, model: Model | None, *, context: np.ndarray | Tensor | None = None
+) -> tuple[np.ndarray, list[range]]:
     """As `recover`, from a file whose header was read."""
-    coder = ChunkCoder.of(reader.header, model_of(reader, model), None)
+    coder = ChunkCoder.of(reader.header, model_of(reader, model), context, reader.max_output)
     parts, lost = [], []
     for found in reader.recover():
         if isinstance(found, range):
             lost.append(found)
             continue
         try:
-            parts.append(coder.decode((found, None)))
+            parts.append(
+                coder.decode((reader.key(found.index), found, coder.context_of(reader.header.span(found.index))))
+            )
         except FormatError:
             lost.append(reader.header.span(found.index))
     return coder.array(b"".join(raw for raw, _ in parts), sum(n for _, n in parts)), lost
@@ -248,9 +268,12 @@ def decompress_from(
     start, stop = (0, header.items) if items is None else items
     if not 0 <= start <= stop <= header.items:
         raise InputError(f"items {start}:{stop} are asked for; the file has {header.items}")
-    coder = ChunkCoder.of(header, frozen, context)
+    coder = ChunkCoder.of(header, frozen, context, reader.max_output)
     pieces, done = [], 0
-    parts = ((chunk, coder.context_of(header.span(chunk.index))) for chunk in reader.chunks(start, stop))
+    parts = (
+        (reader.key(chunk.index), chunk, coder.context_of(header.span(chunk.index)))
+        for chunk in reader.chunks(start, stop)
+    )
     for raw, n in spread(ChunkCoder.decode, coder, parts, workers):
         pieces.append(raw)
         done += n
@@ -272,7 +295,10 @@ def reading(file: str | Path | Source) -> Iterator[Source]:
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from error
     with stream:
-        yield stream
+        try:
+            yield stream
+        except FormatError as error:
+            raise FormatError(f"{file}: {error}") from error
 
 
 class _Counted:

@@ -150,7 +150,7 @@ class Chunk:
         items: how many items it holds.
         method: STORED, MODEL or LZMA.
         payload: the coded items.
-        raw_crc: CRC-32 of what the payload decodes to.
+        raw_crc: CRC-32 of what the payload decodes to, going on from the chunk's `key`.
     """
 
     index: int
@@ -216,6 +216,10 @@ class Writer:
         self._start, self._lengths = len(start), []
         file.write(start)
 
+    def key(self, index: int) -> int:
+        """What the raw checksum of a chunk goes on from: it ties contents to their place in this file."""
+        return _key(index, self._checksum)
+
     def add(self, chunk: Chunk) -> None:
         """Write the next chunk.
 
@@ -264,7 +268,7 @@ class Reader:
         if self.header.size > max_output:
             raise FormatError(
                 f"the file declares an array of {self.header.size} bytes, shape {self.header.shape}; "
-                f"the limit is {max_output} bytes"
+                f"the limit is {max_output} bytes (max_output)"
             )
         self._checksum = crc32(self._head[:-4])
         self._begun = False
@@ -282,6 +286,10 @@ class Reader:
         if hashlib.sha256(model).digest() != self.header.model_id:
             raise FormatError("the model in the file is not the one that its header names")
         return model
+
+    def key(self, index: int) -> int:
+        """What the raw checksum of a chunk goes on from."""
+        return _key(index, self._checksum)
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """The chunks with any of the items from `start` to before `stop`; from a pipe once only.
@@ -329,7 +337,9 @@ class Reader:
             return None
         if self.file.seekable():
             self.file.seek(len(self._head))
-        tag, method, raw_length, length, crc = _MODEL.unpack(_unsealed(_read(self.file, _MODEL.size + _CRC.size)))
+        tag, method, raw_length, length, crc = _MODEL.unpack(
+            _unsealed(_read(self.file, _MODEL.size + _CRC.size), "the model in the file")
+        )
         if tag != b"MODL" or method not in (STORED, LZMA):
             raise FormatError(f"a model is expected after the header; found {tag!r} with method {method}")
         if not length <= raw_length <= self.max_model:
@@ -340,9 +350,14 @@ class Reader:
         return method, payload, raw_length
 
     @property
-    def _start(self) -> int:
+    def model_bytes(self) -> int:
+        """What the model takes of the file; 0 if it is not inside."""
         block = self._model_block
-        return len(self._head) + (0 if block is None else _MODEL.size + _CRC.size + len(block[1]))
+        return 0 if block is None else _MODEL.size + _CRC.size + len(block[1])
+
+    @property
+    def _start(self) -> int:
+        return len(self._head) + self.model_bytes
 
     @cached_property
     def _index(self) -> np.ndarray:
@@ -356,8 +371,11 @@ class Reader:
         if not tail.endswith(END):
             raise FormatError(f"the file does not end with {END!r}: the end is missing, or something was appended")
         entries = np.frombuffer(tail, _ENTRY, n, _INDEX.size)
-        if tail != _tail(self.header, self._start, entries["length"].tolist()):
+        lengths = entries["length"].tolist()
+        if tail != _tail(self.header, self._start, lengths):
             raise FormatError("the index is damaged, or does not fit the header")
+        if begin != self._start + sum(lengths) + n * (_CHUNK.size + _CRC.size):
+            raise FormatError("the index does not follow the last chunk: something was put in or taken out")
         return entries
 
     def _jump(self, wanted: range) -> Iterator[Chunk]:
@@ -435,10 +453,14 @@ def _sealed(data: bytes, before: int = 0) -> bytes:
     return data + _CRC.pack(crc32(data, before))
 
 
-def _unsealed(data: bytes) -> bytes:
+def _unsealed(data: bytes, what: str) -> bytes:
     if _sealed(data[:-4]) != data:
-        raise FormatError(f"damaged: {len(data)} bytes do not have their checksum")
+        raise FormatError(f"{what} is damaged: its {len(data)} bytes do not have their checksum")
     return data[:-4]
+
+
+def _key(index: int, checksum: int) -> int:
+    return crc32(index.to_bytes(4, "little"), checksum)
 
 
 def _read(file: Source, n: int) -> bytes:
@@ -463,7 +485,7 @@ def _read_head(file: Source) -> bytes:
     if not _HEADER.size + _CRC.size <= length <= MAX_HEADER:
         raise FormatError(f"a header of {length} bytes; {_HEADER.size + _CRC.size} to {MAX_HEADER} are expected")
     head = begin + _read(file, length - len(begin))
-    _unsealed(head)
+    _unsealed(head, "the file's header")
     return head
 
 

@@ -62,7 +62,10 @@ class Frozen:
         try:
             tensors = safetensors.torch.load(content)
             header = int.from_bytes(content[:8], "little")
-            described = json.loads(json.loads(content[8 : 8 + header])["__metadata__"][METADATA])
+            metadata = json.loads(content[8 : 8 + header]).get("__metadata__", {})
+            if METADATA not in metadata:
+                raise FormatError("no frozen model: a run's frozen.safetensors is expected")
+            described = json.loads(metadata[METADATA])
             if described["format"] != FORMAT:
                 raise FormatError(f"a frozen model of the format {FORMAT} is expected, found {described['format']!r}")
             preparation = described["preparation"]
@@ -97,8 +100,11 @@ class Frozen:
         try:
             content = file.read_bytes()
         except FileNotFoundError as error:
-            advice = f"; freeze it with `likely freeze {path} DATA`" if path.is_dir() else ""
-            raise StoreError(f"{file} is missing{advice}") from error
+            if not path.is_dir():
+                raise StoreError(f"{path}: no such run or frozen model") from error
+            if not (path / store.CONFIG).exists():
+                raise StoreError(f"{path} is not a run") from error
+            raise StoreError(f"{file} is missing; freeze it with `likely freeze {path} DATA`") from error
         except OSError as error:
             raise StoreError(f"{file} cannot be read: {error.strerror}") from error
         try:

@@ -116,6 +116,11 @@ class Stack:
             raise FormatError(f"damaged stack: the state {state} cannot have words below it")
         return cls(state, np.frombuffer(payload[:7:-1], f">u{size}").tolist(), word_bits=word_bits)
 
+    @property
+    def spent(self) -> bool:
+        """Whether there are no words and the state is below L: whatever is popped then, it stays so."""
+        return not self.words and self.state < 1 << (64 - self.word_bits)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stack) and (self.state, self.words) == (other.state, other.words)
 

@@ -16,6 +16,7 @@ from likely.coding import integers
 from likely.coding.frequencies import BITS, TOTAL, Cumulative, Frequencies, digit_table, digits, sizes, softmax
 from likely.coding.rans import Stack
 from likely.density import Autoregressive, Density, Where, run
+from likely.errors import FormatError
 from likely.event import Event
 
 PASS = 32  # items per parallel pass: a matter of memory, which changes no bit
@@ -82,7 +83,11 @@ def encode(model: Density, stack: Stack, x: Tensor, context: Tensor | None, batc
 
 @singledispatch
 def decode(model: Density, stack: Stack, n: int, context: Tensor | None, batch: int) -> Tensor:
-    """Pop n examples (n, *event.shape): the inverse of `encode`."""
+    """Pop n examples (n, *event.shape): the inverse of `encode`.
+
+    Raises:
+        FormatError: the stack holds fewer.
+    """
     raise NotImplementedError(f"{type(model).__name__} cannot be decoded: only autoregressive densities can so far")
 
 
@@ -109,6 +114,8 @@ def _(model: Autoregressive, stack: Stack, n: int, context: Tensor | None, batch
     for rows in groups(n, batch, model.orders):
         part = None if context is None else context[rows]
         if model.orders == 1:
+            if stack.spent:  # it will not end as it began; a forged file may ask for years of this
+                raise FormatError(f"the payload ends after {rows.start} of {n} items")
             x[rows] = _pop_steps(model, stack, len(x[rows]), part, 0)
             continue
         order = pop(stack, Uniform(torch.full((len(x[rows]),), model.orders)))

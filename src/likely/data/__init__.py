@@ -1,6 +1,6 @@
 """Names and files to tensors, what is done to them before they are symbols, and sources of known entropy."""
 
-from likely.data.load import Data, fingerprint, load, load_validation, validation
+from likely.data.load import Data, fingerprint, load, load_context, load_stored, load_validation, validation
 from likely.data.preparation import Preparation
 from likely.data.sources import Coins, ColourChain, Ising, Source, Upsampled, source_of
 
@@ -14,6 +14,8 @@ __all__ = [
     "Upsampled",
     "fingerprint",
     "load",
+    "load_context",
+    "load_stored",
     "load_validation",
     "source_of",
     "validation",

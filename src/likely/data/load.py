@@ -101,6 +101,16 @@ def load(data: str, role: Role, *, context: str | None = None) -> Data:
     return _fetch(place, None if context is None else _locate_context(context, place.split))
 
 
+def load_stored(data: str, role: Role) -> np.ndarray:
+    """The array that `load` would make a tensor of, in its own dtype; raises as `load`."""
+    return _stored(_locate(data, role))
+
+
+def load_context(context: str, role: Role) -> Tensor:
+    """Load a context by itself, by name or path; raises as `load`."""
+    return _values(_locate_context(context, role))
+
+
 def load_validation(data: str, *, context: str | None = None) -> Data | None:
     """Load the validation split that belongs to training data in the same file, where there is one by name.
 
@@ -288,8 +298,7 @@ def _fetch(place: _Place, context: _Place | None) -> Data:
     note = f"{place.label}, {place.how.format(n=f'{len(x):,}')}"
     if context is None:
         return Data(x, None, place.source, note)
-    beside = _read(context)
-    beside = beside[:, 0] if beside.shape[1:] == (1,) else beside  # a column, as of a .csv, holds single values
+    beside = _values(context)
     if len(beside) != len(x):
         raise InputError(
             f"context: one value per row is expected, found {len(beside):,} in {context.label} "
@@ -298,19 +307,27 @@ def _fetch(place: _Place, context: _Place | None) -> Data:
     return Data(x, beside, place.source, note, context.source)
 
 
-def _read(place: _Place) -> Tensor:
+def _values(place: _Place) -> Tensor:
+    """A context; a column, as of a .csv, holds single values."""
+    values = _read(place)
+    return values[:, 0] if values.shape[1:] == (1,) else values
+
+
+def _stored(place: _Place) -> np.ndarray:
     if place.base == "digits":
         file = Path(__file__).with_name("digits.npz")
         array = readers.read_array(file, "labels" if place.key == "labels" else "images")
-        return _tensor(array[DIGITS[str(place.split)][0]], place)
+        return array[DIGITS[str(place.split)][0]]
     if isinstance(place.base, str):
         n, seed = DRAWS[str(place.key)]
-        return GENERATED[place.base]().sample(n, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
-    return _tensor(readers.read_array(place.base, place.key), place)
+        draws = GENERATED[place.base]().sample(n, generator=torch.Generator().manual_seed(seed))
+        return draws.to(torch.uint8).numpy()
+    return readers.read_array(place.base, place.key)
 
 
-def _tensor(array: np.ndarray, place: _Place) -> Tensor:
+def _read(place: _Place) -> Tensor:
     """As a tensor of a dtype that torch computes with."""
+    array = _stored(place)
     if array.ndim == 0 or array.size == 0:
         raise InputError(f"{place.source}: at least one row is expected, found shape {array.shape}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:

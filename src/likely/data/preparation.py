@@ -199,7 +199,8 @@ def _count(raw: Tensor, largest: int | float) -> int | None:
 def _compact(x: Tensor) -> Tensor:
     """As uint8 where that changes no value."""
     small = x.to(torch.uint8)
-    return small if torch.equal(small.to(x.dtype), x) else x
+    kept = torch.equal(small.to(x.dtype), x) and (x.dtype != torch.int8 or x.numel() == 0 or int(x.min()) >= 0)
+    return small if kept else x  # −1 in eight bits would become 255, and come back
 
 
 def _check(layout: Any, levels: Any, binarize: Any, peak: Any) -> None:
