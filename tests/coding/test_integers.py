@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from likely.coding import integers
-from likely.coding.integers import REACH, STEPS, UNIT, exponential, inverse_scale, log2, logistic, tangent
+from likely.coding.integers import (
+    REACH,
+    STEPS,
+    UNIT,
+    exponential,
+    inverse_scale,
+    log2,
+    logistic,
+    logistic_steps,
+    look_up,
+    tangent,
+)
 
 END = REACH * STEPS
 
@@ -68,6 +79,12 @@ def test_the_logistic_and_its_mirror_add_up_to_one():
     assert (table + table.flip(0) == 1 << UNIT).all()
     assert (table.diff() >= 0).all()
     assert table[[0, -1]].tolist() == [0, 1 << UNIT]
+
+
+def test_the_steps_of_the_logistic_lead_from_each_entry_to_the_next():
+    table, steps = logistic(), logistic_steps()
+    assert torch.equal(table[:-1] + steps[:-1], table[1:])
+    assert steps[-1] == 0
 
 
 def test_the_hyperbolic_tangent_is_two_units_off_at_most():
@@ -139,6 +156,16 @@ def test_logarithms_keep_the_shape():
     assert log2(x[:0]).shape == (0, 3, 4)
     assert log2(x[0, 0, 0]).shape == ()
     assert torch.equal(log2(x).flatten(), log2(x.flatten()))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (2, 3, 5)], ids=str)
+def test_looking_up_is_indexing(dtype, shape):
+    table, generator = torch.arange(100) ** 2, torch.Generator().manual_seed(0)
+    index = torch.randint(100, shape, generator=generator).to(dtype)
+    for one in (index, index.mT if index.ndim > 1 else index):
+        assert look_up(table, one).tolist() == (one**2).tolist()
+        assert look_up(table.double(), one).dtype == torch.float64
 
 
 def test_the_guard_bits_hold_through_the_whole_table():

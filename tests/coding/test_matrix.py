@@ -1,0 +1,143 @@
+"""The same bits on every machine: what one process wrote, every other one decodes, and encodes to the same bytes.
+
+One processor passes for several: its libraries are told to use older instructions only, or more threads, and the
+coder does without its compiler. Networks in floating point differ in these environments, and are not asked here.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from frozen_models import drawn
+from matrix_job import BATCHES, digest, given, leaves
+
+from likely.autoregressive import MADE, GatedPixelCNN
+from likely.coding.codec import compress
+from likely.coding.container import MODEL, Reader
+from likely.coding.frozen import Frozen, freeze
+from likely.density import Autoregressive
+from likely.event import Event
+from likely.laws.case import Case
+
+LOGISTICS = {"head": "logistics", "components": 4}
+MODELS = {
+    "made": lambda: MADE(Event((1, 4, 4), 17), hidden=(150, 130), orderings=3),
+    "made, vector": lambda: MADE(Event((4,), (2, 300, 1, 17)), Event((5,)), hidden=(90,), orderings=2, features=40),
+    "pixelcnn, label": lambda: GatedPixelCNN(Event((1, 4, 3), 17), Event((), 3), channels=40, layers=3, features=9),
+    "pixelcnn, logistics": lambda: GatedPixelCNN(Event((3, 3, 3), 256), channels=48, layers=2, **LOGISTICS),
+}
+JOB = Path(__file__).with_name("matrix_job.py")
+FILES = [f"{name} {batch}" for name in MODELS for batch in BATCHES]
+NATIVE = torch.backends.cpu.get_cpu_capability()
+X86 = NATIVE in ("AVX2", "AVX512")
+
+
+@dataclass
+class Environment:
+    """Settings of a process, and what must come of them."""
+
+    settings: dict[str, str]
+    said: tuple[str, ...] = ()  # by the libraries
+    option: tuple[str, ...] = ()
+    possible: bool = True
+
+
+SSE41, AVX2 = ({"ONEDNN_MAX_CPU_ISA": name} for name in ("SSE41", "AVX2"))
+COMPATIBLE = {"MKL_CBWR": "COMPATIBLE"}
+OLD = {"ATEN_CPU_CAPABILITY": "default", **SSE41, **COMPATIBLE}
+MKL = torch.backends.mkl.is_available()
+ENVIRONMENTS = {
+    "plain": Environment({}),
+    "ATen default": Environment({"ATEN_CPU_CAPABILITY": "default"}),
+    "ATen AVX2": Environment({"ATEN_CPU_CAPABILITY": "avx2"}, possible=X86),
+    "ATen AVX512": Environment({"ATEN_CPU_CAPABILITY": "avx512"}, possible=NATIVE == "AVX512"),
+    "oneDNN SSE4.1": Environment(SSE41, ("isa:Intel SSE4.1",), possible=X86),
+    "oneDNN AVX2": Environment(AVX2, ("isa:Intel AVX2",), possible=X86),
+    "MKL compatible": Environment(COMPATIBLE, ("CNR:COMPATIBLE",), possible=X86 and MKL),
+    "all of them old": Environment(OLD, ("isa:Intel SSE4.1", "CNR:COMPATIBLE"), possible=X86 and MKL),
+    "two threads": Environment({"OMP_NUM_THREADS": "2"}),
+    "without numba": Environment({}, option=("without-numba",)),
+}
+
+
+def redrawn(name: str) -> Autoregressive:
+    """With random weights, large enough for conditionals that depend on what came before."""
+    model = Case(MODELS[name]()).redrawn.eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data.mul_(1.5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frozen models, their files and what is in them."""
+    folder = tmp_path_factory.mktemp("matrix")
+    for name in MODELS:
+        model = redrawn(name)
+        x, context = drawn(model, max(BATCHES.values()))
+        frozen = freeze(model, (x, context))
+        frozen.save(folder / f"{name}.frozen")
+        data = x.numpy().astype(np.min_scalar_type(max(model.event.alphabets) - 1))
+        for batch, n in BATCHES.items():
+            arrays = {"data": data[:n]} | ({} if context is None else {"context": context[:n].numpy()})
+            np.savez(folder / f"{name} {batch}.npz", **arrays)
+            compress(frozen, data[:n], folder / f"{name} {batch}.lk", context=arrays.get("context"), batch=batch)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> dict[str, object]:
+    """The files' own bytes and contents, and what this process's leaves return."""
+    found = {}
+    for name in MODELS:
+        frozen = Frozen.load(folder / f"{name}.frozen")
+        for batch in BATCHES:
+            file = folder / f"{name} {batch}.lk"
+            found[file.stem] = {
+                "decoded": digest(given(file)[0]),
+                "encoded": sha256(file.read_bytes()).hexdigest(),
+                "leaves": leaves(frozen, *given(file), batch),
+            }
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_are_coded_by_their_models(name, folder):
+    with (folder / f"{name}.lk").open("rb") as stream:
+        assert [chunk.method for chunk in Reader(stream).chunks()] == [MODEL]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_leaves_return_the_same_at_every_batch_size(name, folder):
+    frozen, (data, context) = Frozen.load(folder / f"{name}.frozen"), given(folder / f"{name} 64.lk")
+    one, *others = (leaves(frozen, data, context, batch) for batch in (1, 7, 64, 256))
+    assert len(one) > 2
+    assert all(other == one for other in others)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_every_environment_decodes_and_encodes_the_same(name, folder, expected, tmp_path):
+    environment = ENVIRONMENTS[name]
+    if not environment.possible:
+        pytest.skip(f"not on this machine, of {NATIVE}")
+    settings = {"OMP_NUM_THREADS": "1", **environment.settings}
+    command = [sys.executable, str(JOB), str(folder), str(tmp_path / "report"), *environment.option]
+    process = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    found = json.loads((tmp_path / "report").read_text())
+    assert found["machine"] == {
+        "capability": settings.get("ATEN_CPU_CAPABILITY", NATIVE).upper(),
+        "threads": int(settings["OMP_NUM_THREADS"]),
+        "compiled": not environment.option and importlib.util.find_spec("numba") is not None,
+    }
+    assert all(words in process.stdout for words in environment.said)
+    assert found["files"] == expected
