@@ -95,7 +95,7 @@ JOBS = {
         **(MNIST | {"binarize": None}),
         bar="1.015 (file)",
         arguments={"channels": 32, "layers": 6, "head": "logistics"},
-        settings=PIXELCNN | {"budget": "34000 steps"},
+        settings=PIXELCNN | {"budget": "26000 steps"},
         coded=True,
     ),
     "fashion-pixelcnn": Job(

@@ -13,27 +13,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from frozen_models import drawn
+from matrix_files import MODELS, write
 from matrix_job import BATCHES, digest, given, leaves
 
-from likely.autoregressive import MADE, GatedPixelCNN
-from likely.coding.codec import compress
 from likely.coding.container import MODEL, Reader
-from likely.coding.frozen import Frozen, freeze
-from likely.density import Autoregressive
-from likely.event import Event
-from likely.laws.case import Case
+from likely.coding.frozen import Frozen
 
-LOGISTICS = {"head": "logistics", "components": 4}
-MODELS = {
-    "made": lambda: MADE(Event((1, 4, 4), 17), hidden=(150, 130), orderings=3),
-    "made, vector": lambda: MADE(Event((4,), (2, 300, 1, 17)), Event((5,)), hidden=(90,), orderings=2, features=40),
-    "pixelcnn, label": lambda: GatedPixelCNN(Event((1, 4, 3), 17), Event((), 3), channels=40, layers=3, features=9),
-    "pixelcnn, logistics": lambda: GatedPixelCNN(Event((3, 3, 3), 256), channels=48, layers=2, **LOGISTICS),
-}
 JOB = Path(__file__).with_name("matrix_job.py")
 FILES = [f"{name} {batch}" for name in MODELS for batch in BATCHES]
 NATIVE = torch.backends.cpu.get_cpu_capability()
@@ -68,29 +55,11 @@ ENVIRONMENTS = {
 }
 
 
-def redrawn(name: str) -> Autoregressive:
-    """With random weights, large enough for conditionals that depend on what came before."""
-    model = Case(MODELS[name]()).redrawn.eval()
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            parameter.data.mul_(1.5)
-    return model
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Frozen models, their files and what is in them."""
     folder = tmp_path_factory.mktemp("matrix")
-    for name in MODELS:
-        model = redrawn(name)
-        x, context = drawn(model, max(BATCHES.values()))
-        frozen = freeze(model, (x, context))
-        frozen.save(folder / f"{name}.frozen")
-        data = x.numpy().astype(np.min_scalar_type(max(model.event.alphabets) - 1))
-        for batch, n in BATCHES.items():
-            arrays = {"data": data[:n]} | ({} if context is None else {"context": context[:n].numpy()})
-            np.savez(folder / f"{name} {batch}.npz", **arrays)
-            compress(frozen, data[:n], folder / f"{name} {batch}.lk", context=arrays.get("context"), batch=batch)
+    write(folder)
     return folder
 
 

@@ -310,7 +310,15 @@ def _refuse_sizes(config: Any, name: str = "") -> None:
         raise FormatError(f"{name}: at most {MODEST} is expected, found {config}")
 
 
-class _Modest(TorchDispatchMode):
+class _Eager(TorchDispatchMode):
+    """A mode that does not import torch's compiler, which would take most of the time of loading a model."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class _Modest(_Eager):
     """Refuse to make more than so many elements: a configuration is not to be believed before its numbers are there."""
 
     def __init__(self, most: int) -> None:
@@ -332,7 +340,7 @@ class _Modest(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Portable(TorchDispatchMode):
+class _Portable(_Eager):
     """Refuse operations between the leaves whose results differ from machine to machine."""
 
     def __init__(self) -> None:
