@@ -67,7 +67,9 @@ def job(python: list[str], files: Path, path: str) -> dict:
     report = files / f"{platform.machine()}.json"
     start = time.monotonic()
     command = [*python, str(TESTS / "matrix_job.py"), str(files), str(report)]
-    subprocess.run(command, env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, check=True)
+    subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, check=True, stdout=subprocess.DEVNULL
+    )
     return json.loads(report.read_text()) | {"seconds": time.monotonic() - start}
 
 
