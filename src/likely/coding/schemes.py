@@ -27,7 +27,7 @@ class Uniform(Frequencies):
 
     def __init__(self, alphabets: Int[Tensor, "*batch"]) -> None:
         self.alphabets = alphabets
-        self.levels = int(alphabets.max())
+        self.levels = int(alphabets.max()) if alphabets.numel() else 1
 
     @property
     def shape(self) -> torch.Size:
