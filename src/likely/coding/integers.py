@@ -1,8 +1,9 @@
 """Functions as integers: exponential, logistic, hyperbolic tangent and logarithm on grids, by integer arithmetic alone.
 
 Whatever a decoder reads must be the same number on every machine, which transcendental functions are not. These
-tables are worked out in Python's own integers, so they are part of the format's definition. Entries of `exponential` and of
-the lower half of `logistic` are floors; the other half is one less its mirror, and `tangent` is made of it, within two units.
+tables are worked out in Python's own integers, so they are part of the format's definition. Entries of
+`exponential` and of the lower half of `logistic` are floors; the other half is one less its mirror, and
+`tangent` is made of it, within two units.
 """
 
 from functools import cache
