@@ -31,6 +31,7 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/coding.py
 
 results: $(STAMP)
 	$(BIN)/python benchmarks/results.py --data $(DATA) $(NAMES)
