@@ -96,7 +96,7 @@ JOBS = {
         **(MNIST | {"binarize": None}),
         bar="1.015 (file)",
         arguments={"channels": 32, "layers": 6, "head": "logistics"},
-        settings=PIXELCNN | {"budget": "20000 steps"},
+        settings=PIXELCNN | {"budget": "8000 steps"},
         coded=True,
     ),
     "fashion-pixelcnn": Job(

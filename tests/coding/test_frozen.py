@@ -119,6 +119,7 @@ def test_a_fresh_process_loads_the_same_model(tmp_path):
 import sys, torch
 from safetensors.torch import load_file
 from likely.coding.frozen import Frozen
+from likely.store import CONFIG
 for i in range(int(sys.argv[2])):
     frozen, given = Frozen.load(f"{sys.argv[1]}/{i}.frozen"), load_file(f"{sys.argv[1]}/{i}.data")
     print(frozen.id.hex(), frozen.model.log_prob(given["x"], given.get("context")).numpy().tobytes().hex())
@@ -142,9 +143,12 @@ def test_a_run_keeps_its_frozen_model(tmp_path):
     assert (tmp_path / FROZEN).read_bytes() == model.content
     assert Frozen.load(tmp_path).id == Frozen.load(str(tmp_path / FROZEN)).id == model.id
     (tmp_path / FROZEN).unlink()
+    with pytest.raises(StoreError, match="is not a run"):
+        Frozen.load(tmp_path)
+    (tmp_path / CONFIG).write_text("{}")
     with pytest.raises(StoreError, match="likely freeze"):
         Frozen.load(tmp_path)
-    with pytest.raises(StoreError, match="missing"):
+    with pytest.raises(StoreError, match="no such run"):
         Frozen.load(tmp_path / "nothing")
 
 
