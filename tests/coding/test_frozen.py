@@ -26,6 +26,7 @@ from likely.errors import Error, FormatError, InputError, StoreError
 from likely.event import Event
 from likely.laws.case import Case
 from likely.nn import CategoricalHead, Gate, ReLU, Symbols
+from likely.store import CONFIG
 
 TRAINED = [
     "made 3x8, vector, 3 orderings",
@@ -119,7 +120,6 @@ def test_a_fresh_process_loads_the_same_model(tmp_path):
 import sys, torch
 from safetensors.torch import load_file
 from likely.coding.frozen import Frozen
-from likely.store import CONFIG
 for i in range(int(sys.argv[2])):
     frozen, given = Frozen.load(f"{sys.argv[1]}/{i}.frozen"), load_file(f"{sys.argv[1]}/{i}.data")
     print(frozen.id.hex(), frozen.model.log_prob(given["x"], given.get("context")).numpy().tobytes().hex())
