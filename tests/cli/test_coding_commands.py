@@ -326,6 +326,13 @@ def test_named_labels_are_side_information_to_both_commands(runs):
     same(restored(runs, *flags, run="by-class"), digits())
 
 
+def test_side_information_may_be_of_any_split(runs):
+    np.savez("data.npz", train_images=digits(), train_labels=np.load(runs / "labels.npy"))
+    flags = ["--context", "data.npz:train_labels"]
+    compressed(runs, *flags, "--side-information", run="by-class", data="data.npz:train_images")
+    same(restored(runs, *flags, run="by-class"), digits())
+
+
 def test_a_column_of_labels_is_side_information_to_both_commands(runs):
     np.savetxt("labels.csv", np.load(runs / "labels.npy"), "%d")
     flags = ["--context", "labels.csv"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from likely import pictures
-from likely.data import Preparation, load
+from likely.data import Preparation, load_context
 from likely.data.readers import read_array
 from likely.errors import InputError
 from likely.event import Event
@@ -20,10 +20,10 @@ def context_value(text: str, n: int) -> Tensor:
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        x = load(text, "test").x
+        x = load_context(text, "test")
         if len(x) < n:
             raise InputError(f"--context: {n} values are expected, {text} has {len(x)}") from None
-        return x[:n, 0] if x.shape[1:] == (1,) else x[:n]
+        return x[:n]
     whole = all(number.is_integer() and abs(number) < 2**63 for number in numbers)
     value = torch.tensor([int(number) for number in numbers] if whole else numbers)
     return value[0] if len(numbers) == 1 else value

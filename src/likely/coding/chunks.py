@@ -105,8 +105,6 @@ class ChunkCoder:
     def check(self, data: np.ndarray) -> None:
         """Refuse what the model cannot code, before anything is written."""
         event = self.frozen.model.context
-        if data.ndim == 0:
-            raise InputError("data: at least one dimension is expected, found a single number")
         if data.dtype.kind not in "biuf" or data.dtype.itemsize > 8:
             raise InputError(f"data: numbers of at most 64 bits are expected, found dtype {data.dtype}")
         if event is not None and (self.context is None or len(self.context) != len(data)):

@@ -107,8 +107,10 @@ def load_stored(data: str, role: Role) -> np.ndarray:
 
 
 def load_context(context: str, role: Role) -> Tensor:
-    """Load a context by itself, by name or path; raises as `load`."""
-    return _values(_locate_context(context, role))
+    """Load a context by itself, by name or path, of whatever split it names; raises as `load`."""
+    base, key = _parse(context)
+    named = base in NAMES and key == "labels"  # which follow a split
+    return _values(_locate_context(context, role) if named else _locate(context, role))
 
 
 def load_validation(data: str, *, context: str | None = None) -> Data | None:
