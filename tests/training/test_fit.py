@@ -185,6 +185,33 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, 
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
 
 
+def test_a_gradient_far_longer_than_usual_counts_as_a_somewhat_longer_one():
+    norms = []
+    model = Poisoned(EVENT, hidden=(8,))
+    model.poison = 10.0
+    likely.fit(model, coins()[1], budget="10 steps", clip=1.5, watch=lambda progress: norms.append(progress.norm))
+    usual, after = norms[8:10]
+    assert after == pytest.approx(usual * (1 + 0.01 * (1.5 - 1)), rel=1e-6)
+
+
+class Scaled(likely.MADE):
+    """The same likelihood in other units."""
+
+    def _loss(self, x, context, generator):
+        return super()._loss(x, context, generator) * 1000
+
+
+def test_the_limit_of_the_gradient_does_not_depend_on_the_unit_of_the_loss():
+    def norm(cls, clip):
+        norms = []
+        model = cls(EVENT, hidden=(8,))
+        likely.fit(model, coins()[1], budget="30 steps", clip=clip, watch=lambda progress: norms.append(progress.norm))
+        return norms[-1]
+
+    assert norm(Scaled, 0.9) == pytest.approx(1000 * norm(likely.MADE, 0.9), rel=1e-3)
+    assert norm(likely.MADE, 0.9) < 0.99 * norm(likely.MADE, 1e9)  # so the limit was met
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint_good(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     x, fsync = coins()[1], os.fsync

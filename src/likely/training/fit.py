@@ -38,6 +38,7 @@ class Progress:
         total: steps in all; None until a budget in time has been turned into steps.
         loss: moving average of the training loss, nats/dim.
         lowest: lowest loss average so far; a loss far above it is a divergence.
+        norm: moving average of the clipped norm of the gradient.
         bits_per_dim: of the latest validation.
         best: lowest validation bits/dim, reached at `best_step`.
         stale: validations since then.
@@ -49,6 +50,7 @@ class Progress:
     total: int | None = None
     loss: float = math.nan
     lowest: float = math.inf
+    norm: float = math.nan
     bits_per_dim: float = math.nan
     best: float = math.inf
     best_step: int = 0
@@ -299,14 +301,22 @@ class _Fit:
             loss = self.model.loss(x, context, generator=self.generator("loss", progress.step))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.average.parameters, recipe.clip)
-        loss = loss.item()
-        self._refuse_divergence(loss, norm.item(), rate)
+        loss, norm = loss.item(), self._clip()
+        self._refuse_divergence(loss, norm, rate)
         self.optimizer.step()
         self.average.update(progress.step)
         progress.loss = loss if progress.step == 0 else progress.loss + 0.05 * (loss - progress.loss)
         progress.lowest = min(progress.lowest, progress.loss)
         progress.step += 1
+
+    def _clip(self) -> float:
+        """Shorten a gradient that is longer than usual; returns its norm before."""
+        usual = self.progress.norm if self.progress.norm > 0 else math.inf  # NaN before the first step
+        limit = self.recipe.clip * usual
+        norm = torch.nn.utils.clip_grad_norm_(self.average.parameters, limit).item()
+        clipped = min(norm, limit)
+        self.progress.norm = clipped if math.isinf(usual) else usual + 0.01 * (clipped - usual)
+        return norm
 
     def _refuse_divergence(self, loss: float, norm: float, rate: float) -> None:
         progress = self.progress

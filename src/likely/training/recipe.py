@@ -46,7 +46,8 @@ class Recipe:
         learning_rate: its peak; it warms up over the first steps and decays to zero along a cosine.
         warmup: steps until the peak.
         weight_decay: of AdamW.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient, in multiples of the moving average of the clipped norms, which makes it
+            independent of the loss's scale (AdaGC, https://arxiv.org/abs/2502.11034, of the whole gradient).
         average: decay of the moving average of the weights, which is the model that is kept.
         patience: evaluations without a better one after which to stop.
         evaluations: how often to evaluate over the whole budget.
@@ -62,7 +63,7 @@ class Recipe:
     learning_rate: float = 2e-3
     warmup: int = 100
     weight_decay: float = 0.01
-    clip: float = 1.0
+    clip: float = 1.5
     average: float = 0.999
     patience: int = 15
     evaluations: int = 40
