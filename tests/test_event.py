@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 import likely
 from likely.event import _whole
@@ -23,3 +24,10 @@ def test_whole_numbers_of_any_kind_are_plain_ones():
 def test_what_is_no_event_is_refused(shape, levels):
     with pytest.raises(likely.InputError, match="at least 1"):
         likely.Event(shape, levels)
+
+
+def test_a_symbol_outside_its_columns_alphabet_is_refused_by_what_that_column_takes():
+    with pytest.raises(
+        likely.InputError, match=r"found 3 at index \(1, 1\); symbols 0 to 2 are expected in its column"
+    ):
+        likely.Event((2,), levels=(5, 3)).check(torch.tensor([[4, 2], [4, 3]]))

@@ -92,12 +92,12 @@ class Event:
             low, high = torch.aminmax(x)
             if low >= 0 and high < self.levels:
                 return x
-        bound = torch.tensor(self.alphabets, device=x.device).view(self.shape)
-        refuse((x < 0) | (x >= bound), x, name, f"symbols 0 to {self._last_symbol()} are expected")
+        bad = (x < 0) | (x >= torch.tensor(self.alphabets, device=x.device).view(self.shape))
+        if bad.any():
+            where = bad.flatten(1).nonzero()[0, 1].item()
+            place = " in its column" if isinstance(self.levels, tuple) else ""
+            refuse(bad, x, name, f"symbols 0 to {self.alphabets[int(where)] - 1} are expected{place}")
         return x
-
-    def _last_symbol(self) -> str:
-        return str(self.levels - 1) if isinstance(self.levels, int) else "levels - 1 of each column"
 
 
 def _whole(values: Sequence[Any], name: str) -> tuple[int, ...]:

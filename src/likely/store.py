@@ -99,7 +99,8 @@ def load(path: str | Path) -> Density:
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
-        raise StoreError(f"{path / WEIGHTS} does not fit {path / CONFIG}: {' '.join(str(error).split())}") from error
+        first = (str(error).splitlines() + [""])[1].strip()  # after a heading, a line for every weight
+        raise StoreError(f"{path / WEIGHTS} does not fit {path / CONFIG}: {first}") from error
     return model.eval()
 
 

@@ -772,16 +772,17 @@ def test_ctrl_c_is_one_line(job, monkeypatch, capsys):
     assert_one_line(capsys, "stopped")
 
 
-def test_ctrl_c_leaves_no_file(runs):
-    """As a person types it, to a process that is writing."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_process_leaves_no_file(runs, number, code):
+    """Ctrl-C or a scheduler's end, to a process that is writing."""
     np.save("long.npy", np.zeros((100_000, 8, 8), np.uint8))
     command = [*COMMAND, "compress", runs / "pixels", "long.npy", "-o", "out.lk", "--chunk-items", "100"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not list(Path().glob(".out.lk.*")) and process.poll() is None:
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert b"Traceback" not in out + err
     assert os.listdir() == ["long.npy"]
 

@@ -13,7 +13,7 @@ import torch
 from frozen_models import NAMES, contexts, drawn, frozen, redrawn
 
 from likely.classical import Histogram, SymbolHistogram
-from likely.coding import container, schemes
+from likely.coding import chunks, container, schemes
 from likely.coding.codec import compress, decompress
 from likely.coding.container import MODEL, Chunk, Reader, Writer
 from likely.coding.frozen import Frozen, freeze
@@ -155,6 +155,18 @@ def test_binarised_data_must_be_prepared():
     assert_same(read(file, made), prepared)
     with pytest.raises(InputError, match="symbols 0 to 1"):
         written(made, data, prepared=True)
+
+
+def test_a_bad_symbol_far_from_the_beginning_is_found_by_its_place():
+    event = Event((512, 512), 2)
+    made = freeze(SymbolHistogram(event), torch.zeros(1, *event.shape, dtype=torch.int64))
+    data = np.zeros((9, 512, 512), np.uint8)
+    data[8, 3, 4] = 2
+    step = chunks.usual_items(data)
+    with pytest.raises(
+        InputError, match=rf"data from example {8 - 8 % step} on: found 2 at index \({8 % step}, 3, 4\)"
+    ):
+        written(made, data)
 
 
 @pytest.mark.parametrize("name", ["made 4x4 binary, 2 orderings", "pixelcnn 3x8, label"])

@@ -1,5 +1,6 @@
 """The commands. Everything heavy is imported inside them, so that help is instant."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -209,7 +210,8 @@ def runs(folder: Path = Path("runs"), *, json: Json = False) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 well; 1 failed; 2 bad use or input; 130 Ctrl-C."""
+    """Run the command line and exit: 0 well; 1 failed; 2 bad use or input; 130 Ctrl-C; 143 terminated."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that half-written files go
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         command = app

@@ -115,7 +115,8 @@ class ChunkCoder:
             )
         step = usual_items(data)
         for start in range(0, len(data), step):
-            self.frozen.model.check(self._arranged(data[start : start + step]))
+            name = f"data from example {start} on" if start else "data"
+            self.frozen.model.event.check(self._arranged(data[start : start + step]), name)
 
     def context_of(self, span: range) -> Tensor | None:
         """The contexts of some examples."""
