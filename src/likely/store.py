@@ -99,7 +99,7 @@ def load(path: str | Path) -> Density:
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
-        first = (str(error).splitlines() + [""])[1].strip()  # after a heading, a line for every weight
+        first = str(error).partition("\n")[2].partition("\n")[0].strip()  # after a heading, a line for every weight
         raise StoreError(f"{path / WEIGHTS} does not fit {path / CONFIG}: {first}") from error
     return model.eval()
 
