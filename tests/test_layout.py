@@ -16,7 +16,7 @@ LAYERS = [  # a part imports from itself and from lines above its own, never sid
     {"distributions"},
     {"event"},
     {"density"},
-    {"nn"},
+    {"nn", "bases"},
     {"discovery"},
     {"autoregressive", "classical", "flows", "latent"},
     {"catalogue"},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from likely.distributions.discrete import Discrete
 from likely.errors import InputError
-from likely.event import Event
+from likely.event import REAL, Configured, Event, Interval
 
 Where = tuple[Any, ...]
 Steps = Generator[tuple[Where, Discrete], Tensor, Tensor]
@@ -27,15 +27,17 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-class Density(nn.Module, ABC):
+class Density(nn.Module, Configured, ABC):
     """A probability distribution p(x) or p(x | context) over an event.
 
     A subclass sets `event` and `context` through this constructor, keeps each of its own constructor's arguments as an
     attribute of the same name (they are the saved configuration), and writes `_log_prob` and `_sample`, which get
-    checked tensors. Where `log_prob` is a bound, `kind` says so.
+    checked tensors. Where `log_prob` is a bound, `kind` says so; where real values are confined to an interval,
+    `support` does.
     """
 
     kind: Literal["exact", "lower bound"] = "exact"
+    support: Interval = REAL
 
     def __init__(self, event: Event, context: Event | None = None) -> None:
         super().__init__()
@@ -50,6 +52,12 @@ class Density(nn.Module, ABC):
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return -self._log_prob(x, context, generator).mean() / self.event.dims
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """Set what depends on data before the first gradient step; `fit` calls it once, with training examples.
+
+        Most models have nothing to set. What is set is saved with the weights, and set once only.
+        """
 
     def log_prob(
         self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None
@@ -84,8 +92,19 @@ class Density(nn.Module, ABC):
         return self._loss(self.check(x), self.check_context(context, len(x)), generator)
 
     def check(self, x: Array) -> Tensor:
-        """Validate a batch against the event and bring it to the model's device."""
-        return self.event.check(x).to(self.device)
+        """Validate a batch against the event and bring it to the model's device, real values to its precision too.
+
+        Raises:
+            InputError: not of the event; or whole numbers, which have no density of real values.
+        """
+        if not self.event.discrete and not torch.as_tensor(x).is_floating_point():
+            raise InputError(
+                f"{type(self).__name__} is a density of real values, which grows without bound on whole numbers; give "
+                "it an event with levels, where it can add noise to symbols (dequantisation), or, if they are "
+                "measurements, numbers in floating point"
+            )
+        x = self.event.check(x)
+        return x.to(self.device) if self.event.discrete else x.to(self.device, self.dtype)
 
     def check_context(self, context: Array | None, n: int, *, broadcast: bool = False) -> Tensor | None:
         """Validate the context of n examples; with `broadcast` one value serves them all.
@@ -112,7 +131,17 @@ class Density(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
-        return next((t.device for ts in (self.parameters(), self.buffers()) for t in ts), torch.device("cpu"))
+        return next((t.device for t in self._tensors()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the parameters."""
+        floating = (t.dtype for t in self._tensors() if t.is_floating_point())
+        return next(floating, torch.get_default_dtype())
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.parameters()
+        yield from self.buffers()
 
 
 class Autoregressive(Density):

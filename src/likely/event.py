@@ -15,8 +15,39 @@ from likely.errors import InputError
 LEVELS = 2**62  # symbols are int64
 
 
+class Configured:
+    """What is saved by its constructor's arguments, each of which it keeps as an attribute of the same name."""
+
+
 @dataclass(frozen=True)
-class Event:
+class Interval:
+    """The open interval (low, high) that real values lie in."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return f"({self.low:g}, {self.high:g})"
+
+    def holds(self, other: "Interval") -> bool:
+        """Whether `other` is a part of this one."""
+        return self.low <= other.low and other.high <= self.high
+
+    def check(self, x: Tensor, name: str) -> Tensor:
+        """Return x.
+
+        Raises:
+            InputError: a value is NaN or not inside; names the first one.
+        """
+        refuse(~((x > self.low) & (x < self.high)), x, name, f"values inside {self} are expected")
+        return x
+
+
+REAL, UNIT, POSITIVE = Interval(), Interval(0.0, 1.0), Interval(0.0)
+
+
+@dataclass(frozen=True)
+class Event(Configured):
     """The space that one example lives in.
 
     Args:

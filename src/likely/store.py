@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from likely.catalogue import models
 from likely.density import Density
 from likely.errors import Error, InputError, StoreError, WriteError, suggestion
-from likely.event import Event
+from likely.event import Configured
 
 FORMAT = "likely-run/1"
 CONFIG, WEIGHTS, METRICS, CHECKPOINT = (
@@ -37,10 +37,10 @@ CONFIG, WEIGHTS, METRICS, CHECKPOINT = (
 
 def configuration(thing: Any) -> Any:
     """What rebuilds a model: its class and its constructor's arguments, recursively, as JSON values."""
-    if isinstance(thing, Density | Event):
+    if isinstance(thing, Configured):
         arguments = {name: configuration(getattr(thing, name)) for name in inspect.signature(type(thing)).parameters}
         return {"class": _public_name(type(thing)), "arguments": arguments}
-    if isinstance(thing, list | tuple):
+    if isinstance(thing, list | tuple | torch.nn.ModuleList):
         return [configuration(part) for part in thing]
     return thing
 
@@ -244,4 +244,4 @@ def _known_classes() -> dict[str, type]:
     def below(cls: type) -> list[type]:
         return [cls, *(c for sub in cls.__subclasses__() for c in below(sub))]
 
-    return {_public_name(cls): cls for cls in (Event, *below(Density)) if not inspect.isabstract(cls)}
+    return {_public_name(cls): cls for cls in below(Configured) if not inspect.isabstract(cls)}

@@ -27,6 +27,7 @@ from likely.training.recipe import Budget, Recipe
 
 Pair = tuple[Array, Array | None]
 TIMED_STEPS, TIMED_SECONDS = 10, 3.0
+INITIAL = 4096  # examples that a model is initialised from
 
 
 @dataclass
@@ -207,7 +208,7 @@ class _Fit:
 
     def generator(self, purpose: str, number: int) -> torch.Generator:
         """A generator that depends on the seed, what it is for and a count only, so that resuming needs no state."""
-        purposes = ("order", "preparation", "validation", "loss", "estimate")
+        purposes = ("order", "preparation", "validation", "loss", "estimate", "initialize")
         seed = (self.recipe.seed * len(purposes) + purposes.index(purpose)) * 2**32 + number
         return torch.Generator().manual_seed(seed % 2**64)  # torch takes 64 bits
 
@@ -249,8 +250,13 @@ class _Fit:
     def begin(self, gradient: bool) -> Density:
         """Fit in closed form, where the model has one; then by gradient steps, if so."""
         estimate: Callable[..., None] | None = getattr(self.model, "estimate", None)
+        x, context = self.prepared(self.train, epoch=0)
         if estimate is not None:
-            estimate(self.prepared(self.train, epoch=0), generator=self.generator("estimate", 0))
+            estimate((x, context), generator=self.generator("estimate", 0))
+        generator = self.generator("initialize", 0)
+        rows = torch.randperm(len(x), generator=generator)[:INITIAL]
+        self.model.initialize(x[rows], None if context is None else context[rows], generator=generator)
+        self.average = Average(self.model, self.recipe.average)
         return self.run() if gradient else self.finish()
 
     def run(self) -> Density:

@@ -1,0 +1,43 @@
+"""One map for every value of an example: parameters that are learnt, or that a context determines."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from likely.flows.map import Map
+from likely.flows.transform import Pair, Transform, sum_values
+
+
+class Elementwise(Transform):
+    """z_i = map(x_i; θ_i), ln|det| = Σ_i ln ∂z_i/∂x_i, with parameters θ of its own for every value.
+
+    Args:
+        map: what is done to each value.
+        shape: of one example.
+        features: number of context features that θ depends on (linearly), if it does.
+    """
+
+    def __init__(self, map: Map, shape: tuple[int, ...], features: int | None = None) -> None:
+        super().__init__()
+        self.map, self.shape, self.features = map, tuple(shape), features
+        self.domain, self.codomain = map.domain, map.codomain
+        size = (*self.shape, map.count)
+        self.constant = nn.Parameter(torch.zeros(size))
+        self.project = None if features is None else nn.Linear(features, math.prod(size), bias=False)
+        if self.project is not None:
+            nn.init.zeros_(self.project.weight)
+
+    def _theta(self, n: int, context: Tensor | None) -> Tensor:
+        shift = 0 if self.project is None else self.project(context).view(-1, *self.constant.shape)
+        return (self.constant + shift).expand(n, *self.constant.shape)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """The map, value by value."""
+        z, ladj = self.map.forward(x, self._theta(len(x), context))
+        return z, sum_values(ladj)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """Its inverse, value by value."""
+        x, ladj = self.map.inverse(z, self._theta(len(z), context))
+        return x, sum_values(ladj)

@@ -1,0 +1,107 @@
+"""A flow: a base density and the transforms that lead to it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from likely.density import Array, Density, seeded
+from likely.errors import InputError
+from likely.event import Event, Interval, refuse
+from likely.flows.transform import Composition, Transform
+from likely.nn import ContextEncoder
+
+
+class Flow(Density):
+    """ln p(x) = ln p_base(z) + ln|det ∂z/∂x|, z = f(x).
+
+    `transform(x)` gives (z, ln|det ∂z/∂x|) and `transform.inverse(z)` gives (x, ln|det ∂x/∂z|); of a conditional flow,
+    `transform(x, model.encoded(context))`. A flow whose transforms draw (dequantisation) is a lower bound, in
+    expectation over what they draw.
+
+    Paper: Normalizing Flows for Probabilistic Modeling and Inference (Papamakarios et al., 2021),
+    https://arxiv.org/abs/1912.02762
+
+    Args:
+        base: density of z; it may itself be a flow, and be given the same context.
+        transforms: from x to z; what they are conditioned on must have been said to each of them (`features`).
+        context: what the flow is conditioned on, if anything.
+        features: number of features that the context is turned into.
+        seed: of the context encoder's initial weights.
+
+    Raises:
+        InputError: transforms whose values do not fill the base's support, so that p would not integrate to one, or
+            transforms without a dequantisation over an event of symbols.
+    """
+
+    def __init__(
+        self,
+        base: Density,
+        transforms: Sequence[Transform],
+        context: Event | None = None,
+        *,
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        transform = Composition(transforms)
+        super().__init__(transform.event_before(base.event), context)
+        if base.context not in (None, context):
+            raise InputError(f"the base is conditioned on {base.context}, the flow on {context}")
+        if base.event.discrete:
+            raise InputError(f"a flow ends in real values, found a base over symbols: {base.event}")
+        if not transform.onto or transform.codomain != base.support:
+            raise InputError(
+                f"p would not integrate to one: the base is a density of values inside {base.support}, which "
+                f"{' → '.join(type(part).__name__ for part in transform) or 'no transform'} does not fill"
+            )
+        self.base, self.transform, self.features, self.seed = base, transform, features, seed
+        with seeded(seed):
+            self.encode = None if context is None else ContextEncoder(context, features)
+
+    @property
+    def transforms(self) -> nn.ModuleList:
+        """The transforms, from x to z."""
+        return self.transform.transforms
+
+    @property
+    def support(self) -> Interval:  # pyrefly: ignore[bad-override]
+        """Where the values of x lie."""
+        return self.transform.domain
+
+    @property
+    def kind(self) -> Literal["exact", "lower bound"]:  # pyrefly: ignore[bad-override]
+        """A lower bound where a transform draws, or the base is one."""
+        return "lower bound" if self.transform.stochastic else self.base.kind
+
+    def encoded(self, context: Array | None) -> Tensor | None:
+        """Features (n, features) of a batch of contexts, which the transforms are handed."""
+        checked = self.check_context(context, 0 if context is None else len(context))
+        return self._encoded(checked)
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """Every transform that starts from data, from what the ones before it make of the batch."""
+        x, context = self.check(x), self.check_context(context, len(x))
+        with torch.no_grad():
+            self.transform.initialize(x, self._encoded(context), generator)
+
+    def _encoded(self, context: Tensor | None) -> Tensor | None:
+        return None if self.encode is None else self.encode(context)
+
+    def _density(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        z, ladj = self.transform(x, self._encoded(context), generator)
+        return self.base._log_prob(z, context if self.base.context else None, generator) + ladj
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        log_prob = self._density(x, context, generator)
+        refuse(~log_prob.isfinite(), log_prob, "log p(x)", "x is further out than this precision can tell")
+        return log_prob
+
+    def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return -self._density(x, context, generator).mean() / self.event.dims
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        z = self.base._sample(n, context if self.base.context else None, generator)
+        x, _ = self.transform.inverse(z, self._encoded(context))
+        refuse(~x.isfinite(), x, "a sample", "z is further out than this precision can tell")
+        return x

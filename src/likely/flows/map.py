@@ -1,0 +1,71 @@
+"""Monotone maps of single values, given their parameters; where those come from is a transform's business."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from likely.event import REAL, Configured, Interval
+
+
+class Map(Configured, ABC):
+    """x → z, strictly increasing, value by value, under `count` parameters each.
+
+    Parameters that are zero give the identity, or the map nearest to it, so that a network whose last layer starts at
+    zero starts there. A subclass keeps its constructor's arguments as attributes of the same names.
+    """
+
+    count: int
+    domain: Interval = REAL
+    codomain: Interval = REAL
+
+    @abstractmethod
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """x (…) under parameters (…, count) → z and ln ∂z/∂x (…)."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """z (…) under parameters (…, count) → x and ln ∂x/∂z (…).
+
+        Raises:
+            ConvergenceError: a root was bracketed no closer than the precision allows.
+        """
+
+
+class Shift(Map):
+    """z = x + b."""
+
+    count = 1
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters are b."""
+        return x + parameters[..., 0], x.new_zeros(x.shape)
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """x = z − b."""
+        return z - parameters[..., 0], z.new_zeros(z.shape)
+
+
+class Affine(Map):
+    """z = eˢ x + b, where s = c tanh(a / c) keeps the scale within e^±c.
+
+    Args:
+        bound: c, largest |ln scale|.
+    """
+
+    count = 2
+
+    def __init__(self, bound: float = 5.0) -> None:
+        self.bound = bound
+
+    def _log_scale(self, parameters: Tensor) -> Tensor:
+        return self.bound * (parameters[..., 0] / self.bound).tanh()
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters are a and b."""
+        s = self._log_scale(parameters)
+        return s.exp() * x + parameters[..., 1], s
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """x = e⁻ˢ (z − b)."""
+        s = self._log_scale(parameters)
+        return (-s).exp() * (z - parameters[..., 1]), -s
