@@ -50,6 +50,10 @@ class Density(nn.Module, Configured, ABC):
     @abstractmethod
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor: ...
 
+    def _draw(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        x = self._sample(n, context, generator)
+        return x, self._log_prob(x, context, generator)
+
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return -self._log_prob(x, context, generator).mean() / self.event.dims
 
@@ -84,6 +88,18 @@ class Density(nn.Module, Configured, ABC):
             raise InputError(f"the number of samples must be at least 1, found {n}")
         with torch.no_grad():
             return self._sample(n, self.check_context(context, n, broadcast=True), generator)
+
+    def draw(
+        self, n: int, context: Array | None = None, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Float[Tensor, " n"]]:
+        """Draw n examples together with their log-density; differentiable where the model is reparametrised.
+
+        Args:
+            n: how many.
+            context: one value for all of them or n values.
+            generator: source of randomness.
+        """
+        return self._draw(n, self.check_context(context, n, broadcast=True), generator)
 
     def loss(
         self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None

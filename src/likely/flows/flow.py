@@ -100,6 +100,13 @@ class Flow(Density):
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return -self._density(x, context, generator).mean() / self.event.dims
 
+    def _draw(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        if self.transform.stochastic:
+            return super()._draw(n, context, generator)
+        z, log_prob = self.base._draw(n, context if self.base.context else None, generator)
+        x, ladj = self.transform.inverse(z, self._encoded(context))
+        return x, log_prob - ladj
+
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         z = self.base._sample(n, context if self.base.context else None, generator)
         x, _ = self.transform.inverse(z, self._encoded(context))

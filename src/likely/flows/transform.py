@@ -32,7 +32,7 @@ class Transform(nn.Module, Configured, ABC):
 
     domain: Interval = REAL
     codomain: Interval = REAL
-    onto: bool = True  # whether z takes every value inside codomain as x takes every value inside domain
+    onto: bool = True  # whether z takes every value inside codomain as x takes every value that it can (unless it draws)
     stochastic: bool = False  # whether forward draws
 
     @abstractmethod
@@ -108,7 +108,7 @@ class Composition(Transform):
                     f"but {type(first).__name__} before it gives values inside {first.codomain}"
                 )
         self.domain, self.codomain = (parts[0].domain, parts[-1].codomain) if parts else (REAL, REAL)
-        fits = (first.codomain == second.domain for first, second in pairwise(parts))
+        fits = (first.codomain == second.domain or first.stochastic for first, second in pairwise(parts))
         self.onto = all(fits) and all(part.onto for part in parts)
         self.stochastic = any(part.stochastic for part in parts)
 

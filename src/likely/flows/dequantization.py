@@ -1,0 +1,166 @@
+"""From data to what a flow transforms: symbols become real values by noise, and values are brought to a usual size."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from likely.density import Density
+from likely.errors import InputError
+from likely.event import UNIT, Event, Interval
+from likely.flows.activation import Logit
+from likely.flows.elementwise import Elementwise
+from likely.flows.noise import variational_noise
+from likely.flows.transform import Pair, Surjection, Transform, sum_values
+
+Dequantization = Literal["uniform", "variational"]
+MARGIN = 0.05  # of the alphabet's width, on either side of it, so that the logit of an edge stays small
+
+
+class Dequantize(Surjection):
+    """z = (x + u) / levels with noise u inside (0, 1), uniform or u ~ q(u | x): symbols become values inside (0, 1).
+
+    P(x) = ∫ p((x + u) / levels) du / ∏ levels ≥ exp E_q[ln p(z) − ln q(u | x)] / ∏ levels. The inverse gives the symbol
+    whose cell holds z; the first and the last symbol own all that lies beyond, so that P sums to one.
+
+    Paper: A note on the evaluation of generative models (Theis, van den Oord, Bethge, 2016),
+    https://arxiv.org/abs/1511.01844; with q, Flow++ (Ho et al., 2019), https://arxiv.org/abs/1902.00275
+
+    Args:
+        levels: size of the alphabet, one for all or one per column.
+        noise: q, a density inside (0, 1) conditioned on the symbols, which is drawn from differentiably; None: uniform.
+
+    Raises:
+        InputError: an alphabet too large for single precision, or a noise of another support.
+    """
+
+    codomain = UNIT
+
+    def __init__(self, levels: int | tuple[int, ...], noise: Density | None = None) -> None:
+        super().__init__()
+        counts = torch.tensor(levels)
+        if int(counts.max()) > 2**16:
+            raise InputError(f"dequantisation takes alphabets of at most 65,536 symbols, found {int(counts.max())}")
+        if noise is not None and noise.support != UNIT:
+            raise InputError(f"dequantisation noise inside (0, 1) is expected, found a density inside {noise.support}")
+        self.levels, self.noise = levels, noise
+        self.register_buffer("counts", counts, persistent=False)
+        self.register_buffer("like", torch.zeros(()), persistent=False)  # says the precision
+
+    def forward(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None) -> Pair:
+        """Symbols (n, …) → values inside (0, 1) and −ln q(z | x) (n,)."""
+        if self.noise is None:
+            device = x.device if generator is None else generator.device
+            u = torch.rand(x.shape, generator=generator, dtype=self.like.dtype, device=device).to(x.device)
+            log_q = u.new_zeros(len(x))
+        else:
+            u, log_q = self.noise.draw(len(x), x, generator=generator)
+        edge = 4 * torch.finfo(u.dtype).eps * self.counts  # so that rounding takes no value into the next cell
+        z = (x + u.maximum(edge).minimum(1 - edge)) / self.counts
+        return z, -log_q - sum_values(self.counts.to(u.dtype).log().expand(x.shape))
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """Values → the symbols (n, …) in whose cells they lie, int64, and zeros (n,)."""
+        symbols = (z * self.counts).floor().long()
+        return symbols.clamp_min(0).minimum(self.counts - 1), z.new_zeros(len(z))
+
+    def event_after(self, before: Event) -> Event:
+        """Real values; x must be of this alphabet."""
+        if before.levels != self.levels:
+            raise InputError(f"dequantisation of {self.levels} levels found {before}")
+        return Event(before.shape)
+
+    def event_before(self, after: Event) -> Event:
+        """Symbols."""
+        return Event(after.shape, self.levels)
+
+
+class Rescale(Transform):
+    """The affine map that takes one finite interval to another, the same for every value.
+
+    Args:
+        low, high: the interval of x.
+        new_low, new_high: the interval of z.
+    """
+
+    def __init__(self, low: float, high: float, new_low: float = 0.0, new_high: float = 1.0) -> None:
+        super().__init__()
+        self.low, self.high, self.new_low, self.new_high = low, high, new_low, new_high
+        self.domain, self.codomain = Interval(low, high), Interval(new_low, new_high)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """From the one interval to the other."""
+        return _rescaled(x, self.domain, self.codomain)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """And back."""
+        return _rescaled(z, self.codomain, self.domain)
+
+
+def _rescaled(x: Tensor, old: Interval, new: Interval) -> Pair:
+    scale = (new.high - new.low) / (old.high - old.low)
+    old.check(x, "data")
+    return new.low + scale * (x - old.low), sum_values(torch.full_like(x, scale).log())
+
+
+class Standardize(Transform):
+    """z = (x − mean) / standard deviation, value by value, both taken from data by `initialize`; until then z = x.
+
+    Args:
+        shape: of one example.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.register_buffer("mean", torch.zeros(self.shape))
+        self.register_buffer("deviation", torch.ones(self.shape))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Take mean and deviation from x.
+
+        Raises:
+            InputError: a value that is the same in all examples.
+        """
+        if self.initialized:
+            return
+        mean, deviation = x.double().mean(0), x.double().std(0, correction=0)
+        constant = (deviation <= 1e-9 * mean.abs()) | (deviation == 0)
+        if constant.any():
+            place = tuple(constant.nonzero()[0].tolist())
+            name = f"column {place[0]}" if len(place) == 1 else f"the value at {place}"
+            raise InputError(
+                f"{name} is {x[0][place].item():g} in all of {len(x)} examples: it has no density; leave it out"
+            )
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+        self.initialized.fill_(True)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """To mean zero and deviation one."""
+        return (x - self.mean) / self.deviation, -sum_values(self.deviation.log().expand(x.shape))
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """Back to the data's units."""
+        return z * self.deviation + self.mean, sum_values(self.deviation.log().expand(z.shape))
+
+
+def preprocessing(event: Event, dequantization: Dequantization = "uniform") -> list[Transform]:
+    """The transforms that a flow over data begins with: to real values of mean zero and deviation one.
+
+    Symbols are dequantised, and their logit is taken (with a margin, as in RealNVP); all of it is counted.
+
+    Args:
+        event: of the data.
+        dequantization: what symbols are dequantised with: "uniform" noise, or noise that is fitted ("variational").
+    """
+    if event.levels is None:
+        return [Standardize(event.shape)]
+    noise = None if dequantization == "uniform" else variational_noise(event)
+    return [
+        Dequantize(event.levels, noise),
+        Rescale(-MARGIN, 1 + MARGIN),
+        Elementwise(Logit(), event.shape),
+        Standardize(event.shape),
+    ]
