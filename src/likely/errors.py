@@ -14,6 +14,10 @@ class InputError(Error, ValueError):
     """Bad data, arguments or configuration: says what was found, what was expected and what to do."""
 
 
+class ConvergenceError(InputError):
+    """A numerical method did not come as close as asked (a root, an ODE): says how close it came, and where."""
+
+
 class StoreError(Error, OSError):
     """A file or a run folder that is missing, damaged or foreign."""
 
