@@ -39,7 +39,7 @@ def images(n: int, seed: int) -> np.ndarray:
 
 def fitted(steps: int) -> tuple[likely.Density, Frozen]:
     """The network, and the same frozen."""
-    model = GatedPixelCNN(EVENT, channels=20, layers=5, head="logistics")
+    model = GatedPixelCNN(EVENT, channels=20, layers=5, kernel=3, head="logistics")
     data = torch.from_numpy(images(2000, 0))
     likely.fit(model, data, budget=f"{steps} steps", batch_size=16, learning_rate=1e-2)
     return model, likely.freeze(model, data)

@@ -59,12 +59,20 @@ PIXELCNN = {
 SMALL = {"budget": "60 epochs", "learning_rate": 1e-2, "weight_decay": 1.0}  # few data: as much decay as data bear
 
 JOBS = {
-    "digits": Job("GatedPixelCNN", **DIGITS, bar="JPEG XL, mosaic: 2.384", settings=SMALL, coded=True),
+    "digits": Job(
+        "GatedPixelCNN",
+        **DIGITS,
+        bar="JPEG XL, mosaic: 2.384",
+        arguments={"channels": 48},
+        settings=SMALL,
+        coded=True,
+    ),
     "digits-by-class": Job(
         "GatedPixelCNN",
         **DIGITS,
         bar="below the one above",
         context="digits:labels",
+        arguments={"channels": 48},
         settings=SMALL,
         coded=True,
     ),
@@ -102,7 +110,7 @@ JOBS = {
         "GatedPixelCNN",
         **FASHION,
         bar="3.05 (file)",
-        arguments={"channels": 32, "layers": 6, "head": "logistics"},
+        arguments={"channels": 32, "layers": 6, "kernel": 3, "head": "logistics"},
         settings=PIXELCNN | {"budget": "34000 steps"},
         coded=True,
     ),

@@ -26,7 +26,7 @@ from likely.density import Autoregressive, run
 IMAGE = Event((1, 28, 28), levels=2)
 MODELS = {
     "MADE 784-1024-1024": lambda: MADE(IMAGE, hidden=(1024, 1024)),
-    "Gated PixelCNN, 64 channels, 6 layers": lambda: GatedPixelCNN(IMAGE, channels=64, layers=6),
+    "Gated PixelCNN, 64 channels, 6 layers": lambda: GatedPixelCNN(IMAGE, channels=64, layers=6, kernel=3),
 }
 BATCHES = (1, 16, 64)
 BARS = {"MADE": (9, 6, 3.4), "GatedPixelCNN": (16, 3, 1.5)}  # drawing ÷ pass at each batch
@@ -146,7 +146,7 @@ def training(repeats: int) -> dict[str, Any]:
     made, dense = MADE(IMAGE, hidden=(1024, 1024)), MADE(IMAGE, hidden=(1024, 1024))
     x = torch.randint(2, (100, *IMAGE.shape))
     torch.testing.assert_close(made.loss(x), dense_loss(dense, x))
-    pixels = GatedPixelCNN(IMAGE, channels=32, layers=6)
+    pixels = GatedPixelCNN(IMAGE, channels=32, layers=6, kernel=3)
     times = in_turns(
         5 * repeats,
         made=step(made, made.loss, 100),

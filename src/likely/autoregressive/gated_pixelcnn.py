@@ -38,7 +38,8 @@ class GatedPixelCNN(Autoregressive):
         context: what to condition on, if anything; an image is brought to the event's size.
         channels: width of the stacks (rounded up to a multiple of the channel groups).
         layers: number of gated layers.
-        kernel: odd side of the kernels; the first layer's is `first_kernel`.
+        kernel: odd side of the kernels after the first; together with `layers` it says how far a pixel sees (see
+            `receptive_field`), and strokes longer than that cost bits.
         first_kernel: odd side of the first layer's kernel.
         head: "categorical" (any alphabet) or "logistics" (a mixture of discretised logistics, for ordered levels).
         components: number of logistics in the mixture.
@@ -53,7 +54,7 @@ class GatedPixelCNN(Autoregressive):
         *,
         channels: int = 32,
         layers: int = 5,
-        kernel: int = 3,
+        kernel: int = 5,
         first_kernel: int = 7,
         head: Literal["categorical", "logistics"] = "categorical",
         components: int = 5,
