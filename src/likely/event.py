@@ -125,7 +125,7 @@ class Event(Configured):
                 return x
         bad = (x < 0) | (x >= torch.tensor(self.alphabets, device=x.device).view(self.shape))
         if bad.any():
-            where = bad.flatten(1).nonzero()[0, 1].item()
+            where = bad.reshape(len(bad), -1).nonzero()[0, 1].item()
             place = " in its column" if isinstance(self.levels, tuple) else ""
             refuse(bad, x, name, f"symbols 0 to {self.alphabets[int(where)] - 1} are expected{place}")
         return x
