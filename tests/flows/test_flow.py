@@ -1,0 +1,130 @@
+"""A flow as a density: what it refuses, what it reports, and that it is saved whole."""
+
+import math
+
+import pytest
+import torch
+
+import likely
+from likely.bases import Logistic, Normal, Uniform
+from likely.flows import Affine, Elementwise, Flow, Inverse
+from likely.flows.activation import Logit, Sigmoid
+from likely.flows.dequantization import Dequantize, Rescale, Standardize, preprocessing
+
+PAIR = likely.Event((2,))
+DIGITS = likely.Event((2,), levels=4)
+
+
+def affine(event=PAIR, features=None):
+    layer = Elementwise(Affine(), event.shape, features)
+    torch.nn.init.normal_(layer.constant, generator=torch.Generator().manual_seed(0))
+    return layer
+
+
+def test_a_base_that_the_transforms_do_not_fill_is_refused():
+    with pytest.raises(likely.InputError, match="would not integrate to one"):
+        Flow(Normal(PAIR), [Elementwise(Sigmoid(), (2,))])
+    with pytest.raises(likely.InputError, match="would not integrate to one"):
+        Flow(Normal(PAIR), [Elementwise(Sigmoid(), (2,)), affine()])
+    with pytest.raises(likely.InputError, match=r"Elementwise takes values inside \(0, 1\), but Elementwise before it"):
+        Flow(Normal(PAIR), [affine(), Elementwise(Logit(), (2,))])
+
+
+def test_sigmoid_of_a_logistic_value_is_uniform():
+    x = torch.randn(50, 2, dtype=torch.float64)
+    flow = Flow(Uniform(PAIR), [Elementwise(Sigmoid(), (2,))]).double()
+    torch.testing.assert_close(flow.log_prob(x), Logistic(PAIR).double().log_prob(x))
+
+
+def test_values_outside_the_support_are_refused():
+    flow = Flow(Logistic(PAIR), [Elementwise(Logit(), (2,))])
+    assert flow.support == likely.event.UNIT
+    with pytest.raises(likely.InputError, match=r"found 1\.5 at index \(0, 1\); values inside \(0, 1\) are expected"):
+        flow.log_prob(torch.tensor([[0.5, 1.5]]))
+
+
+def test_whole_numbers_have_no_density():
+    with pytest.raises(likely.InputError, match="grows without bound"):
+        Flow(Normal(PAIR), [affine()]).log_prob(torch.tensor([[1, 2]]))
+
+
+def test_a_flow_as_the_base_of_a_flow():
+    inner, outer = affine(), affine()
+    torch.nn.init.normal_(outer.constant, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(5, 2)
+    nested = Flow(Flow(Normal(PAIR), [inner]), [outer])
+    torch.testing.assert_close(nested.log_prob(x), Flow(Normal(PAIR), [outer, inner]).log_prob(x))
+
+
+def test_a_draw_comes_with_its_density_and_a_gradient():
+    flow = Flow(Normal(PAIR), [affine()]).double()
+    x, log_prob = flow.draw(100, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(log_prob, flow.log_prob(x.detach()))
+    torch.testing.assert_close(flow.sample(100, generator=torch.Generator().manual_seed(0)), x.detach())
+    (gradient,) = torch.autograd.grad(x.sum(), flow.transforms[0].constant)
+    assert (gradient[:, 1] != 0).all()
+
+
+def test_the_transform_and_its_inverse_are_public():
+    label = likely.Event((), levels=3)
+    flow = Flow(Normal(PAIR), [affine(features=4)], label, features=4)
+    torch.nn.init.normal_(flow.transforms[0].project.weight)
+    x, labels = torch.randn(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    z, ladj = flow.transform(x, flow.encoded(labels))
+    back, inverse_ladj = flow.transform.inverse(z, flow.encoded(labels))
+    torch.testing.assert_close(back, x)
+    torch.testing.assert_close(inverse_ladj, -ladj)
+    torch.testing.assert_close(flow.log_prob(x, labels), Normal(PAIR).log_prob(z) + ladj)
+    assert not torch.equal(flow.encoded(labels)[0], flow.encoded(labels)[1])
+
+
+def test_symbols_come_back_from_their_cells():
+    x = torch.arange(4).repeat(2, 500).T
+    z, term = Dequantize(4)(x)
+    assert ((z > 0) & (z < 1)).all()
+    torch.testing.assert_close(term, torch.full((2000,), -2 * math.log(4)))
+    assert torch.equal(Dequantize(4).inverse(z)[0], x)
+    beyond = torch.tensor([[-0.3, 1.2]])
+    assert Dequantize(4).inverse(beyond)[0].tolist() == [[0, 3]]
+
+
+def test_a_flow_over_symbols_is_a_lower_bound_in_units_of_the_symbols():
+    """Under a flow that is uniform over the cells, every symbol has probability 1 / levels, whatever the noise."""
+    flow = Flow(Uniform(PAIR), [Dequantize(4)])
+    assert flow.event == DIGITS
+    assert flow.kind == "lower bound"
+    x = torch.randint(4, (10, 2))
+    torch.testing.assert_close(flow.log_prob(x), torch.full((10,), -2 * math.log(4)))
+    assert likely.evaluate(flow, x).bits_per_dim == pytest.approx(2)
+    assert flow.sample(3).dtype == torch.int64
+    counts = flow.sample(20_000, generator=torch.Generator().manual_seed(0)).flatten().bincount(minlength=4)
+    assert (counts / 40_000 - 0.25).abs().max() < 4 * (0.25 * 0.75 / 40_000) ** 0.5
+
+
+def test_standardisation_is_set_once_and_saved(tmp_path):
+    flow = Flow(Normal(PAIR), preprocessing(PAIR))
+    x = torch.randn(1000, 2) * torch.tensor([5.0, 0.1]) + 3
+    flow.initialize(x)
+    z, _ = flow.transform(x)
+    torch.testing.assert_close(z.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(2), atol=1e-4, rtol=0)
+    flow.initialize(x + 7)
+    assert torch.equal(flow.transform(x)[0], z)
+    likely.save(flow, tmp_path / "run")
+    again = likely.load(tmp_path / "run")
+    again.initialize(x + 7)
+    assert torch.equal(again.log_prob(x), flow.log_prob(x))
+
+
+def test_a_constant_column_is_named():
+    x = torch.stack([torch.randn(9), torch.full((9,), 2.5)], 1)
+    with pytest.raises(likely.InputError, match=r"column 1 is 2\.5 in all of 9 examples"):
+        Flow(Normal(PAIR), [Standardize((2,))]).initialize(x)
+
+
+def test_only_a_bijection_can_be_turned_around():
+    with pytest.raises(likely.InputError, match="cannot be turned around"):
+        Inverse(Dequantize(4))
+    x = torch.rand(5, 2)
+    there, back = Rescale(0.0, 1.0, -2.0, 5.0), Inverse(Rescale(0.0, 1.0, -2.0, 5.0))
+    torch.testing.assert_close(back(there(x)[0])[0], x)
