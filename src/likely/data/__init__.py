@@ -1,15 +1,21 @@
 """Names and files to tensors, what is done to them before they are symbols, and sources of known entropy."""
 
+from likely.data.generated import source_of
 from likely.data.load import Data, fingerprint, load, load_context, load_stored, load_validation, validation
 from likely.data.preparation import Preparation
-from likely.data.sources import Coins, ColourChain, Ising, Source, Upsampled, source_of
+from likely.data.real_sources import BlurredArcs, Checkerboard, LinearGaussian, RoundedGaussian
+from likely.data.sources import Coins, ColourChain, Ising, Source, Upsampled
 
 __all__ = [
+    "BlurredArcs",
+    "Checkerboard",
     "Coins",
     "ColourChain",
     "Data",
     "Ising",
+    "LinearGaussian",
     "Preparation",
+    "RoundedGaussian",
     "Source",
     "Upsampled",
     "fingerprint",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from likely.data import readers
-from likely.data.sources import GENERATED
+from likely.data.generated import GENERATED
 from likely.errors import InputError, suggestion
 
 Role = Literal["train", "test"]
@@ -85,7 +85,7 @@ def load(data: str, role: Role, *, context: str | None = None) -> Data:
     write `./digits` for a folder of that name.
 
     Args:
-        data: a name (digits, ising, colour-chain) or a path, with `:key` or without.
+        data: a name (digits, moons, ising, …) or a path, with `:key` or without.
         role: the split that `data` alone means.
         context: in the same form, aligned row by row with the data. `digits:labels` and `file.npz:labels` follow the
             split of the data.
@@ -323,7 +323,7 @@ def _stored(place: _Place) -> np.ndarray:
     if isinstance(place.base, str):
         n, seed = DRAWS[str(place.key)]
         draws = GENERATED[place.base]().sample(n, generator=torch.Generator().manual_seed(seed))
-        return draws.to(torch.uint8).numpy()
+        return (draws if draws.is_floating_point() else draws.to(torch.uint8)).numpy()
     return readers.read_array(place.base, place.key)
 
 

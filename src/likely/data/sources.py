@@ -164,15 +164,6 @@ class Upsampled(Source):
         return context.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
-GENERATED = {"ising": Ising, "colour-chain": lambda: ColourChain(8, 8)}
-
-
-def source_of(spec: str) -> Source | None:
-    """The density behind generated data such as `ising` or `ising:test`, None where it is not known."""
-    name = spec.partition(":")[0]
-    return GENERATED[name]() if name in GENERATED else None
-
-
 def _noise(levels: int, noise: float) -> Tensor:
     """q = (1 − noise)·δ_0 + noise·uniform, (levels,)."""
     if levels < 1 or not 0 < noise <= 1:

@@ -1,0 +1,33 @@
+"""Data that are drawn from a source by name: `moons`, `ising:test`."""
+
+from collections.abc import Callable
+
+from likely.data.real_sources import (
+    Checkerboard,
+    RoundedGaussian,
+    eight_gaussians,
+    moons,
+    smiley,
+    stretched_gaussian,
+)
+from likely.data.sources import ColourChain, Ising, Source
+
+GENERATED: dict[str, Callable[[], Source]] = {
+    "ising": Ising,
+    "colour-chain": lambda: ColourChain(8, 8),
+    "moons": moons,
+    "smiley": smiley,
+    "eight-gaussians": eight_gaussians,
+    "checkerboard": Checkerboard,
+    "stretched-gaussian": stretched_gaussian,
+    "turned-gaussian": lambda: stretched_gaussian(turned=True),
+    "rounded-gaussian-0.3": lambda: RoundedGaussian(0.3),
+    "rounded-gaussian-1": lambda: RoundedGaussian(1.0),
+    "rounded-gaussian-10": lambda: RoundedGaussian(10.0),
+}
+
+
+def source_of(spec: str | None) -> Source | None:
+    """The density behind generated data such as `moons` or `ising:test`, None where it is not known."""
+    name = (spec or "").partition(":")[0]
+    return GENERATED[name]() if name in GENERATED else None
