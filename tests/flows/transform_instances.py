@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from likely.flows import Affine, Composition, Elementwise, Inverse, Shift, Transform
+from likely.flows.linear import FullMatrix, LUMatrix, OrthogonalMatrix, Permutation, TriangularMatrix
 
 FEATURES = 3  # of the context that conditional instances are given
 
@@ -19,6 +20,12 @@ INSTANCES: dict[str, tuple[Callable[[], Transform], tuple[int, ...]]] = {
     "composition": (lambda: Composition([Elementwise(Affine(), (3,)), Elementwise(Shift(), (3,))]), (3,)),
     "empty composition": (lambda: Composition([]), (3,)),
     "inverse": (lambda: Inverse(Elementwise(Affine(), (3,))), (3,)),
+    "full matrix": (lambda: FullMatrix((2, 3)), (2, 3)),
+    "triangular matrix": (lambda: TriangularMatrix((4,)), (4,)),
+    "LU matrix": (lambda: LUMatrix((4,)), (4,)),
+    "orthogonal matrix": (lambda: OrthogonalMatrix((4,)), (4,)),
+    "reversal": (lambda: Permutation((2, 3)), (2, 3)),
+    "permutation": (lambda: Permutation((5,), 1), (5,)),
 }
 
 

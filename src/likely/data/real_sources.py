@@ -53,7 +53,7 @@ class BlurredArcs(Source):
         return -float((log_p.exp() * log_p).sum()) * (self.noise / 4) ** 2
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        parts = [_log_blurred_arc(x, *arc, self.noise) for arc in self.table.tolist()]
+        parts = [_log_blurred_arc(x, arc, self.noise) for arc in self.arcs]
         return torch.stack(parts).logsumexp(0) - math.log(len(parts))
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -64,14 +64,13 @@ class BlurredArcs(Source):
         return points + self.noise * _normal((n, 2), generator, self.table)
 
 
-def _log_blurred_arc(
-    x: Tensor, centre_x: float, centre_y: float, radius: float, start: float, end: float, noise: float
-) -> Tensor:
+def _log_blurred_arc(x: Tensor, arc: Arc, noise: float) -> Tensor:
     """ln of the mean of N(x; c + r (cos t, sin t), s² I) over the angles t of an arc; x (n, 2) → (n,).
 
     With x = c + ρ (cos φ, sin φ), the exponent is −(ρ − r)² / 2s² − κ (1 − cos(t − φ)), κ = ρ r / s². On either side of
     the point opposite to x it has one peak, and is integrated over the part of the arc where it is not negligible.
     """
+    centre_x, centre_y, radius, start, end = arc
     dx, dy = x[:, 0] - centre_x, x[:, 1] - centre_y
     rho, phi = torch.hypot(dx, dy), torch.atan2(dy, dx)
     kappa = rho * radius / noise**2

@@ -3,6 +3,7 @@
 from likely.discovery import models_in
 from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
+from likely.flows.linear import FullMatrix, Linear, LUMatrix, OrthogonalMatrix, Permutation, TriangularMatrix
 from likely.flows.map import Affine, Map, Shift
 from likely.flows.transform import Composition, Inverse, Surjection, Transform
 
@@ -13,9 +14,15 @@ __all__ = [
     "Composition",
     "Elementwise",
     "Flow",
+    "FullMatrix",
     "Inverse",
+    "LUMatrix",
+    "Linear",
     "Map",
+    "OrthogonalMatrix",
+    "Permutation",
     "Shift",
     "Surjection",
     "Transform",
+    "TriangularMatrix",
 ]
