@@ -1,6 +1,7 @@
 """Flows: invertible transforms between data and a base density, with the change of volume counted."""
 
 from likely.discovery import models_in
+from likely.flows.continuous import Continuous, TanhField, VelocityField
 from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
 from likely.flows.linear import FullMatrix, Linear, LUMatrix, OrthogonalMatrix, Permutation, TriangularMatrix
@@ -12,6 +13,7 @@ globals().update(models_in(__name__))
 __all__ = [
     "Affine",
     "Composition",
+    "Continuous",
     "Elementwise",
     "Flow",
     "FullMatrix",
@@ -23,6 +25,8 @@ __all__ = [
     "Permutation",
     "Shift",
     "Surjection",
+    "TanhField",
     "Transform",
     "TriangularMatrix",
+    "VelocityField",
 ]
