@@ -252,7 +252,7 @@ def test_fingerprint_sees_values_shape_dtype_and_context():
 def test_generated_data_are_draws_of_their_source():
     train, test = load("ising", "train"), load("ising:test", "train")
     assert (train.x.shape, test.x.shape, train.x.dtype) == ((20_000, 1, 4, 4), (5_000, 1, 4, 4), torch.uint8)
-    assert train.note == "ising:train, 20,000 draws of the source, seed 0"
+    assert train.note == "ising:train, 20,000 draws of the source, seed 70001"
     assert torch.equal(load("ising", "train").x, train.x)
     assert not torch.equal(train.x[:5000], test.x)
     source = source_of(test.source)

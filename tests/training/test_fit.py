@@ -13,6 +13,7 @@ import likely
 from likely import store
 from likely.data import Coins, Data, Preparation
 from likely.training.averaging import Average
+from likely.training.fit import _Fit
 from likely.training.recipe import Budget, Recipe
 
 EVENT = likely.Event((6,), levels=2)
@@ -306,6 +307,18 @@ def test_budgets(text, amount, unit):
 def test_bad_budgets(text):
     with pytest.raises(likely.InputError, match="expected an amount"):
         Budget.parse(text)
+
+
+def test_every_use_of_randomness_has_a_stream_of_its_own():
+    """torch's generator reads the lower 32 bits of a seed only, so what is above them would be lost."""
+
+    def drawn(seed, purpose, number):
+        job = _Fit(small(), Data(coins()[1], None, None, ""), None, None, Recipe(seed=seed), None)
+        return tuple(torch.rand(4, generator=job.generator(purpose, number)).tolist())
+
+    uses = [(s, p, k) for s in (0, 1, 2**32) for p in ("order", "loss", "estimate") for k in (0, 1)]
+    assert len({drawn(*use) for use in uses}) == len(uses)
+    assert drawn(*uses[0]) == drawn(*uses[0])
 
 
 def test_the_largest_seed_is_as_good_as_any(tmp_path):

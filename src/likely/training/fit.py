@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -209,8 +210,8 @@ class _Fit:
     def generator(self, purpose: str, number: int) -> torch.Generator:
         """A generator that depends on the seed, what it is for and a count only, so that resuming needs no state."""
         purposes = ("order", "preparation", "validation", "loss", "estimate", "initialize")
-        seed = (self.recipe.seed * len(purposes) + purposes.index(purpose)) * 2**32 + number
-        return torch.Generator().manual_seed(seed % 2**64)  # torch takes 64 bits
+        mixed = np.random.SeedSequence((self.recipe.seed, purposes.index(purpose), number)).generate_state(1)
+        return torch.Generator().manual_seed(int(mixed[0]))  # torch's generator reads 32 bits
 
     def prepared(self, data: Data, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Symbols and context of the whole training data in one epoch."""
