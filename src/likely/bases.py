@@ -34,7 +34,7 @@ class Normal(_Base):
     """
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        return -0.5 * (x.square() + math.log(2 * math.pi)).flatten(1).sum(1)
+        return -0.5 * (x.square() + math.log(2 * math.pi)).reshape(len(x), -1).sum(1)
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         device = self.like.device if generator is None else generator.device
@@ -51,7 +51,7 @@ class Logistic(_Base):
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         logsigmoid = torch.nn.functional.logsigmoid
-        return (logsigmoid(x) + logsigmoid(-x)).flatten(1).sum(1)
+        return (logsigmoid(x) + logsigmoid(-x)).reshape(len(x), -1).sum(1)
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return self._uniform(n, generator).logit()
@@ -67,7 +67,7 @@ class Uniform(_Base):
     support = UNIT
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        inside = ((x > 0) & (x < 1)).flatten(1).all(1)
+        inside = ((x > 0) & (x < 1)).reshape(len(x), -1).all(1)
         return torch.where(inside, 0.0, -math.inf).to(x.dtype)
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:

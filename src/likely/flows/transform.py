@@ -18,8 +18,8 @@ Pair = tuple[Tensor, Tensor]
 
 
 def sum_values(ladj: Tensor) -> Tensor:
-    """Σ over everything but the batch: (n, …) → (n,)."""
-    return ladj.flatten(1).sum(1)
+    """Σ over everything but the batch: (n, …) → (n,), of single values (n,) too."""
+    return ladj.reshape(len(ladj), -1).sum(1)
 
 
 class Transform(nn.Module, Configured, ABC):

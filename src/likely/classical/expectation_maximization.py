@@ -1,0 +1,88 @@
+"""Mixtures of Gaussians by expectation maximisation: the components, a step, the climb, and where it starts."""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from likely.distributions.discrete import uniform
+from likely.nn.moments import whitening
+
+Covariance = Literal["full", "diagonal"]
+
+
+class Components(NamedTuple):
+    """K Gaussians and their weights; W whitens: W Σ Wᵀ = I.
+
+    log_weights (K,), means (K, dims), whitening (K, dims, dims), or (K, dims) where W is diagonal.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    whitening: Tensor
+
+    @property
+    def covariance(self) -> Covariance:
+        """The kind of the covariances."""
+        return "diagonal" if self.whitening.ndim == 2 else "full"
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """ln π_k N(x; μ_k, Σ_k) for examples x (n, dims): (n, K)."""
+        parts = []
+        for log_weight, mean, w in zip(*self, strict=True):
+            z = (x - mean) * w if w.ndim == 1 else (x - mean) @ w.T
+            log_det = (w if w.ndim == 1 else w.diagonal()).log().sum()
+            parts.append(log_weight + log_det - (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi)) / 2)
+        return torch.stack(parts, 1)
+
+
+def expectation_maximization(
+    x: Tensor, components: Components, floor: float, iterations: int, tolerance: float
+) -> tuple[Components, list[float]]:
+    """Raise the likelihood of x (n, dims) until a step gains less than `tolerance` nats per example.
+
+    Returns:
+        The components, and the mean log-likelihood before every step and at the end: it never falls, rounding apart,
+        because the variances' floor is a constraint under which each step is the maximum.
+    """
+    trace: list[float] = []
+    for _ in range(iterations):
+        joint = components.log_joint(x)
+        evidence = joint.logsumexp(1, keepdim=True)
+        trace.append(float(evidence.mean()))
+        if len(trace) > 1 and trace[-1] - trace[-2] < tolerance:
+            return components, trace
+        components = maximize(x, (joint - evidence).exp(), components.covariance, floor)
+    return components, [*trace, float(components.log_joint(x).logsumexp(1).mean())]
+
+
+def maximize(x: Tensor, responsibilities: Tensor, covariance: Covariance, floor: float) -> Components:
+    """The most likely components, given to which degree (n, K) each example x (n, dims) belongs to each."""
+    counts = responsibilities.sum(0) + 1e-12
+    means = (responsibilities.T @ x) / counts[:, None]
+    parts = []
+    for k, mean in enumerate(means):
+        weighted = responsibilities[:, k, None] / counts[k] * (x - mean)
+        if covariance == "diagonal":
+            parts.append((weighted * (x - mean)).sum(0).clamp_min(floor).rsqrt())
+        else:
+            parts.append(whitening(weighted.T @ (x - mean), floor))
+    return Components((counts / counts.sum()).log(), means, torch.stack(parts))
+
+
+def k_means_start(x: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """k-means++: centres drawn from the examples x (n, dims), in proportion to the squared distance to those before.
+
+    Returns:
+        A one in every row (n, count), at the nearest centre.
+    """
+    centres = x[:0]
+    distance = torch.ones_like(x[:, 0])
+    for k in range(count):
+        cumulated = distance.cumsum(0)
+        place = torch.searchsorted(cumulated, uniform((1,), generator, x) * cumulated[-1], right=True)
+        centres = torch.cat([centres, x[place.clamp_max(len(x) - 1)]])
+        new = (x - centres[-1]).square().sum(1)
+        distance = new if k == 0 else distance.minimum(new)
+    return torch.nn.functional.one_hot(torch.cdist(x, centres).argmin(1), count).to(x.dtype)

@@ -1,0 +1,193 @@
+"""GaussianMixture: a weighted sum of Gaussian densities."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from likely.bases import Normal
+from likely.classical.expectation_maximization import (
+    Components,
+    Covariance,
+    expectation_maximization,
+    k_means_start,
+    maximize,
+)
+from likely.density import Array, Density, seeded
+from likely.distributions.discrete import uniform
+from likely.errors import InputError
+from likely.event import Event, refuse
+from likely.nn.moments import mean_and_deviation, whitening
+
+START_ROWS = 10_000  # examples that the starts are tried on
+
+
+class GaussianMixture(Density):
+    """p(x) = Σ_k π_k N(x; μ_k, Σ_k).
+
+    `fit` estimates it by expectation maximisation from k-means++ starts; with a budget, it goes on by gradient steps.
+    Its parameters are those of standardised values, (x − mean) / deviation. With a label as context there is one
+    mixture per label. A density grows without bound where a component shrinks onto few points: `floor` keeps every
+    component's variance, in any direction, above a fraction of the data's.
+
+    Paper: Maximum Likelihood from Incomplete Data via the EM Algorithm (Dempster, Laird, Rubin, 1977),
+    https://doi.org/10.1111/j.2517-6161.1977.tb01600.x; k-means++: The Advantages of Careful Seeding (Arthur,
+    Vassilvitskii, 2007), https://dl.acm.org/doi/10.5555/1283383.1283494
+
+    Args:
+        event: of real values, whose shape is taken as one vector.
+        context: a label, if anything.
+        components: K.
+        covariance: "full", or "diagonal": values are independent within a component.
+        floor: smallest variance of a component, where that of each value of the data is 1.
+        starts: how many starts are tried, on at most 10,000 examples; the most likely one goes on with all.
+        iterations: most iterations of expectation maximisation.
+        tolerance: gain in nats per example below which it has converged.
+        seed: of the weights of an unfitted mixture.
+
+    Raises:
+        InputError: an event of symbols, a context that is no label, or settings out of range.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        components: int = 8,
+        covariance: Covariance = "full",
+        floor: float = 1e-6,
+        starts: int = 4,
+        iterations: int = 500,
+        tolerance: float = 1e-6,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(event, context)
+        if event.discrete:
+            raise InputError(
+                "GaussianMixture is a density of real values, and would grow without bound on symbols, which repeat; "
+                "take measurements as real values (--real), or fit symbols with a histogram or a dequantised flow"
+            )
+        if context is not None and (context.shape != () or not context.discrete):
+            raise InputError(
+                f"GaussianMixture keeps one mixture per label: Event((), levels) expected, found {context}"
+            )
+        if covariance not in ("full", "diagonal"):
+            raise InputError(f'covariance: "full" or "diagonal" is expected, found {covariance!r}')
+        if min(components, starts, iterations) < 1 or not 0 < floor < 1 or tolerance < 0:
+            raise InputError(
+                "components, starts and iterations of at least 1, a floor in (0, 1) and a tolerance of at least 0 are "
+                f"expected, found {components}, {starts}, {iterations}, {floor} and {tolerance}"
+            )
+        self.components, self.floor, self.seed = components, floor, seed
+        self.covariance: Covariance = covariance
+        self.starts, self.iterations, self.tolerance = starts, iterations, tolerance
+        self.noise = Normal(Event((event.dims,)))
+        self.register_buffer("mean", torch.zeros(event.dims))
+        self.register_buffer("deviation", torch.ones(event.dims))
+        size = (1 if context is None else context.alphabets[0], components, event.dims)
+        with seeded(seed):
+            self.logits = nn.Parameter(torch.zeros(size[:2]))
+            self.means = nn.Parameter(torch.randn(size))
+        self.log_scale = nn.Parameter(torch.zeros(size))  # of the diagonal of W
+        self.lower = nn.Parameter(torch.zeros(*size, event.dims)) if covariance == "full" else None
+
+    def mixture(self, label: int = 0) -> Components:
+        """The components of one label, of standardised values."""
+        scale = self.log_scale[label].clamp_max(-0.5 * math.log(self.floor)).exp()
+        w = scale if self.lower is None else self.lower[label].tril(-1) + scale.diag_embed()
+        return Components(self.logits[label].log_softmax(0), self.means[label], w)
+
+    def assign(self, weights: Tensor, means: Tensor, covariances: Tensor, label: int = 0) -> None:
+        """Set the components of one label, in the data's units.
+
+        Args:
+            weights: π (K,), positive.
+            means: μ (K, dims).
+            covariances: Σ (K, dims, dims), or variances (K, dims) where they are diagonal.
+            label: of which.
+        """
+        dtype, deviation = torch.float64, self.deviation.double()
+        scale = deviation if self.lower is None else deviation[:, None] * deviation
+        scaled = covariances.to(dtype) / scale.square() if self.lower is None else covariances.to(dtype) / scale
+        w = scaled.clamp_min(self.floor).rsqrt() if self.lower is None else whitening(scaled, self.floor)
+        self._set(label, Components(weights.to(dtype).log(), (means.to(dtype) - self.mean.double()) / deviation, w))
+
+    def estimate(self, data: Array | tuple[Array, Array | None], *, generator: torch.Generator | None = None) -> None:
+        """Expectation maximisation.
+
+        Args:
+            data: examples (n, *event.shape), or a pair with their labels.
+            generator: of the starts.
+
+        Raises:
+            InputError: a column that is constant, or fewer examples (of a label) than components.
+        """
+        x, context = data if isinstance(data, tuple) else (data, None)
+        x = self.check(x)
+        mean, deviation = mean_and_deviation(x)
+        z = (x.double() - mean).reshape(len(x), -1) / deviation.flatten()
+        self.mean.copy_(mean.flatten())
+        self.deviation.copy_(deviation.flatten())
+        labels = self.check_context(context, len(x))
+        for label in range(len(self.logits)):
+            rows = z if labels is None else z[labels == label]
+            if len(rows) < self.components:
+                where = "" if labels is None else f" of label {label}"
+                raise InputError(f"{self.components} components need as many examples, found {len(rows)}{where}")
+            self._set(label, self._best(rows, generator))
+
+    def _best(self, x: Tensor, generator: torch.Generator | None) -> Components:
+        """The end of expectation maximisation over x (n, dims) from the best of several starts."""
+        few = x[uniform((len(x),), generator, x).argsort()[:START_ROWS]]
+        settings = self.floor, self.iterations, self.tolerance
+        starts = (k_means_start(few, self.components, generator) for _ in range(self.starts))
+        first = [maximize(few, belongs, self.covariance, self.floor) for belongs in starts]
+        found = [expectation_maximization(few, components, *settings) for components in first]
+        best = max(found, key=lambda end: end[1][-1])[0]
+        return expectation_maximization(x, best, *settings)[0]
+
+    def _set(self, label: int, found: Components) -> None:
+        with torch.no_grad():
+            self.logits[label] = found.log_weights
+            self.means[label] = found.means
+            self.log_scale[label] = (found.whitening if self.lower is None else _diagonal(found.whitening)).log()
+            if self.lower is not None:
+                self.lower[label] = found.whitening.tril(-1)
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        z = (x.reshape(len(x), -1) - self.mean) / self.deviation
+        log_prob = z.new_empty(len(x))
+        for label, rows in self._rows(len(x), context):
+            log_prob = log_prob.index_put((rows,), self.mixture(label).log_joint(z[rows]).logsumexp(1))
+        refuse(~log_prob.isfinite(), log_prob, "log p(x)", "x is further out than this precision can tell")
+        return log_prob - self.deviation.log().sum()
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        x, u = self.mean.new_empty(n, self.event.dims), uniform((n,), generator, self.mean)
+        noise = self.noise.sample(n, generator=generator)
+        for label, rows in self._rows(n, context):
+            log_weights, means, w = self.mixture(label)
+            which = torch.searchsorted(log_weights.exp().cumsum(0)[:-1].contiguous(), u[rows], right=True)
+            for k in which.unique().tolist():
+                chosen = rows[which == k]
+                x[chosen] = means[k] + _solve(w[k], noise[chosen])
+        return (self.mean + self.deviation * x).view(n, *self.event.shape)
+
+    def _rows(self, n: int, context: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+        """Every label with the examples that have it."""
+        if context is None:
+            yield 0, torch.arange(n, device=self.device)
+            return
+        for label in context.unique().tolist():
+            yield label, (context == label).nonzero()[:, 0]
+
+
+def _diagonal(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=-2, dim2=-1)
+
+
+def _solve(w: Tensor, z: Tensor) -> Tensor:
+    """x (n, dims) with W x = z."""
+    return z / w if w.ndim == 1 else torch.linalg.solve_triangular(w, z.T, upper=False).T

@@ -1,0 +1,103 @@
+"""AffineFlow: the Gaussian density with a full covariance, as a flow."""
+
+import torch
+from torch import Tensor
+
+from likely.bases import Normal
+from likely.density import Array, seeded
+from likely.errors import InputError
+from likely.event import Event
+from likely.flows.dequantization import Dequantization, Dequantize, Standardize
+from likely.flows.elementwise import Elementwise
+from likely.flows.flow import Flow
+from likely.flows.linear import TriangularMatrix
+from likely.flows.map import Shift
+from likely.flows.noise import variational_noise
+from likely.flows.transform import Transform
+from likely.nn.moments import whitening
+
+
+class AffineFlow(Flow):
+    """z = W (x − μ) with W triangular, z ~ N(0, I): p(x) = N(x; μ, (Wᵀ W)⁻¹), every Gaussian density.
+
+    `fit` estimates it in closed form. With a context c, μ is linear in the features φ(c): a mean of its own for every
+    label, with one covariance; the estimate is the regression on the features as they are, and gradient steps, with a
+    budget, learn the features too. Symbols are dequantised into (0, 1).
+
+    Paper: Normalizing Flows for Probabilistic Modeling and Inference (Papamakarios et al., 2021), section 3.2,
+    https://arxiv.org/abs/1912.02762
+
+    Args:
+        event: any; its values are taken as one vector.
+        context: what μ depends on, if anything.
+        floor: smallest variance in any direction, where that of each value of the data is 1.
+        dequantization: what symbols are dequantised with, "uniform" or fitted ("variational") noise.
+        features: number of features that the context is turned into.
+        seed: of the features.
+
+    Raises:
+        InputError: a floor that is not inside (0, 1).
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        floor: float = 1e-6,
+        dequantization: Dequantization = "uniform",
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        if not 0 < floor < 1:
+            raise InputError(f"a floor inside (0, 1) is expected, found {floor}")
+        with seeded(seed):
+            parts: list[Transform] = []
+            if event.levels is not None:
+                noise = None if dequantization == "uniform" else variational_noise(event)
+                parts.append(Dequantize(event.levels, noise))
+            parts.append(Standardize(event.shape))
+            if context is not None:
+                parts.append(Elementwise(Shift(), event.shape, features))
+            parts.append(TriangularMatrix(event.shape))
+        super().__init__(Normal(Event(event.shape)), parts, context, features=features, seed=seed)
+        self.floor, self.dequantization = floor, dequantization
+
+    def estimate(self, data: Array | tuple[Array, Array | None], *, generator: torch.Generator | None = None) -> None:
+        """Maximum likelihood, of one draw of the noise where symbols are dequantised.
+
+        Args:
+            data: examples (n, *event.shape), or a pair with their context.
+            generator: of the noise.
+
+        Raises:
+            InputError: a column that is constant.
+        """
+        x, context = data if isinstance(data, tuple) else (data, None)
+        self.initialize(x, context, generator=generator)
+        z, features = self.check(x), self.encoded(context)
+        with torch.no_grad():
+            for part in self.transform:
+                if isinstance(part, Elementwise):
+                    _regress(part, z.double(), features)
+                if isinstance(part, TriangularMatrix):
+                    _whiten(part, z.double().reshape(len(z), -1), self.floor)
+                z, _ = part(z, features, generator) if part.stochastic else part(z, features)
+
+
+def _regress(shift: Elementwise, z: Tensor, features: Tensor | None) -> None:
+    """Set the shift to minus the best prediction of z (n, …) from the features, linear with a constant."""
+    assert features is not None
+    assert shift.project is not None
+    f, y = features.double(), z.reshape(len(z), -1)
+    solution = torch.linalg.pinv(f - f.mean(0)) @ (y - y.mean(0))  # (features, dims)
+    shift.project.weight.copy_(-solution.T)
+    shift.constant.copy_((f.mean(0) @ solution - y.mean(0)).view(shift.constant.shape))
+
+
+def _whiten(matrix: TriangularMatrix, y: Tensor, floor: float) -> None:
+    """Set W and b so that y (n, dims) comes out with mean zero and covariance I, as far as the floor lets it."""
+    w = whitening(y.T.cov(correction=0).view(matrix.dims, matrix.dims), floor)
+    matrix.log_diagonal.copy_(w.diagonal().log())
+    matrix.lower.copy_(w.tril(-1))
+    matrix.shift.copy_(-w @ y.mean(0))
