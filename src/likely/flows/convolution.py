@@ -1,0 +1,63 @@
+"""Invertible convolutions."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from likely.event import refuse
+from likely.flows.transform import Pair, Transform
+
+
+class InvertibleConvolution(Transform):
+    """z = W x at every place, over the channels: ln|det ∂z/∂x| = places · ln|det W|, a 1×1 convolution.
+
+    W = P L (U + diag(±eˢ)): L lower triangular with ones on its diagonal, U upper triangular above it, a permutation P
+    and signs that stay as they are: ln|det W| = Σ s. It starts as a random rotation.
+
+    Paper: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
+    https://arxiv.org/abs/1807.03039
+
+    Args:
+        shape: of one example, channels first; what follows are places.
+        seed: of the rotation.
+    """
+
+    def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
+        super().__init__()
+        self.shape, self.seed = tuple(shape), seed
+        self.places = math.prod(self.shape[1:])
+        noise = torch.randn(shape[0], shape[0], dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        permutation, lower, upper = torch.linalg.lu(torch.linalg.qr(noise)[0])
+        diagonal = upper.diagonal()
+        like = torch.get_default_dtype()
+        self.triangles = nn.Parameter((lower.tril(-1) + upper.triu(1)).to(like))  # L below the diagonal, U above it
+        self.log_diagonal = nn.Parameter(diagonal.abs().log().to(like))
+        self.register_buffer("signs", diagonal.sign().to(like))
+        self.register_buffer("order", permutation.argmax(1))  # (P y)_i = y_order(i)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """W x, place by place.
+
+        Raises:
+            InputError: W is singular in this precision.
+        """
+        lower, upper = self._factors()
+        weight = (lower @ upper)[self.order]
+        return (weight @ x.flatten(2) if x.ndim > 2 else x @ weight.T).view(x.shape), self._log_det(x)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """W⁻¹ z, place by place; raises as `forward`."""
+        lower, upper = self._factors()
+        columns = z.index_select(1, self.order.argsort()).view(len(z), len(lower), -1)
+        between = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, between, upper=True).view(z.shape), -self._log_det(z)
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        diagonal = self.signs * self.log_diagonal.exp()
+        refuse(~(diagonal.isfinite() & (diagonal != 0)), diagonal, "diagonal of a matrix", "a regular one is expected")
+        ones = torch.ones_like(diagonal).diag()
+        return self.triangles.tril(-1) + ones, self.triangles.triu(1) + diagonal.diag()
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (self.places * self.log_diagonal.sum()).expand(len(x))

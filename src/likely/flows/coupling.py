@@ -1,0 +1,106 @@
+"""Couplings: a part of the values passes unchanged and says what is done to the others."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from likely.errors import InputError
+from likely.flows.conditioner import Conditioner, network_for
+from likely.flows.map import Map
+from likely.flows.transform import Pair, Transform
+
+Mask = Literal["halves", "checkerboard", "channels"] | tuple[bool, ...]
+
+
+class Coupling(Transform):
+    """z_i = x_i where the mask is True, elsewhere z_i = map(x_i; θ_i), θ = network(x where the mask is True, context).
+
+    ln|det ∂z/∂x| = Σ_i ln ∂z_i/∂x_i over the values that change: the Jacobian is triangular.
+
+    ```text
+    halves          checkerboard      channels          # passes, · changes, of an image; `swapped`: the other way
+    # # # #         # · # ·           # # # #
+    # # # #         · # · #           # # # #           halves: in raster order, all the values
+    · · · ·         # · # ·           # # # #           channels: the first half of them (of a vector, of its values)
+    · · · ·         · # · #           # # # # …
+    ```
+
+    Paper: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio, 2017), https://arxiv.org/abs/1605.08803
+
+    Args:
+        map: what is done to each value that changes.
+        shape: of one example.
+        mask: which values pass, by name, or True or False for each value in raster order.
+        swapped: whether it is the others that pass.
+        conditioner: kind of network; by default convolutions over images, else a perceptron.
+        features: number of context features that θ depends on, if it does.
+
+    Raises:
+        InputError: a mask that leaves nothing to change or nothing to depend on, or one of another size; or a map
+            into other values than it takes, which those that pass would not join.
+    """
+
+    def __init__(
+        self,
+        map: Map,
+        shape: tuple[int, ...],
+        mask: Mask = "halves",
+        *,
+        swapped: bool = False,
+        conditioner: Conditioner | None = None,
+        features: int | None = None,
+    ) -> None:
+        super().__init__()
+        if map.domain != map.codomain:
+            raise InputError(
+                f"a coupling takes maps of an interval into itself, {type(map).__name__} leads from {map.domain} "
+                f"to {map.codomain}"
+            )
+        self.map, self.shape, self.mask, self.swapped, self.features = map, tuple(shape), mask, swapped, features
+        self.conditioner = network_for(self.shape, 64, 2) if conditioner is None else conditioner
+        self.domain, self.codomain = map.domain, map.codomain
+        passes = _mask(mask, self.shape) ^ swapped
+        if passes.all() or not passes.any():
+            nothing = "change" if passes.all() else "depend on"
+            raise InputError(f"the mask {mask!r} leaves a coupling over shape {self.shape} nothing to {nothing}")
+        self.register_buffer("changes", (~passes).flatten().nonzero()[:, 0], persistent=False)
+        self.network = self.conditioner.build(passes, map.count, features)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """The map, on the values that change."""
+        values, theta = self._values(x, context)
+        z, ladj = self.map.forward(values, theta)
+        return self._replaced(x, z), ladj.sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """Its inverse, under the same parameters: what they depend on has not changed."""
+        values, theta = self._values(z, context)
+        x, ladj = self.map.inverse(values, theta)
+        return self._replaced(z, x), ladj.sum(1)
+
+    def _values(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return x.flatten(1).index_select(1, self.changes), self.network(x, context)
+
+    def _replaced(self, x: Tensor, values: Tensor) -> Tensor:
+        return x.flatten(1).index_copy(1, self.changes, values).view(x.shape)
+
+
+def _mask(mask: Mask, shape: tuple[int, ...]) -> Tensor:
+    """True where values pass (*shape)."""
+    dims = math.prod(shape)
+    if dims < 2:
+        raise InputError(f"a coupling takes at least two values, found shape {shape}")
+    if not isinstance(mask, str):
+        if len(mask) != dims:
+            raise InputError(f"a mask of {len(mask)} values does not fit shape {shape}, which has {dims}")
+        return torch.tensor([bool(value) for value in mask]).view(shape)
+    if mask == "halves":
+        return (torch.arange(dims) < dims // 2).view(shape)
+    if mask == "channels":
+        return (torch.arange(shape[0]) < shape[0] // 2).view(-1, *[1] * (len(shape) - 1)).expand(shape)
+    if mask == "checkerboard":
+        axes = [torch.arange(size) for size in (shape[1:] if len(shape) == 3 else shape)]
+        return (torch.stack(torch.meshgrid(*axes, indexing="ij")).sum(0) % 2 == 0).expand(shape)
+    raise InputError(f'mask "halves", "checkerboard", "channels" or a tuple is expected, found {mask!r}')
