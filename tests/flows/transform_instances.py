@@ -9,9 +9,19 @@ import torch
 from torch import nn
 
 from likely.flows import Affine, Composition, Elementwise, Inverse, Shift, Transform
+from likely.flows.activation import LeakyReLU, LogisticToNormal, Logit, Power, Scale, Sigmoid, Softplus, Tanh
+from likely.flows.actnorm import ActNorm
+from likely.flows.conditioner import AttentionNetwork, ResidualNetwork
+from likely.flows.convolution import InvertibleConvolution
+from likely.flows.coupling import Coupling
 from likely.flows.linear import FullMatrix, LUMatrix, OrthogonalMatrix, Permutation, TriangularMatrix
+from likely.flows.mixture import Mixture
+from likely.flows.monotone import MonotoneLayer
+from likely.flows.shape import Multiscale, Squeeze
+from likely.flows.spline import RationalQuadraticSpline
 
 FEATURES = 3  # of the context that conditional instances are given
+SMALL = ResidualNetwork(8, 1)
 
 INSTANCES: dict[str, tuple[Callable[[], Transform], tuple[int, ...]]] = {
     "shift": (lambda: Elementwise(Shift(), (3,)), (3,)),
@@ -26,6 +36,45 @@ INSTANCES: dict[str, tuple[Callable[[], Transform], tuple[int, ...]]] = {
     "orthogonal matrix": (lambda: OrthogonalMatrix((4,)), (4,)),
     "reversal": (lambda: Permutation((2, 3)), (2, 3)),
     "permutation": (lambda: Permutation((5,), 1), (5,)),
+    "sigmoid": (lambda: Elementwise(Sigmoid(), (3,)), (3,)),
+    "logit": (lambda: Elementwise(Logit(), (3,)), (3,)),
+    "tanh": (lambda: Elementwise(Tanh(), (3,)), (3,)),
+    "artanh": (lambda: Inverse(Elementwise(Tanh(), (3,))), (3,)),
+    "softplus": (lambda: Elementwise(Softplus(), (3,)), (3,)),
+    "leaky ReLU": (lambda: Elementwise(LeakyReLU(), (3,)), (3,)),
+    "scale": (lambda: Elementwise(Scale(), (3,)), (3,)),
+    "power": (lambda: Elementwise(Power(), (3,)), (3,)),
+    "logistic to normal": (lambda: Elementwise(LogisticToNormal(), (3,)), (3,)),
+    "spline": (lambda: Elementwise(RationalQuadraticSpline(), (3,)), (3,)),
+    "spline, context": (lambda: Elementwise(RationalQuadraticSpline(), (3,), FEATURES), (3,)),
+    "mixture of logistics": (lambda: Elementwise(Mixture(), (3,)), (3,)),
+    "mixture of Gaussians": (lambda: Elementwise(Mixture(3, "gaussian"), (3,)), (3,)),
+    "mixture, context": (lambda: Elementwise(Mixture(4), (3,), FEATURES), (3,)),
+    "inverse of a mixture": (lambda: Inverse(Elementwise(Mixture(2, "gaussian"), (3,))), (3,)),
+    "monotone layer": (lambda: Elementwise(MonotoneLayer(), (3,)), (3,)),
+    "coupling, halves": (lambda: Coupling(Affine(), (5,)), (5,)),
+    "coupling, checkerboard, context": (lambda: Coupling(Affine(), (5,), "checkerboard", features=FEATURES), (5,)),
+    "coupling, any mask": (lambda: Coupling(Shift(), (2, 2), (True, False, False, True), swapped=True), (2, 2)),
+    "coupling over images": (lambda: Coupling(Affine(), (2, 2, 3), "checkerboard", conditioner=SMALL), (2, 2, 3)),
+    "coupling over channels": (lambda: Coupling(Affine(), (3, 2, 2), "channels", conditioner=SMALL), (3, 2, 2)),
+    "coupling over images, context": (
+        lambda: Coupling(Affine(), (2, 2, 2), swapped=True, conditioner=SMALL, features=FEATURES),
+        (2, 2, 2),
+    ),
+    "coupling with attention": (
+        lambda: Coupling(Affine(), (1, 3, 3), "checkerboard", conditioner=AttentionNetwork(8, 1, 2), features=FEATURES),
+        (1, 3, 3),
+    ),
+    "actnorm": (lambda: ActNorm((3,)), (3,)),
+    "actnorm over images": (lambda: ActNorm((2, 2, 2)), (2, 2, 2)),
+    "1×1 convolution": (lambda: InvertibleConvolution((3, 2, 2)), (3, 2, 2)),
+    "1×1 convolution of a vector": (lambda: InvertibleConvolution((4,), 1), (4,)),
+    "squeeze": (lambda: Squeeze((2, 2, 4)), (2, 2, 4)),
+    "multiscale": (lambda: Multiscale(ActNorm((2, 2, 2)), (3, 2, 2)), (3, 2, 2)),
+    "multiscale, twice": (
+        lambda: Multiscale(Composition([Squeeze((1, 2, 2)), Multiscale(ActNorm((2, 1, 1)), (4, 1, 1))]), (2, 2, 2)),
+        (2, 2, 2),
+    ),
 }
 
 

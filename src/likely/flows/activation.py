@@ -1,10 +1,20 @@
-"""Activations as maps: between all real values and an interval."""
+"""Maps that know one formula by heart: scales and powers, and activations between all real values and an interval.
 
+Where z rounds to an end of its open interval it is refused: nothing could tell x any more.
+"""
+
+import math
+
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.special import erfcx, log_ndtr
 
-from likely.event import UNIT
-from likely.flows.map import Map
+from likely.errors import InputError
+from likely.event import POSITIVE, UNIT, Interval
+from likely.flows.map import Map, bounded
+
+SYMMETRIC = Interval(-1.0, 1.0)
 
 
 class Sigmoid(Map):
@@ -40,3 +50,169 @@ class Logit(Map):
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = σ(z)."""
         return Sigmoid().forward(z, parameters)
+
+
+class Tanh(Map):
+    """z = tanh x, from the reals into (−1, 1).
+
+    Raises:
+        InputError: x so large that tanh x rounds to −1 or 1.
+    """
+
+    count = 0
+    codomain = SYMMETRIC
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """No parameters; ∂z/∂x = 4 σ(2x) σ(−2x)."""
+        return SYMMETRIC.check(x.tanh(), "tanh x"), math.log(4) + logsigmoid(2 * x) + logsigmoid(-2 * x)
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """x = artanh z."""
+        SYMMETRIC.check(z, "z")
+        return z.atanh(), -z.log1p() - (-z).log1p()
+
+
+class Softplus(Map):
+    """z = ln(1 + eˣ), from the reals onto the positive numbers.
+
+    Raises:
+        InputError: x so small that z rounds to 0.
+    """
+
+    count = 0
+    codomain = POSITIVE
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """No parameters; ∂z/∂x = σ(x)."""
+        return POSITIVE.check(-logsigmoid(-x), "ln(1 + eˣ)"), logsigmoid(x)
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """x = z + ln(1 − e⁻ᶻ)."""
+        POSITIVE.check(z, "z")
+        log_slope = (-(-z).expm1()).log()
+        return z + log_slope, -log_slope
+
+
+class LeakyReLU(Map):
+    """z = x where x is positive, else a x: strictly increasing, unlike the ReLU.
+
+    Args:
+        slope: a, positive.
+
+    Raises:
+        InputError: a is not positive.
+    """
+
+    count = 0
+
+    def __init__(self, slope: float = 0.1) -> None:
+        if not 0 < slope < math.inf:
+            raise InputError(f"slope: a positive number is expected, found {slope}")
+        self.slope = slope
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """No parameters."""
+        slope = torch.where(x > 0, torch.ones_like(x), self.slope)
+        return slope * x, slope.log()
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """x = z where z is positive, else z / a."""
+        slope = torch.where(z > 0, torch.ones_like(z), self.slope)
+        return z / slope, -slope.log()
+
+
+class Scale(Map):
+    """z = eˢ x, s = c tanh(a / c).
+
+    Args:
+        bound: c, largest |ln scale|.
+    """
+
+    count = 1
+
+    def __init__(self, bound: float = 5.0) -> None:
+        self.bound = bound
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The parameter is a."""
+        s = bounded(parameters[..., 0], self.bound)
+        return s.exp() * x, s
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """x = e⁻ˢ z."""
+        s = bounded(parameters[..., 0], self.bound)
+        return (-s).exp() * z, -s
+
+
+class Power(Map):
+    """z = xᵖ for positive x, p = exp(c tanh(a / c)).
+
+    Args:
+        bound: c, largest |ln p|.
+
+    Raises:
+        InputError: x is not positive, or so extreme that xᵖ rounds to 0 or ∞.
+    """
+
+    count = 1
+    domain = codomain = POSITIVE
+
+    def __init__(self, bound: float = 2.0) -> None:
+        self.bound = bound
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The parameter is a; ∂z/∂x = p xᵖ⁻¹."""
+        log_p = bounded(parameters[..., 0], self.bound)
+        z = POSITIVE.check(x, "x") ** log_p.exp()
+        return POSITIVE.check(z, "xᵖ"), log_p + log_p.expm1() * x.log()
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """x = z^(1/p)."""
+        log_p = bounded(parameters[..., 0], self.bound)
+        x = POSITIVE.check(z, "z") ** (-log_p).exp()
+        x = x * (1 + (z / x ** log_p.exp()).log() * (-log_p).exp())  # Newton's step: 1/p was rounded
+        return POSITIVE.check(x, "z^(1/p)"), -log_p - log_p.expm1() * x.log()
+
+
+class LogisticToNormal(Map):
+    """z = Φ⁻¹(σ(x)): a logistic value becomes a normal one, through logarithms of the tails, so that none is lost."""
+
+    count = 0
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """No parameters; ∂z/∂x = σ(x) σ(−x) / φ(z)."""
+        z = torch.where(x.abs() < 1, _central_quantile(x), x.sign() * -_tail_quantile(logsigmoid(-x.abs())))
+        return z, logsigmoid(x.abs()) - log_hazard(-z.abs())
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """x = ln Φ(z) − ln Φ(−z)."""
+        central = 2 * (z.clamp(-1, 1) * math.sqrt(0.5)).erf().atanh()
+        x = torch.where(z.abs() < 1, central, log_ndtr(z) - log_ndtr(-z))
+        return x, log_hazard(-z.abs()) - log_ndtr(z.abs())
+
+
+def log_hazard(u: Tensor) -> Tensor:
+    """ln φ(u)/Φ(u), in either tail."""
+    left, right = u.clamp_max(0), u.clamp_min(0)
+    density = -right.square() / 2 - math.log(2 * math.pi) / 2
+    return torch.where(
+        u < 0, math.log(2 / math.pi) / 2 - erfcx(-left * math.sqrt(0.5)).log(), density - log_ndtr(right)
+    )
+
+
+def _central_quantile(x: Tensor) -> Tensor:
+    """Φ⁻¹(σ(x)) where |x| is small, without the ½ in which small digits of x would be lost."""
+    return math.sqrt(2) * (x.clamp(-1, 1) / 2).tanh().erfinv()
+
+
+def _tail_quantile(log_tail: Tensor) -> Tensor:
+    """z with ln Φ(z) = log_tail ≤ ln ½. Newton's steps on a concave function, from the left, never pass the root."""
+    with torch.no_grad():
+        z = -(2 * (-math.log(2) - log_tail).clamp_min(0)).sqrt()  # Φ(z) ≤ exp(−z²/2) / 2
+        for _ in range(5):
+            z = _newton(z, log_tail)
+    return _newton(z, log_tail)
+
+
+def _newton(z: Tensor, log_tail: Tensor) -> Tensor:
+    return z - (log_ndtr(z) - log_tail) / log_hazard(z).exp()

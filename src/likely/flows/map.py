@@ -31,6 +31,11 @@ class Map(Configured, ABC):
         """
 
 
+def bounded(a: Tensor, bound: float) -> Tensor:
+    """c tanh(a / c), inside ±c and nearly a where a is small."""
+    return bound * (a / bound).tanh()
+
+
 class Shift(Map):
     """z = x + b."""
 
@@ -58,7 +63,7 @@ class Affine(Map):
         self.bound = bound
 
     def _log_scale(self, parameters: Tensor) -> Tensor:
-        return self.bound * (parameters[..., 0] / self.bound).tanh()
+        return bounded(parameters[..., 0], self.bound)
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters are a and b."""

@@ -1,0 +1,45 @@
+"""A mixture for every value, as a flow."""
+
+from likely.bases import Normal
+from likely.event import Event
+from likely.flows.activation import LogisticToNormal
+from likely.flows.dequantization import Dequantization, preprocessing
+from likely.flows.elementwise import Elementwise
+from likely.flows.flow import Flow
+from likely.flows.mixture import Kernel, Mixture
+
+
+class MixtureCDF(Flow):
+    """z_i = Φ⁻¹(F_i(x_i)), F_i the distribution function of a mixture: every value by itself, p(x) = ∏ F_i′(x_i).
+
+    It is the flow through the unit interval that shows why a flow can be any density of one value: F takes x to a
+    uniform value, Φ⁻¹ that to a normal one. Real values are standardised and symbols dequantised first.
+
+    Paper: Flow++: Improving Flow-Based Generative Models with Variational Dequantization and Architecture Design (Ho,
+    Chen, Srinivas, Duan, Abbeel, 2019), https://arxiv.org/abs/1902.00275
+
+    Args:
+        event: any.
+        context: what to condition on, if anything.
+        components: of each mixture.
+        kernel: the distribution of a component, "logistic" or "gaussian".
+        dequantization: noise that symbols are dequantised with.
+        features: number of context features.
+        seed: of the context encoder's initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        components: int = 8,
+        kernel: Kernel = "logistic",
+        dequantization: Dequantization = "uniform",
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        mixture = Elementwise(Mixture(components, kernel), event.shape, None if context is None else features)
+        transforms = [*preprocessing(event, dequantization), mixture, Elementwise(LogisticToNormal(), event.shape)]
+        super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)
+        self.components, self.kernel, self.dequantization = components, kernel, dequantization
