@@ -23,6 +23,7 @@ from likely.cli.common import (
     with_preparation,
 )
 from likely.cli.output import Console
+from likely.cli.plot import plot
 from likely.errors import Error, InputError
 
 app = App(
@@ -30,7 +31,7 @@ app = App(
     help="Fit a probability distribution to your data and put log p(x) to work.",
     suppress_keyboard_interrupt=False,  # main says what was stopped
 )
-for command in (coding.compress, coding.decompress, coding.inspect, coding.freeze):
+for command in (plot, coding.compress, coding.decompress, coding.inspect, coding.freeze):
     app.command(command)
 
 
@@ -83,6 +84,9 @@ def evaluate(
     *,
     context: Context = None,
     per_example: Annotated[Path | None, Parameter(help="Write −ln p of every example as .npy, float64.")] = None,
+    importance_samples: Annotated[
+        int, Parameter(help="Draws that a lower bound is averaged over, which makes it tighter.")
+    ] = 1,
     batch_size: BatchSize = 128,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -106,13 +110,19 @@ def evaluate(
     use(device, threads)
     model, _, loaded, x = opened(run, data, context, seed, device)
     generator = torch.Generator(device).manual_seed(seed)
-    nats = negative_log_likelihood(model, (x, loaded.context), batch_size=batch_size, generator=generator)
+    nats = negative_log_likelihood(
+        model,
+        (x, loaded.context),
+        batch_size=batch_size,
+        generator=generator,
+        importance_samples=importance_samples,
+    )
     source = source_of(loaded.source) if loaded.context is None else None
     gap = None if source is None else float((nats - negative_log_likelihood(source, x)).mean())
-    report = report_of(nats, model, gap)
+    report = report_of(nats, model, gap, importance_samples)
     if per_example is not None:
         write_file(per_example, lambda file: np.save(file, nats.numpy()))
-    console.say(f"{loaded.note}: {report}" + ("" if gap is None else f", {gap:.3f} nats above the source"))
+    console.say(f"{loaded.note}: {report}" + ("" if gap is None else f", {gap:.4f} nats above the source"))
     console.result(report.to_json())
 
 

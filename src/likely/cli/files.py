@@ -50,7 +50,10 @@ def write_examples(path: Path, x: Tensor, event: Event, preparation: Preparation
     if path.suffix == ".npy":
         write_file(path, lambda file: np.save(file, raw.cpu().numpy()))
     elif path.suffix == ".csv":
-        write_file(path, lambda file: np.savetxt(file, raw.reshape(len(raw), -1).cpu().numpy(), "%g", ","))
+        digits = "%d" if event.discrete else "%.9g" if raw.dtype == torch.float32 else "%.17g"
+        write_file(path, lambda file: np.savetxt(file, raw.reshape(len(raw), -1).cpu().numpy(), digits, ","))
+    elif not event.discrete and event.dims <= 2:
+        pictures.write(path, pictures.scatter(x, event))
     else:
         pictures.write(path, pictures.grid(x, _levels(event)))
 

@@ -15,7 +15,7 @@ from cyclopts.config import Toml
 from likely.catalogue import find, hyphenated, models
 from likely.cli.common import Context, Device, Json, Threads, conclude, use
 from likely.cli.output import Console
-from likely.data import Preparation, load, load_validation
+from likely.data import Data, Preparation, load, load_validation, source_of
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import Event
@@ -97,6 +97,9 @@ def _fit(
     context: Context = None,
     binarize: Binarize = None,
     levels: Levels = None,
+    real: Annotated[
+        bool, Parameter(help="Take whole numbers as measurements (real values), not as symbols.", negative="")
+    ] = False,
     holdout: Annotated[
         float, Parameter(help="Fraction of the training data to validate on, where DATA has no such split.")
     ] = 0.1,
@@ -109,7 +112,9 @@ def _fit(
     use(device, threads)
     train = load(data, "train", context=context)
     valid = load_validation(data, context=context)
-    preparation = Preparation.infer(train.x, binarize=_threshold(binarize), levels=levels)
+    inferred = levels is None and binarize is None and not real
+    alphabet = _levels_of_source(train) if inferred else levels
+    preparation = Preparation.infer(train.x, binarize=_threshold(binarize), levels=alphabet, real=real)
     event = preparation.event_of(train.x)
     built = model(event, _context_event(train.context), **own, **_seed(model, recipe)).to(device)
     out = _free_folder(model) if out is None else out
@@ -120,6 +125,12 @@ def _fit(
     with console.progress() as watch:
         fit(built, train, valid=valid, out=out, preparation=preparation, holdout=holdout, watch=watch, **recipe)
     conclude(console, out, built)
+
+
+def _levels_of_source(data: Data) -> int | tuple[int, ...] | None:
+    """The alphabet of the density that data are drawn from: rare symbols may be missing in them."""
+    source = source_of(data.source)
+    return None if source is None else source.event.levels
 
 
 def _seed(model: type[Density], recipe: dict[str, Any]) -> dict[str, int]:

@@ -45,6 +45,7 @@ class Preparation:
         *,
         binarize: float | Literal["stochastic"] | None = None,
         levels: int | tuple[int, ...] | None = None,
+        real: bool = False,
     ) -> "Preparation":
         """Choose the preparation that suits the training data.
 
@@ -58,18 +59,26 @@ class Preparation:
             raw: training data as stored, (n, …).
             binarize: threshold, "stochastic" or None.
             levels: size of the alphabet where the rule above is not what is wanted.
+            real: take whole numbers as measurements, which are real values.
 
         Raises:
-            InputError: no data, or arguments that contradict each other.
+            InputError: no data, symbols below zero, or arguments that contradict each other.
         """
         if raw.numel() == 0 or raw.ndim == 0:
             raise InputError(f"data: empty, at least one example is expected, found shape {tuple(raw.shape)}")
         if raw.is_floating_point():
             refuse(~raw.isfinite(), raw, "data", "finite numbers are expected")
         layout = _layout(raw)
-        largest = raw.max().item()
+        smallest, largest = (end.item() for end in raw.aminmax())
         eight_bit = raw.dtype == torch.uint8 and layout != "flat" and largest > 127
-        if levels is None:
+        if real and (levels is not None or binarize is not None):
+            raise InputError(f"real values have no levels, found levels {levels}, binarize {binarize}")
+        if levels is None and not real:
+            if binarize is None and smallest < 0 and not raw.is_floating_point():
+                raise InputError(
+                    f"data: found {smallest}; symbols are the whole numbers 0, 1, 2, …: number them so, "
+                    "or take the data as measurements (--real)"
+                )
             levels = 2 if binarize is not None else 256 if eight_bit else _count(raw, largest)
             if levels is not None and levels > LEVELS:
                 raise InputError(
@@ -120,7 +129,8 @@ class Preparation:
     def apply(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Prepare a raw array (n, …) as a batch (n, *event.shape).
 
-        Symbols of alphabets up to 256 come as uint8. Values outside the alphabet are left for `Event.check` to refuse.
+        Symbols of alphabets up to 256 come as uint8, real values in floating point. Values outside the alphabet are
+        left for `Event.check` to refuse.
 
         Args:
             raw: data as stored.
@@ -130,7 +140,8 @@ class Preparation:
             InputError: another layout, a value to binarise that is not within 0 … peak, or no generator.
         """
         if self.binarize is None:
-            return _compact(self._arrange(raw)) if self._small else self._arrange(raw)
+            x = self._arrange(raw)
+            return _compact(x) if self._small else _floating(x) if self.levels is None else x
         if self.random and generator is None:
             raise InputError("stochastic binarisation draws: a generator is expected")
         self._check_range(raw)
@@ -194,6 +205,13 @@ def _count(raw: Tensor, largest: int | float) -> int | None:
     if raw.is_floating_point() and (not raw.isfinite().all() or (raw != raw.round()).any() or (raw < 0).any()):
         return None
     return max(int(largest), 0) + 1
+
+
+def _floating(x: Tensor) -> Tensor:
+    """Measurements in floating point that holds them exactly (below 2^53)."""
+    if x.is_floating_point():
+        return x
+    return x.to(torch.float32 if x.element_size() < 4 else torch.float64)
 
 
 def _compact(x: Tensor) -> Tensor:
