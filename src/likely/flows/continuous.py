@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from likely.errors import InputError
+from likely.errors import ConvergenceError, InputError
 from likely.event import Configured
 from likely.flows.ode import STEPS, dormand_prince, require_torchdiffeq, runge_kutta
 from likely.flows.transform import Pair, Transform
@@ -119,7 +119,7 @@ class Continuous(Transform):
     """
 
     def __init__(
-        self, field: VelocityField, *, solver: Solver = "rk4", tolerance: float = 1e-5, max_steps: int = 1024
+        self, field: VelocityField, *, solver: Solver = "rk4", tolerance: float = 1e-4, max_steps: int = 1024
     ) -> None:
         super().__init__()
         if not 0 < tolerance < 1 or max_steps < 2 * STEPS:
@@ -137,7 +137,7 @@ class Continuous(Transform):
         """From time 0 to time 1.
 
         Raises:
-            ConvergenceError: the tolerance is not reached.
+            ConvergenceError: the tolerance is not reached, or beyond the precision of x.
         """
         return self._carried(x, context, 0.0, 1.0)
 
@@ -146,11 +146,7 @@ class Continuous(Transform):
         return self._carried(z, context, 1.0, 0.0)
 
     def estimate(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None) -> Pair:
-        """z, and an unbiased estimate of ln|det ∂z/∂x| by Hutchinson's trace; one draw of signs per example.
-
-        Raises:
-            ConvergenceError: the tolerance is not reached.
-        """
+        """z, and an unbiased estimate of ln|det ∂z/∂x| by Hutchinson's trace; raises as `forward`."""
         device = x.device if generator is None else generator.device
         coins = torch.randint(2, x.flatten(1).shape, generator=generator, device=device)
         return self._carried(x, context, 0.0, 1.0, (2 * coins - 1).to(x))
@@ -163,6 +159,9 @@ class Continuous(Transform):
             f, trace = self.field.divergence(z, t, c) if signs is None else self.field.estimate(z, t, c, signs[rows])
             return torch.cat([f, trace[:, None]], 1)
 
+        finest = 16 * torch.finfo(x.dtype).eps
+        if self.tolerance < finest:
+            raise ConvergenceError(f"a tolerance of {self.tolerance:g} is beyond {x.dtype}: at least {finest:.2g}")
         state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], 1)  # (n, dims + 1): z, and ∫ tr ∂f/∂z dt so far
         settings = start, stop, self.tolerance, self.max_steps
         with torch.autocast(x.device.type, enabled=False):  # half-precision products have no such tolerance
