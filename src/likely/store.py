@@ -127,6 +127,13 @@ def create(path: str | Path, config: dict) -> Path:
     return path
 
 
+def withdraw(path: Path) -> None:
+    """Take back a run folder that holds nothing but its configuration."""
+    if [file.name for file in path.iterdir()] == [CONFIG]:
+        (path / CONFIG).unlink()
+        path.rmdir()
+
+
 def read_config(path: str | Path) -> dict:
     """The configuration of a run.
 

@@ -176,3 +176,27 @@ def test_bad_json_is_refused(change, said):
 def test_missing_fields_are_refused():
     with pytest.raises(InputError, match="fields layout, levels, binarize, peak are expected, found layout"):
         Preparation.from_json({"layout": "hw"})
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_whole_numbers_as_measurements(dtype):
+    raw = torch.tensor([[3, 100], [0, 7]], dtype=dtype)
+    preparation = Preparation.infer(raw, real=True)
+    assert preparation.event_of(raw) == Event((2,))
+    x = preparation.apply(raw)
+    assert x.is_floating_point()
+    assert torch.equal(x.long(), raw.long())
+    assert Preparation.from_json(preparation.to_json()) == preparation
+    assert torch.equal(preparation.apply(raw.double() / 3), raw.double() / 3)
+    with pytest.raises(InputError, match="real values have no levels"):
+        Preparation.infer(raw, real=True, levels=200)
+
+
+def test_large_measurements_keep_every_digit():
+    raw = torch.tensor([[2**53 - 1]])
+    assert Preparation.infer(raw, real=True).apply(raw).long().tolist() == [[2**53 - 1]]
+
+
+def test_whole_numbers_below_zero_are_no_symbols():
+    with pytest.raises(InputError, match=r"found -3; symbols are the whole numbers 0, 1, 2, …: .* \(--real\)"):
+        Preparation.infer(torch.tensor([[-3, 5]]))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import likely
-from likely.data import Ising
+from likely.data import Ising, RoundedGaussian
+from likely.flows import Composition
 from likely.jobs.evaluate import negative_log_likelihood
 
 EVENT = likely.Event((1, 2, 3), levels=2)
@@ -140,3 +141,40 @@ def test_bad_noise(bad):
         likely.sample_from_noise(model, noise)
     with pytest.raises(likely.InputError, match="order"):
         likely.sample_from_noise(model, torch.zeros(2, 3), order=1)
+
+
+def test_importance_samples_tighten_the_bound_in_order():
+    """L_1 ≤ L_4 ≤ … ≤ ln P of a Gaussian over dequantised symbols, where P is a difference of its CDF."""
+    source = RoundedGaussian(0.3)
+    model = likely.AffineFlow(source.event).double()
+    model.estimate(source.sample(5000, generator=torch.Generator().manual_seed(0)))
+    x = source.sample(3000, generator=torch.Generator().manual_seed(1))
+    transform = model.transform
+    with torch.no_grad():
+        edges = torch.arange(source.event.levels + 1, dtype=torch.float64)[:, None] / source.event.levels
+        z = Composition(list(transform)[1:])(edges)[0][:, 0]
+    cumulated = torch.special.ndtr(z)
+    cumulated[0], cumulated[-1] = 0, 1  # the ends own what lies beyond, which no dequantised value reaches
+    exact = cumulated.diff().log()[x[:, 0]]
+    bounds = [
+        -negative_log_likelihood(
+            model, x, importance_samples=k, batch_size=700, generator=torch.Generator().manual_seed(2)
+        )
+        for k in (1, 4, 32, 256)
+    ]
+    inner = ((x[:, 0] > 0) & (x[:, 0] < source.event.levels - 1)).nonzero()[:, 0]
+    means = [float(bound[inner].mean()) for bound in bounds]
+    assert means == sorted(means)
+    last = (exact - bounds[-1])[inner]
+    assert -4 * float(last.std()) / len(inner) ** 0.5 < float(last.mean()) < 0.01
+    assert float((exact - bounds[0])[inner].mean()) > 0.05
+
+
+def test_importance_samples_that_do_nothing_are_refused():
+    model = redrawn(likely.MADE(EVENT, hidden=(8,)))
+    x = model.sample(4)
+    with pytest.raises(likely.InputError, match="MADE's log p is exact"):
+        likely.evaluate(model, x, importance_samples=2)
+    with pytest.raises(likely.InputError, match="at least 1"):
+        likely.evaluate(model, x, importance_samples=0)
+    assert likely.evaluate(model, x).importance_samples == 1

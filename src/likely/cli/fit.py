@@ -118,10 +118,8 @@ def _fit(
     event = preparation.event_of(train.x)
     built = model(event, _context_event(train.context), **own, **_seed(model, recipe)).to(device)
     out = _free_folder(model) if out is None else out
-    console.say(
-        f"{train.note}; {_said(event)}"
-        + (f"; validation: {valid.note}" if valid else f"; a seeded {holdout:.0%} held out")
-    )
+    held_out = "" if hasattr(built, "estimate") and "budget" not in recipe else f"; a seeded {holdout:.0%} held out"
+    console.say(f"{train.note}; {_said(event)}" + (f"; validation: {valid.note}" if valid else held_out))
     with console.progress() as watch:
         fit(built, train, valid=valid, out=out, preparation=preparation, holdout=holdout, watch=watch, **recipe)
     conclude(console, out, built)
@@ -138,8 +136,8 @@ def _seed(model: type[Density], recipe: dict[str, Any]) -> dict[str, int]:
 
 
 def _said(event: Event) -> str:
-    shape = "×".join(map(str, event.shape))
-    return f"{shape} with {event.levels} levels" if event.discrete else f"{shape} real values"
+    shape = "×".join(map(str, event.shape)) or "1"
+    return f"{shape} with {event.levels} levels" if event.discrete else f"{shape} real value{'s' * (event.dims > 1)}"
 
 
 def _context_event(context: torch.Tensor | None) -> Event | None:

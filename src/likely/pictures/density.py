@@ -62,7 +62,7 @@ def scatter(x: Tensor, event: Event) -> Image.Image:
         axes.points(rows, BLUE)
     else:
         edges, heights = _histogram(rows, _range(rows[:, 0]))
-        axes = panels.panel(0, _range(rows[:, 0]), (0, 1.1 * float(heights.max())))
+        axes = panels.panel(0, _range(rows[:, 0]), (0.0, 1.1 * float(heights.max())))
         axes.bars(edges, heights, BLUE)
     axes.frame(f"{len(rows):,} samples")
     return panels.finished()
@@ -130,11 +130,13 @@ class _View:
         if self.flow is None:
             return
         z = self.z(self.shown if len(self.shown) else self.drawn)
-        x, y = _square(z)
+        base = self.flow.base
+        given = self.context if base.context else None
+        x, y = _square(torch.cat([z, _rows(base.sample(SHOWN, given, generator=self.generator))]))
         axes = panels.panel(2, x, y)
-        at = _grid(x, y, z).view(-1, *self.flow.base.event.shape)
+        at = _grid(x, y, z).view(-1, *base.event.shape)
         with torch.no_grad():
-            p = self.flow.base.log_prob(at, self._contexts(len(at)) if self.flow.base.context else None).exp()
+            p = base.log_prob(at, self._contexts(len(at)) if base.context else None).exp()
         axes.surface(0.45 * p.view(CELLS, CELLS) / p.max())
         axes.points(z, INK)
         axes.frame("z = f(x)", (("data" if len(self.shown) else "samples", INK), ("base", BLUE)))
@@ -145,7 +147,7 @@ class _View:
         line = torch.linspace(*x, 5 * CELLS, dtype=self.drawn.dtype)
         p = self.p(line[:, None])
         heights = _histogram(self.shown, x)[1] if len(self.shown) else p
-        axes = panels.panel(0, x, (0, 1.1 * float(torch.maximum(p.max(), heights.max()))))
+        axes = panels.panel(0, x, (0.0, 1.1 * float(torch.maximum(p.max(), heights.max()))))
         if len(self.shown):
             axes.bars(*_histogram(self.shown, x), GREY)
         axes.line(torch.stack([line, p], 1), BLUE)
@@ -157,7 +159,7 @@ class _View:
         found = [
             (_histogram(rows, x), colour) for rows, colour in ((self.shown, GREY), (self.drawn, ORANGE)) if len(rows)
         ]
-        axes = panels.panel(1, x, (0, 1.1 * max(float(heights.max()) for (_, heights), _ in found)))
+        axes = panels.panel(1, x, (0.0, 1.1 * max(float(heights.max()) for (_, heights), _ in found)))
         for (edges, heights), colour in found:
             axes.bars(edges, heights, colour)
         axes.frame("samples beside data" if len(self.shown) else "samples", self.legend)

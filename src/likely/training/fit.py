@@ -119,7 +119,12 @@ def fit(
     job.check()
     if out is not None:
         job.folder = store.create(out, {"model": store.configuration(model), **description})
-    return job.begin(gradient)
+    try:
+        return job.begin(gradient)
+    except InputError:  # what the model found in the data when it looked at them all
+        if job.folder is not None:
+            store.withdraw(job.folder)
+        raise
 
 
 def resume(
