@@ -20,7 +20,7 @@ from likely.errors import InputError
 from likely.event import Event, refuse
 from likely.nn.moments import mean_and_deviation, whitening
 
-START_ROWS = 10_000  # examples that the starts are tried on
+START_ROWS, START_STEPS = 10_000, 30  # examples and steps that each start is tried on
 
 
 class GaussianMixture(Density):
@@ -41,7 +41,7 @@ class GaussianMixture(Density):
         components: K.
         covariance: "full", or "diagonal": values are independent within a component.
         floor: smallest variance of a component, where that of each value of the data is 1.
-        starts: how many starts are tried, on at most 10,000 examples; the most likely one goes on with all.
+        starts: how many starts are tried, 30 steps on at most 10,000 examples; the most likely one goes on with all.
         iterations: most iterations of expectation maximisation.
         tolerance: gain in nats per example below which it has converged.
         seed: of the weights of an unfitted mixture.
@@ -139,14 +139,14 @@ class GaussianMixture(Density):
             self._set(label, self._best(rows, generator))
 
     def _best(self, x: Tensor, generator: torch.Generator | None) -> Components:
-        """The end of expectation maximisation over x (n, dims) from the best of several starts."""
+        """Where expectation maximisation over x (n, dims) ends, from the best of several starts."""
         few = x[uniform((len(x),), generator, x).argsort()[:START_ROWS]]
-        settings = self.floor, self.iterations, self.tolerance
         starts = (k_means_start(few, self.components, generator) for _ in range(self.starts))
         first = [maximize(few, belongs, self.covariance, self.floor) for belongs in starts]
-        found = [expectation_maximization(few, components, *settings) for components in first]
-        best = max(found, key=lambda end: end[1][-1])[0]
-        return expectation_maximization(x, best, *settings)[0]
+        steps = min(START_STEPS, self.iterations)
+        tried = [expectation_maximization(few, start, self.floor, steps, self.tolerance) for start in first]
+        best = max(tried, key=lambda end: end[1][-1])[0]
+        return expectation_maximization(x, best, self.floor, self.iterations, self.tolerance)[0]
 
     def _set(self, label: int, found: Components) -> None:
         with torch.no_grad():
