@@ -11,6 +11,7 @@ from torch import nn
 from likely.flows import Affine, Composition, Elementwise, Inverse, Shift, Transform
 from likely.flows.activation import LeakyReLU, LogisticToNormal, Logit, Power, Scale, Sigmoid, Softplus, Tanh
 from likely.flows.actnorm import ActNorm
+from likely.flows.autoregressive import MaskedAutoregressive, RecurrentAutoregressive
 from likely.flows.conditioner import AttentionNetwork, ResidualNetwork
 from likely.flows.convolution import InvertibleConvolution
 from likely.flows.coupling import Coupling
@@ -74,6 +75,19 @@ INSTANCES: dict[str, tuple[Callable[[], Transform], tuple[int, ...]]] = {
     "multiscale, twice": (
         lambda: Multiscale(Composition([Squeeze((1, 2, 2)), Multiscale(ActNorm((2, 1, 1)), (4, 1, 1))]), (2, 2, 2)),
         (2, 2, 2),
+    ),
+    "masked autoregressive": (lambda: MaskedAutoregressive(Affine(), (2, 3), (8, 16)), (2, 3)),
+    "masked autoregressive, spline, context": (
+        lambda: MaskedAutoregressive(RationalQuadraticSpline(), (4,), (16,), order=1, features=FEATURES),
+        (4,),
+    ),
+    "masked autoregressive, mixture": (lambda: MaskedAutoregressive(Mixture(3), (3,), (8, 8), order="reversed"), (3,)),
+    "masked autoregressive, one value": (lambda: MaskedAutoregressive(Affine(), (1,), features=FEATURES), (1,)),
+    "inverse autoregressive": (lambda: Inverse(MaskedAutoregressive(Affine(), (4,), (3,), order=2)), (4,)),
+    "recurrent autoregressive": (lambda: RecurrentAutoregressive(Affine(), (4,), 8, order="reversed"), (4,)),
+    "recurrent autoregressive, context": (
+        lambda: RecurrentAutoregressive(RationalQuadraticSpline(), (3,), 8, features=FEATURES),
+        (3,),
     ),
 }
 

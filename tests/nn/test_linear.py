@@ -120,7 +120,7 @@ def test_cached_is_parallel(reach, sizes, context, order):
 
 def test_multiply_accumulates():
     size = 64
-    made = MaskedLinear(torch.arange(size), size)
+    made = MaskedLinear(torch.arange(size), size, blocks=8)
     x = torch.randn(3, size)
 
     def count(f):

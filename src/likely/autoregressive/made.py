@@ -9,16 +9,14 @@ from likely.density import Autoregressive, Steps, seeded
 from likely.distributions import Discrete
 from likely.errors import InputError
 from likely.event import Event
-from likely.nn import CategoricalHead, ContextEncoder, MaskedLinear, ReLU, Symbols
+from likely.nn import CategoricalHead, ContextEncoder, ReLU, Symbols, masked_layers
 
 
 class MADE(Autoregressive):
     """p(x) = ∏_i p(x_i | x_<i), every conditional from one masked multilayer perceptron.
 
-    Each hidden unit has a degree d, and sees the units of degree ≤ d below it (an input's degree is its place in the
-    ordering, counted from 1); the output for place i sees the hidden units of degree < i. Units are sorted by degree,
-    which makes the masks block-triangular. With several orderings the same weights serve them all, the masks moving
-    over them: training draws one per batch, and the model is their mixture p(x) = 1/K Σ_k p_k(x), exactly.
+    The masks are those of `likely.nn.masked_layers`. With several orderings the same weights serve them all, the masks
+    moving over them: training draws one per batch, and the model is their mixture p(x) = 1/K Σ_k p_k(x), exactly.
 
     Paper: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle, 2015),
     https://arxiv.org/abs/1502.03509
@@ -63,30 +61,15 @@ class MADE(Autoregressive):
         self.encode = None if self.context is None else ContextEncoder(self.context, self.features)
         self.symbols = Symbols(max(self.event.alphabets))
         self.head = CategoricalHead(self.event.alphabets)
-        self.layers = torch.nn.ModuleList()
-        degrees, inputs = (
-            torch.arange(1, dims + 1).repeat_interleave(self.symbols.width),
-            self._spread(self.symbols.width),
-        )
-        for units in self.hidden:
-            hidden = _degrees(units, dims)
-            self.layers.append(MaskedLinear(_reach(degrees, hidden), len(degrees), features, input_orders=inputs))
-            degrees, inputs = hidden, None
-        places = torch.arange(dims).repeat_interleave(self.head.width)  # an output for place i sees degrees < i
-        self.output = MaskedLinear(
-            _reach(degrees, places),
-            len(degrees),
+        self.layers, self.output = masked_layers(
+            dims,
+            self.symbols.width,
+            self.hidden,
+            self.head.width,
             features,
-            input_orders=inputs,
-            output_orders=self._spread(self.head.width),
+            self.ordering if self.orderings > 1 else None,
         )
         self.activation = ReLU()
-
-    def _spread(self, width: int) -> Tensor | None:
-        """Each ordering over groups of `width` units, (orderings, dims · width)."""
-        if self.orderings == 1:
-            return None
-        return (self.ordering[..., None] * width + torch.arange(width)).flatten(1)
 
     def receptive_field(self) -> Tensor:
         """Which conditional depends on which value, wherever that comes first, (dims, dims): all with enough units.
@@ -138,13 +121,3 @@ class MADE(Autoregressive):
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         order = int(torch.randint(self.orders, (), generator=generator)) if self.orders > 1 else 0
         return -self._conditionals(x, context, order).log_prob(x).mean()
-
-
-def _degrees(units: int, dims: int) -> Tensor:
-    """Degrees 1 … dims − 1, spread evenly over the units, ascending."""
-    return torch.arange(units) * max(dims - 1, 1) // units + 1
-
-
-def _reach(inputs: Tensor, outputs: Tensor) -> Tensor:
-    """How many inputs, sorted by degree, each output of degree d sees: those of degree ≤ d."""
-    return torch.searchsorted(inputs, outputs, right=True)

@@ -2,6 +2,7 @@
 
 from likely.discovery import models_in
 from likely.flows.activation import LeakyReLU, LogisticToNormal, Logit, Power, Scale, Sigmoid, Softplus, Tanh
+from likely.flows.autoregressive import AutoregressiveTransform, MaskedAutoregressive, RecurrentAutoregressive
 from likely.flows.continuous import Continuous, TanhField, VelocityField
 from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
@@ -16,6 +17,7 @@ globals().update(models_in(__name__))
 
 __all__ = [
     "Affine",
+    "AutoregressiveTransform",
     "Composition",
     "Continuous",
     "Elementwise",
@@ -28,12 +30,14 @@ __all__ = [
     "LogisticToNormal",
     "Logit",
     "Map",
+    "MaskedAutoregressive",
     "Mixture",
     "MonotoneLayer",
     "OrthogonalMatrix",
     "Permutation",
     "Power",
     "RationalQuadraticSpline",
+    "RecurrentAutoregressive",
     "Scale",
     "Shift",
     "Sigmoid",

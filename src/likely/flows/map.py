@@ -62,15 +62,17 @@ class Affine(Map):
     def __init__(self, bound: float = 5.0) -> None:
         self.bound = bound
 
-    def _log_scale(self, parameters: Tensor) -> Tensor:
-        return bounded(parameters[..., 0], self.bound)
+    def _log_scale(self, a: Tensor) -> Tensor:
+        return bounded(a, self.bound)
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters are a and b."""
-        s = self._log_scale(parameters)
-        return s.exp() * x + parameters[..., 1], s
+        a, b = parameters.unbind(-1)
+        s = self._log_scale(a)
+        return s.exp() * x + b, s
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = e⁻ˢ (z − b)."""
-        s = self._log_scale(parameters)
-        return (-s).exp() * (z - parameters[..., 1]), -s
+        a, b = parameters.unbind(-1)
+        s = self._log_scale(-a)
+        return s.exp() * (z - b), s

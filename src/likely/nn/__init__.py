@@ -11,6 +11,8 @@ from likely.nn.convolution import Conv2d, MaskedConv2d, RowsAbove, VerticalConv2
 from likely.nn.elementwise import Gate, ReLU
 from likely.nn.heads import CategoricalHead, CountsHead, LogisticsHead
 from likely.nn.linear import MaskedLinear
+from likely.nn.masked_network import MaskedNetwork, masked_layers
+from likely.nn.recurrent_network import RecurrentNetwork
 from likely.nn.symbols import Symbols
 
 __all__ = [
@@ -22,8 +24,11 @@ __all__ = [
     "LogisticsHead",
     "MaskedConv2d",
     "MaskedLinear",
+    "MaskedNetwork",
     "ReLU",
+    "RecurrentNetwork",
     "RowsAbove",
     "Symbols",
     "VerticalConv2d",
+    "masked_layers",
 ]

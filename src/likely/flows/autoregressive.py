@@ -1,0 +1,127 @@
+"""Autoregressive transforms: what is done to a value depends on the values before it."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from likely.errors import InputError
+from likely.flows.map import Map
+from likely.flows.transform import Pair, Transform
+from likely.nn import MaskedNetwork, RecurrentNetwork
+
+Order = Literal["raster", "reversed"] | int
+
+
+class AutoregressiveTransform(Transform):
+    """z_i = map(x_i; θ_i), θ_i = network(x_<i, context), where "before" is in an order of the values.
+
+    The Jacobian is triangular: ln|det ∂z/∂x| = Σ_i ln ∂z_i/∂x_i. `forward` is one parallel pass of the network;
+    `inverse` goes through the values in order, in as many steps as there are, and takes the arithmetic of one pass too.
+
+    Args:
+        map: what is done to each value.
+        shape: of one example.
+        order: of its values, "raster", "reversed", or drawn at random with this seed.
+        network: gives θ (n, dims, map.count), at once or in order.
+    """
+
+    def __init__(
+        self, map: Map, shape: tuple[int, ...], order: Order, network: MaskedNetwork | RecurrentNetwork
+    ) -> None:
+        super().__init__()
+        self.map, self.shape, self.order, self.network = map, tuple(shape), order, network
+        self.domain, self.codomain = map.domain, map.codomain
+        self.register_buffer("places", _places(math.prod(self.shape), order))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """One parallel pass."""
+        values = x.flatten(1).index_select(1, self.places)
+        z, ladj = self.map.forward(values, self.network(values, context))
+        return z.index_select(1, self.places.argsort()).view(x.shape), ladj.sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """In order. It is differentiable, like `forward`, and raises what the map's inverse raises."""
+        if torch.is_grad_enabled():
+            return self._inverse(z, context)
+        with torch.inference_mode():  # a step is few and small operations, which autograd's bookkeeping would slow down
+            x, ladj = self._inverse(z, context)
+        return x.clone(), ladj.clone()
+
+    def _inverse(self, z: Tensor, context: Tensor | None) -> Pair:
+        by_place = z.flatten(1).index_select(1, self.places).T.contiguous()  # (dims, n)
+        values, found = iter(by_place.split(self.network.sizes)), []
+
+        def choose(theta: Tensor) -> Tensor:
+            pair = self.map.inverse(next(values), theta)
+            found.append(pair)
+            return pair[0]
+
+        self.network.in_order(len(z), context, choose)
+        x, ladj = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return x.index_select(0, self.places.argsort()).T.reshape(z.shape), ladj.sum(0)
+
+
+class MaskedAutoregressive(AutoregressiveTransform):
+    """θ_i from a masked perceptron.
+
+    Paper: Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou, Murray, 2017),
+    https://arxiv.org/abs/1705.07057
+
+    Args:
+        map: what is done to each value.
+        shape: of one example.
+        hidden: units of each hidden layer.
+        order: of the values, "raster", "reversed", or drawn at random with this seed.
+        features: number of context features that θ depends on, if it does.
+    """
+
+    def __init__(
+        self,
+        map: Map,
+        shape: tuple[int, ...],
+        hidden: tuple[int, ...] = (256, 256),
+        *,
+        order: Order = "raster",
+        features: int | None = None,
+    ) -> None:
+        super().__init__(map, shape, order, MaskedNetwork(math.prod(shape), map.count, hidden, features))
+        self.hidden, self.features = tuple(hidden), features
+
+
+class RecurrentAutoregressive(AutoregressiveTransform):
+    """θ_i from a recurrent network.
+
+    Paper: Transformation Autoregressive Networks (Oliva, Dubey, Zaheer, Póczos, Salakhutdinov, Xing, Schneider, 2018),
+    https://arxiv.org/abs/1801.09819
+
+    Args:
+        map: what is done to each value.
+        shape: of one example.
+        hidden: size of the network's state.
+        order: of the values, "raster", "reversed", or drawn at random with this seed.
+        features: number of context features that θ depends on, if it does.
+    """
+
+    def __init__(
+        self,
+        map: Map,
+        shape: tuple[int, ...],
+        hidden: int = 64,
+        *,
+        order: Order = "raster",
+        features: int | None = None,
+    ) -> None:
+        super().__init__(map, shape, order, RecurrentNetwork(math.prod(shape), map.count, hidden, features))
+        self.hidden, self.features = hidden, features
+
+
+def _places(dims: int, order: Order) -> Tensor:
+    if order == "raster":
+        return torch.arange(dims)
+    if order == "reversed":
+        return torch.arange(dims).flip(0)
+    if isinstance(order, str):
+        raise InputError(f'order: "raster", "reversed" or a seed is expected, found {order!r}')
+    return torch.randperm(dims, generator=torch.Generator().manual_seed(order))

@@ -1,0 +1,52 @@
+"""A mixture for every value, given the values before it, as a flow."""
+
+from likely.bases import Logistic
+from likely.density import seeded
+from likely.event import Event
+from likely.flows.autoregressive import MaskedAutoregressive
+from likely.flows.dequantization import Dequantization, preprocessing
+from likely.flows.flow import Flow
+from likely.flows.mixture import Mixture
+
+
+class AutoregressiveMixtureCDF(Flow):
+    """z_i = logit F_i(x_i), F_i the distribution function of a mixture of logistics that depends on x_<i.
+
+    One layer is the model p(x) = ∏ F_i′(x_i | x_<i), whose conditionals are mixtures; each further one, in reversed
+    order, does the same with what is left of it. Real values are standardised and symbols dequantised first.
+
+    Paper: Neural Autoregressive Flows (Huang, Krueger, Lacoste, Courville, 2018), https://arxiv.org/abs/1804.00779
+
+    Args:
+        event: any.
+        context: what to condition on, if anything.
+        layers: number of transforms.
+        components: of each mixture.
+        hidden: units of each hidden layer of their networks.
+        dequantization: noise that symbols are dequantised with.
+        features: number of context features.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        layers: int = 2,
+        components: int = 8,
+        hidden: tuple[int, ...] = (64, 64),
+        dequantization: Dequantization = "uniform",
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        given = None if context is None else features
+        with seeded(seed):
+            transforms = preprocessing(event, dequantization)
+            for k in range(layers):
+                order = "reversed" if k % 2 else "raster"
+                mixture = Mixture(components)
+                transforms.append(MaskedAutoregressive(mixture, event.shape, hidden, order=order, features=given))
+        super().__init__(Logistic(Event(event.shape)), transforms, context, features=features, seed=seed)
+        self.layers, self.components, self.hidden = layers, components, tuple(hidden)
+        self.dequantization = dequantization

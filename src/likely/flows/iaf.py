@@ -1,0 +1,52 @@
+"""IAF: autoregressive affine transforms, quick to sample."""
+
+from likely.bases import Normal
+from likely.density import seeded
+from likely.event import Event
+from likely.flows.autoregressive import MaskedAutoregressive
+from likely.flows.dequantization import Dequantization, preprocessing
+from likely.flows.flow import Flow
+from likely.flows.map import Affine
+from likely.flows.transform import Inverse
+
+
+class IAF(Flow):
+    """x_i = e^{s_i} z_i + b_i, where s_i and b_i depend on z_<i; the order is reversed from one layer to the next.
+
+    It is `MAF` turned around: a sample, and its density, take one parallel pass of each layer, as a posterior wants it;
+    log p of other values takes as many small steps as there are values, with gradients too. Real values are
+    standardised and symbols dequantised first.
+
+    Paper: Improving Variational Inference with Inverse Autoregressive Flow (Kingma, Salimans, Jozefowicz, Chen,
+    Sutskever, Welling, 2016), https://arxiv.org/abs/1606.04934
+
+    Args:
+        event: any.
+        context: what to condition on, if anything.
+        layers: number of transforms.
+        hidden: units of each hidden layer of their networks.
+        dequantization: noise that symbols are dequantised with.
+        features: number of context features.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        layers: int = 4,
+        hidden: tuple[int, ...] = (64, 64),
+        dequantization: Dequantization = "uniform",
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        given = None if context is None else features
+        with seeded(seed):
+            transforms = preprocessing(event, dequantization)
+            for k in range(layers):
+                order = "reversed" if k % 2 else "raster"
+                step = MaskedAutoregressive(Affine(), event.shape, hidden, order=order, features=given)
+                transforms.append(Inverse(step))
+        super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)
+        self.layers, self.hidden, self.dequantization = layers, tuple(hidden), dequantization

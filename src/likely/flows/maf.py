@@ -1,0 +1,49 @@
+"""MAF: autoregressive affine transforms, quick to evaluate."""
+
+from likely.bases import Normal
+from likely.density import seeded
+from likely.event import Event
+from likely.flows.autoregressive import MaskedAutoregressive
+from likely.flows.dequantization import Dequantization, preprocessing
+from likely.flows.flow import Flow
+from likely.flows.map import Affine
+
+
+class MAF(Flow):
+    """z_i = e^{s_i} x_i + b_i, where s_i and b_i depend on x_<i; the order is reversed from one layer to the next.
+
+    log p(x) takes one parallel pass of each layer, a sample as many small steps as there are values. Real values are
+    standardised and symbols dequantised first.
+
+    Paper: Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou, Murray, 2017),
+    https://arxiv.org/abs/1705.07057
+
+    Args:
+        event: any.
+        context: what to condition on, if anything.
+        layers: number of transforms.
+        hidden: units of each hidden layer of their networks.
+        dequantization: noise that symbols are dequantised with.
+        features: number of context features.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        layers: int = 5,
+        hidden: tuple[int, ...] = (256, 256),
+        dequantization: Dequantization = "uniform",
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        given = None if context is None else features
+        with seeded(seed):
+            transforms = preprocessing(event, dequantization)
+            for k in range(layers):
+                order = "reversed" if k % 2 else "raster"
+                transforms.append(MaskedAutoregressive(Affine(), event.shape, hidden, order=order, features=given))
+        super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)
+        self.layers, self.hidden, self.dequantization = layers, tuple(hidden), dequantization
