@@ -76,7 +76,7 @@ class Softplus(Map):
     """z = ln(1 + eˣ), from the reals onto the positive numbers.
 
     Raises:
-        InputError: x so small that z rounds to 0.
+        InputError: x so small that z is below the precision's range.
     """
 
     count = 0
@@ -84,7 +84,7 @@ class Softplus(Map):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """No parameters; ∂z/∂x = σ(x)."""
-        return POSITIVE.check(-logsigmoid(-x), "ln(1 + eˣ)"), logsigmoid(x)
+        return _precise(-logsigmoid(-x), "ln(1 + eˣ)"), logsigmoid(x)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = z + ln(1 − e⁻ᶻ)."""
@@ -151,7 +151,7 @@ class Power(Map):
         bound: c, largest |ln p|.
 
     Raises:
-        InputError: x is not positive, or so extreme that xᵖ rounds to 0 or ∞.
+        InputError: x is not positive, or so extreme that xᵖ is beyond the precision's range.
     """
 
     count = 1
@@ -164,14 +164,14 @@ class Power(Map):
         """The parameter is a; ∂z/∂x = p xᵖ⁻¹."""
         log_p = bounded(parameters[..., 0], self.bound)
         z = POSITIVE.check(x, "x") ** log_p.exp()
-        return POSITIVE.check(z, "xᵖ"), log_p + log_p.expm1() * x.log()
+        return _precise(z, "xᵖ"), log_p + log_p.expm1() * x.log()
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = z^(1/p)."""
         log_p = bounded(parameters[..., 0], self.bound)
         x = POSITIVE.check(z, "z") ** (-log_p).exp()
         x = x * (1 + (z / x ** log_p.exp()).log() * (-log_p).exp())  # Newton's step: 1/p was rounded
-        return POSITIVE.check(x, "z^(1/p)"), -log_p - log_p.expm1() * x.log()
+        return _precise(x, "z^(1/p)"), -log_p - log_p.expm1() * x.log()
 
 
 class LogisticToNormal(Map):
@@ -187,17 +187,30 @@ class LogisticToNormal(Map):
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = ln Φ(z) − ln Φ(−z)."""
         central = 2 * (z.clamp(-1, 1) * math.sqrt(0.5)).erf().atanh()
-        x = torch.where(z.abs() < 1, central, log_ndtr(z) - log_ndtr(-z))
-        return x, log_hazard(-z.abs()) - log_ndtr(z.abs())
+        x = torch.where(z.abs() < 1, central, log_normal_cdf(z) - log_normal_cdf(-z))
+        return x, log_hazard(-z.abs()) - log_normal_cdf(z.abs())
+
+
+def _precise(z: Tensor, name: str) -> Tensor:
+    """Return z; the numbers below the normal ones, which hold fewer digits, are refused as zero is."""
+    return Interval(torch.finfo(z.dtype).tiny).check(z, name)
+
+
+def log_normal_cdf(u: Tensor) -> Tensor:
+    """ln Φ(u). Unlike `torch.special.log_ndtr` it has the right derivative far out on the left."""
+    left, right = u.clamp_max(0), u.clamp_min(0)
+    return torch.where(u < 0, _log_erfcx(left) - left.square() / 2 - math.log(2), log_ndtr(right))
 
 
 def log_hazard(u: Tensor) -> Tensor:
     """ln φ(u)/Φ(u), in either tail."""
     left, right = u.clamp_max(0), u.clamp_min(0)
     density = -right.square() / 2 - math.log(2 * math.pi) / 2
-    return torch.where(
-        u < 0, math.log(2 / math.pi) / 2 - erfcx(-left * math.sqrt(0.5)).log(), density - log_ndtr(right)
-    )
+    return torch.where(u < 0, math.log(2 / math.pi) / 2 - _log_erfcx(left), density - log_ndtr(right))
+
+
+def _log_erfcx(u: Tensor) -> Tensor:
+    return erfcx(-u * math.sqrt(0.5)).log()
 
 
 def _central_quantile(x: Tensor) -> Tensor:

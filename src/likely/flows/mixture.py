@@ -6,11 +6,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
-from torch.special import log_ndtr
 
 from likely.errors import InputError, suggestion
-from likely.flows.activation import LogisticToNormal, log_hazard
+from likely.flows.activation import LogisticToNormal, log_hazard, log_normal_cdf
 from likely.flows.map import Map, bounded
 from likely.flows.root import invert
 
@@ -20,15 +18,25 @@ Kernel = Literal["logistic", "gaussian"]
 class _Distribution(NamedTuple):
     """Of components: symmetric about zero, F(−u) = 1 − F(u)."""
 
-    log_cdf: Callable[[Tensor], Tensor]
-    log_hazard: Callable[[Tensor], Tensor]  # ln F′(u)/F(u)
+    log_tails: Callable[[Tensor], tuple[Tensor, Tensor]]  # u → ln F(u) and ln F(−u)
+    log_hazard: Callable[[Tensor, Tensor], Tensor]  # u and ln F(−u) → ln F′(u)/F(u)
     quantile: Callable[[Tensor], Tensor]  # y → F⁻¹(σ(y))
     deviation: float
 
 
+def _logistic_tails(u: Tensor) -> tuple[Tensor, Tensor]:
+    both, zero = (-u.abs()).exp().log1p(), u.new_zeros(())
+    return torch.minimum(u, zero) - both, torch.minimum(-u, zero) - both  # which has the right derivative at zero too
+
+
 DISTRIBUTIONS = {
-    "logistic": _Distribution(logsigmoid, lambda u: logsigmoid(-u), lambda y: y, math.pi / math.sqrt(3)),
-    "gaussian": _Distribution(log_ndtr, log_hazard, lambda y: LogisticToNormal().forward(y, y)[0], 1.0),
+    "logistic": _Distribution(_logistic_tails, lambda u, beyond: beyond, lambda y: y, math.pi / math.sqrt(3)),
+    "gaussian": _Distribution(
+        lambda u: (log_normal_cdf(u), log_normal_cdf(-u)),
+        lambda u, beyond: log_hazard(u),
+        lambda y: LogisticToNormal().forward(y, y)[0],
+        1.0,
+    ),
 }
 
 
@@ -72,15 +80,16 @@ class Mixture(Map):
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters are the logits of π, then shifts of μ, then those of ln s, one of each per component."""
         log_pi, mu, log_s = self._parts(parameters)
-        log_cdf, log_hazard, *_ = DISTRIBUTIONS[self.kernel]
-        u = (x[..., None] - mu) * (-log_s).exp()
-        below, above = log_pi + log_cdf(u), log_pi + log_cdf(-u)  # (…, components)
-        log_f, log_g = below.logsumexp(-1), above.logsumexp(-1)  # F and 1 − F
-        left = (log_f < log_g)[..., None]
+        kernel = DISTRIBUTIONS[self.kernel]
+        u = (x[..., None] - mu) * (-log_s).exp()  # (…, components)
+        below, above = kernel.log_tails(u)
+        log_f, log_g = (log_pi + below).logsumexp(-1), (log_pi + above).logsumexp(-1)  # F and 1 − F
         # ∂z/∂x = F′/F/(1 − F). In the smaller tail F′/F is a mean of its components' and loses no digits.
-        share = torch.where(left, below, above).log_softmax(-1)
-        hazard = share + log_hazard(torch.where(left, u, -u)) - log_s
-        return log_f - log_g, hazard.logsumexp(-1) - torch.maximum(log_f, log_g)
+        left = log_f < log_g
+        near, far = torch.where(left[..., None], below, above), torch.where(left[..., None], above, below)
+        hazard = kernel.log_hazard(torch.where(left[..., None], u, -u), far) - log_s
+        ladj = ((log_pi + near).log_softmax(-1) + hazard).logsumexp(-1) - torch.where(left, log_g, log_f)
+        return log_f - log_g, ladj
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The root lies between the quantiles of the components."""
@@ -93,6 +102,6 @@ def _spread(components: int, kernel: Kernel) -> tuple[list[float], float]:
     """Means at quantiles of K, and the scale with which the mixture has K's variance."""
     distribution = DISTRIBUTIONS[kernel]
     middle = (torch.arange(components, dtype=torch.float64) + 0.5) / components
-    means, scale = distribution.quantile(middle.logit()), components**-0.5
+    means, scale = distribution.quantile(middle.logit()), components**-0.25
     width = means.square().mean().sqrt().clamp_min(1e-9)
     return (means * (math.sqrt(1 - scale**2) * distribution.deviation / width)).tolist(), scale

@@ -42,46 +42,52 @@ class RationalQuadraticSpline(Map):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters are the logits of the bins' widths and of their heights, then ln of the slopes between them."""
-        x0, width, z0, height, d0, d1 = self._bin(x, parameters, 0)
+        (x0, z0), (x1, z1), (width, height), (d0, d1) = self._bin(x, parameters, 0)
         s = height / width
-        left, right = _parts(x, x0, width)  # ξ, ξ̄
+        left, right = _parts(x, x0, x1, width)  # ξ, ξ̄
         below, above = left * (s * left + d0 * right), right * (s * right + d1 * left)
-        z = z0 + height * below / (below + above)
+        z = _between(z0, z1, height, below, above)
         return self._where_inside(x, z, _log_slope(left, right, s, d0, d1))
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """In closed form."""
-        x0, width, z0, height, d0, d1 = self._bin(z, parameters, 1)
+        (x0, z0), (x1, z1), (width, height), (d0, d1) = self._bin(z, parameters, 1)
         s = height / width
-        below, above = _parts(z, z0, height)  # ζ, ζ̄
+        below, above = _parts(z, z0, z1, height)  # ζ, ζ̄
         b = d0 * above - d1 * below
         root = (b.square() + 4 * s.square() * below * above).sqrt() + b.abs()
         left = torch.where(b < 0, root, 2 * s * below)
         right = torch.where(b < 0, 2 * s * above, root)  # t = left / right
-        left, right = left / (left + right), right / (left + right)
-        return self._where_inside(z, x0 + width * left, -_log_slope(left, right, s, d0, d1))
+        x = _between(x0, x1, width, left, right)
+        return self._where_inside(z, x, -_log_slope(left / (left + right), right / (left + right), s, d0, d1))
 
     def _where_inside(self, given: Tensor, found: Tensor, ladj: Tensor) -> tuple[Tensor, Tensor]:
         inside = given.abs() < self.bound
         return torch.where(inside, found, given), torch.where(inside, ladj, 0.0)
 
-    def _bin(self, given: Tensor, parameters: Tensor, axis: int) -> tuple[Tensor, ...]:
-        """x₀, width, z₀, height, d₀ and d₁ of the bin that the given x (axis 0) or z (axis 1) lies in."""
+    def _bin(self, given: Tensor, parameters: Tensor, axis: int) -> Tensor:
+        """Of the bin that x (axis 0) or z (axis 1) lies in: (x₀, z₀), (x₁, z₁), (width, height), (d₀, d₁)."""
         logits, slopes = parameters.split([2 * self.bins, self.bins - 1], -1)
         parts = LEAST / self.bins + (1 - LEAST) * logits.unflatten(-1, (2, self.bins)).softmax(-1)
         sizes = 2 * self.bound * parts  # (…, 2, bins)
-        starts = pad(sizes[..., :-1].cumsum(-1), (1, 0)) - self.bound
-        slopes = pad(bounded(slopes, self.slopes), (1, 1)).exp()[..., None, :]
-        bins = torch.cat([starts, sizes, slopes[..., :-1], slopes[..., 1:]], -2)  # (…, 6, bins)
-        index = (given[..., None] >= starts[..., axis, 1:]).sum(-1)[..., None, None]
-        x0, z0, width, height, d0, d1 = bins.gather(-1, index.expand(*given.shape, 6, 1))[..., 0].unbind(-1)
-        return x0, width, z0, height, d0, d1
+        knots = sizes[..., :-1].cumsum(-1) - self.bound
+        starts, ends = pad(knots, (1, 0), value=-self.bound), pad(knots, (0, 1), value=self.bound)
+        slopes = pad(bounded(slopes, self.slopes), (1, 1)).exp().unfold(-1, self.bins, 1)  # d₀ and d₁ (…, 2, bins)
+        index = (given[..., None] >= knots[..., axis, :]).sum(-1)[..., None, None]
+        bins = torch.cat([starts, ends, sizes, slopes], -2).gather(-1, index.expand(*given.shape, 8, 1))
+        return bins.view(*given.shape, 4, 2).movedim((-2, -1), (0, 1))
 
 
-def _parts(x: Tensor, start: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+def _parts(x: Tensor, start: Tensor, end: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """The parts of the bin below and above x."""
-    part = ((x - start) / size).clamp(0, 1)
-    return part, 1 - part
+    return ((x - start) / size).clamp(0, 1), ((end - x) / size).clamp(0, 1)
+
+
+def _between(start: Tensor, end: Tensor, size: Tensor, below: Tensor, above: Tensor) -> Tensor:
+    """The point that parts the bin as below : above, reckoned from the nearer end."""
+    first = below < above
+    near = torch.where(first, below, above) / (below + above) * size
+    return torch.where(first, start + near, end - near)
 
 
 def _log_slope(left: Tensor, right: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
