@@ -12,6 +12,7 @@ from likely.flows.activation import Logit
 from likely.flows.elementwise import Elementwise
 from likely.flows.noise import variational_noise
 from likely.flows.transform import Pair, Surjection, Transform, sum_values
+from likely.nn.moments import mean_and_deviation
 
 Dequantization = Literal["uniform", "variational"]
 MARGIN = 0.05  # of the alphabet's width, on either side of it, so that the logit of an edge stays small
@@ -125,14 +126,7 @@ class Standardize(Transform):
         """
         if self.initialized:
             return
-        mean, deviation = x.double().mean(0), x.double().std(0, correction=0)
-        constant = (deviation <= 1e-9 * mean.abs()) | (deviation == 0)
-        if constant.any():
-            place = tuple(constant.nonzero()[0].tolist())
-            name = f"column {place[0]}" if len(place) == 1 else f"the value at {place}"
-            raise InputError(
-                f"{name} is {x[0][place].item():g} in all of {len(x)} examples: it has no density; leave it out"
-            )
+        mean, deviation = mean_and_deviation(x)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
         self.initialized.fill_(True)
