@@ -58,7 +58,9 @@ class AutoregressiveTransform(Transform):
             found.append(pair)
             return pair[0]
 
-        self.network.in_order(len(z), context, choose)
+        features = None if context is None else context.to(z.dtype)
+        with torch.autocast(z.device.type, enabled=False):  # half the digits would be lost step by step
+            self.network.in_order(len(z), features, choose)
         x, ladj = (torch.cat(parts) for parts in zip(*found, strict=True))
         return x.index_select(0, self.places.argsort()).T.reshape(z.shape), ladj.sum(0)
 
