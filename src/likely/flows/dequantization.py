@@ -108,7 +108,7 @@ class Standardize(Transform):
     """z = (x − mean) / standard deviation, value by value, both taken from data by `initialize`; until then z = x.
 
     Args:
-        shape: of one example.
+        shape: of mean and deviation: that of one example, or with 1 in place of a size along which they are shared.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -126,9 +126,11 @@ class Standardize(Transform):
         """
         if self.initialized:
             return
-        mean, deviation = mean_and_deviation(x)
-        self.mean.copy_(mean)
-        self.deviation.copy_(deviation)
+        own = [dim for dim, size in enumerate(self.shape, 1) if size > 1]
+        last = range(-len(own), 0)
+        rows = x.movedim(own, list(last)).flatten(0, x.ndim - 1 - len(own))
+        for statistic, found in zip((self.mean, self.deviation), mean_and_deviation(rows), strict=True):
+            statistic.copy_(found.view(self.shape))
         self.initialized.fill_(True)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
@@ -143,7 +145,9 @@ class Standardize(Transform):
 def preprocessing(event: Event, dequantization: Dequantization = "uniform") -> list[Transform]:
     """The transforms that a flow over data begins with: to real values of mean zero and deviation one.
 
-    Symbols are dequantised, and their logit is taken (with a margin, as in RealNVP); all of it is counted.
+    Symbols are dequantised, and their logit is taken (with a margin, as in RealNVP); all of it is counted. The pixels of
+    a channel share mean and deviation: where nearly all images are black, one pixel of ink would lie hundreds of the
+    pixel's own deviations out.
 
     Args:
         event: of the data.
@@ -156,5 +160,5 @@ def preprocessing(event: Event, dequantization: Dequantization = "uniform") -> l
         Dequantize(event.levels, noise),
         Rescale(-MARGIN, 1 + MARGIN),
         Elementwise(Logit(), event.shape),
-        Standardize(event.shape),
+        Standardize((event.shape[0], 1, 1) if len(event.shape) == 3 else event.shape),
     ]
