@@ -145,9 +145,9 @@ class Standardize(Transform):
 def preprocessing(event: Event, dequantization: Dequantization = "uniform") -> list[Transform]:
     """The transforms that a flow over data begins with: to real values of mean zero and deviation one.
 
-    Symbols are dequantised, and their logit is taken (with a margin, as in RealNVP); all of it is counted. The pixels of
-    a channel share mean and deviation: where nearly all images are black, one pixel of ink would lie hundreds of the
-    pixel's own deviations out.
+    Symbols are dequantised, and their logit is taken (with a margin, as in RealNVP); all of it is counted. The pixels
+    of a channel share mean and deviation: where nearly all images are black, one pixel of ink would lie hundreds of
+    the pixel's own deviations out.
 
     Args:
         event: of the data.
