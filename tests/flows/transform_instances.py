@@ -12,6 +12,7 @@ from likely.flows import Affine, Composition, Elementwise, Inverse, Shift, Trans
 from likely.flows.activation import LeakyReLU, LogisticToNormal, Logit, Power, Scale, Sigmoid, Softplus, Tanh
 from likely.flows.actnorm import ActNorm
 from likely.flows.autoregressive import MaskedAutoregressive, RecurrentAutoregressive
+from likely.flows.chain import Chain
 from likely.flows.conditioner import AttentionNetwork, ResidualNetwork
 from likely.flows.convolution import InvertibleConvolution
 from likely.flows.coupling import Coupling
@@ -66,6 +67,7 @@ INSTANCES: dict[str, tuple[Callable[[], Transform], tuple[int, ...]]] = {
         lambda: Coupling(Affine(), (1, 3, 3), "checkerboard", conditioner=AttentionNetwork(8, 1, 2), features=FEATURES),
         (1, 3, 3),
     ),
+    "chain of maps": (lambda: Elementwise(Chain([Scale(), LeakyReLU(), Affine()]), (3,)), (3,)),
     "actnorm": (lambda: ActNorm((3,)), (3,)),
     "actnorm over images": (lambda: ActNorm((2, 2, 2)), (2, 2, 2)),
     "1×1 convolution": (lambda: InvertibleConvolution((3, 2, 2)), (3, 2, 2)),

@@ -86,7 +86,7 @@ class AttentionNetwork(Conditioner):
 
     channels: int = 64
     blocks: int = 2
-    heads: int = 4
+    heads: int = 2
 
     def __post_init__(self) -> None:
         if self.channels % self.heads:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from likely.errors import InputError
 from likely.event import refuse
 from likely.flows.transform import Pair, Transform
 
@@ -21,11 +22,16 @@ class InvertibleConvolution(Transform):
     Args:
         shape: of one example, channels first; what follows are places.
         seed: of the rotation.
+
+    Raises:
+        InputError: an event without dimensions.
     """
 
     def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
         super().__init__()
         self.shape, self.seed = tuple(shape), seed
+        if not shape:
+            raise InputError("a convolution takes events whose first dimension are channels, found a single value")
         self.places = math.prod(self.shape[1:])
         noise = torch.randn(shape[0], shape[0], dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         permutation, lower, upper = torch.linalg.lu(torch.linalg.qr(noise)[0])

@@ -1,0 +1,52 @@
+"""Several maps of a value as one."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from likely.errors import InputError
+from likely.flows.map import Map
+
+
+class Chain(Map):
+    """z = m_K(… m_1(x)), the parameters of one map after those of the other.
+
+    Args:
+        maps: m_1, …, m_K, at least one.
+
+    Raises:
+        InputError: no map, or one that does not take the values of the one before.
+    """
+
+    def __init__(self, maps: Sequence[Map]) -> None:
+        self.maps = tuple(maps)
+        if not self.maps:
+            raise InputError("a chain of maps has at least one, found none")
+        for first, second in pairwise(self.maps):
+            if not second.domain.holds(first.codomain):
+                raise InputError(
+                    f"{type(second).__name__} takes values inside {second.domain}, "
+                    f"but {type(first).__name__} before it gives values inside {first.codomain}"
+                )
+        self.count = sum(map.count for map in self.maps)
+        self.domain, self.codomain = self.maps[0].domain, self.maps[-1].codomain
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """One after the other."""
+        total = x.new_zeros(x.shape)
+        for map, own in zip(self.maps, self._own(parameters), strict=True):
+            x, ladj = map.forward(x, own)
+            total = total + ladj
+        return x, total
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Backwards."""
+        total = z.new_zeros(z.shape)
+        for map, own in zip(self.maps[::-1], self._own(parameters)[::-1], strict=True):
+            z, ladj = map.inverse(z, own)
+            total = total + ladj
+        return z, total
+
+    def _own(self, parameters: Tensor) -> tuple[Tensor, ...]:
+        return parameters.split([map.count for map in self.maps], -1)

@@ -1,0 +1,89 @@
+"""Flow++: couplings of mixtures of logistics, by attention, over images dequantised by a flow."""
+
+from collections.abc import Callable
+from functools import partial
+
+from likely.bases import Normal
+from likely.density import seeded
+from likely.event import Event
+from likely.flows.actnorm import ActNorm
+from likely.flows.chain import Chain
+from likely.flows.conditioner import AttentionNetwork, Perceptron, is_image
+from likely.flows.convolution import InvertibleConvolution
+from likely.flows.coupling import Coupling, Mask
+from likely.flows.dequantization import Dequantization, preprocessing
+from likely.flows.flow import Flow
+from likely.flows.map import Affine
+from likely.flows.mixture import Mixture
+from likely.flows.shape import Squeeze
+from likely.flows.transform import Composition, Transform
+
+Shape = tuple[int, ...]
+
+
+class FlowPlusPlus(Flow):
+    """Couplings z = eˢ logit(F(x)) + t, F the distribution function of a mixture of logistics, s, t, F from the others.
+
+    Images: four couplings in a checkerboard, then squares of pixels become channels (where sizes are even), two over
+    channels and three in a checkerboard, by networks with attention. Before each are actnorm and, across channels, an
+    invertible 1×1 convolution. Real values are standardised and symbols dequantised first.
+
+    Paper: Flow++: Improving Flow-Based Generative Models with Variational Dequantization and Architecture Design
+    (Ho, Chen, Srinivas, Duan, Abbeel, 2019), https://arxiv.org/abs/1902.00275
+
+    Args:
+        event: any, of at least two values.
+        context: what to condition on, if anything.
+        layers: number of couplings of a vector.
+        components: of each mixture.
+        width: units of the networks' hidden layers, for images their channels.
+        depth: number of hidden layers, for images of convolutions with attention.
+        dequantization: noise that symbols are dequantised with.
+        features: number of context features.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        layers: int = 6,
+        components: int = 8,
+        width: int = 64,
+        depth: int = 2,
+        dequantization: Dequantization = "variational",
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        step = partial(_step, components, width, depth, None if context is None else features, seed)
+        with seeded(seed):
+            first, shape = preprocessing(event, dequantization), event.shape
+            if is_image(shape):
+                rest = _image_steps(shape, step)
+            else:
+                rest = [part for k in range(layers) for part in step(shape, "halves", k)]
+        base = Normal(Composition(rest).event_after(Event(shape)))
+        super().__init__(base, [*first, *rest], context, features=features, seed=seed)
+        self.layers, self.components, self.width, self.depth = layers, components, width, depth
+        self.dequantization = dequantization
+
+
+def _step(
+    components: int, width: int, depth: int, features: int | None, seed: int, shape: Shape, mask: Mask, k: int
+) -> list[Transform]:
+    map = Chain([Mixture(components), Affine(2.0)])
+    conditioner = AttentionNetwork(width, depth) if is_image(shape) else Perceptron((width,) * depth)
+    mix = [] if mask == "checkerboard" else [InvertibleConvolution(shape, seed + k)]
+    coupling = Coupling(map, shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
+    return [ActNorm(shape), *mix, coupling]
+
+
+def _image_steps(shape: Shape, step: Callable[[Shape, Mask, int], list[Transform]]) -> list[Transform]:
+    steps = [part for k in range(4) for part in step(shape, "checkerboard", k)]
+    if shape[1] % 2 or shape[2] % 2:
+        return steps
+    squeeze = Squeeze(shape)
+    last: Mask = "checkerboard" if is_image(squeeze.after) else "channels"
+    masks: list[Mask] = ["channels", "channels", last, last, last]
+    return [*steps, squeeze, *(part for k, mask in enumerate(masks) for part in step(squeeze.after, mask, k))]

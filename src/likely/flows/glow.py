@@ -1,0 +1,85 @@
+"""Glow: couplings between learnt rotations of the channels."""
+
+from collections.abc import Callable
+from functools import partial
+
+from likely.bases import Normal
+from likely.density import seeded
+from likely.event import Event
+from likely.flows.actnorm import ActNorm
+from likely.flows.conditioner import is_image, network_for
+from likely.flows.convolution import InvertibleConvolution
+from likely.flows.coupling import Coupling
+from likely.flows.dequantization import Dequantization, preprocessing
+from likely.flows.flow import Flow
+from likely.flows.map import Affine
+from likely.flows.shape import Multiscale, Squeeze
+from likely.flows.transform import Composition, Transform
+
+Shape = tuple[int, ...]
+
+
+class Glow(Flow):
+    """Steps of actnorm, invertible 1×1 convolution and affine coupling.
+
+    Images: squares of pixels become channels (where sizes are even), the steps follow, and half of the channels is
+    done, after a coupling in which it depends on the rest; the rest goes on in the same way at the next scale.
+    Real values are standardised and symbols dequantised first. Scales of couplings stay within e^±2.
+
+    Paper: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
+    https://arxiv.org/abs/1807.03039
+
+    Args:
+        event: any, of at least two values.
+        context: what to condition on, if anything.
+        layers: number of steps, for images at every scale.
+        scales: number of scales for images, as far as their sizes are even.
+        width: units of the networks' hidden layers, for images their channels.
+        depth: number of hidden layers, for images of residual blocks.
+        dequantization: noise that symbols are dequantised with.
+        features: number of context features.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        layers: int = 8,
+        scales: int = 2,
+        width: int = 64,
+        depth: int = 2,
+        dequantization: Dequantization = "uniform",
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        step = partial(_step, width, depth, None if context is None else features, seed)
+        with seeded(seed):
+            first = preprocessing(event, dequantization)
+            if is_image(event.shape):
+                rest = _scale(event.shape, layers, scales, step)
+            else:
+                rest = [part for k in range(layers) for part in step(event.shape, k)]
+        base = Normal(Composition(rest).event_after(Event(event.shape)))
+        super().__init__(base, [*first, *rest], context, features=features, seed=seed)
+        self.layers, self.scales, self.width, self.depth = layers, scales, width, depth
+        self.dequantization = dequantization
+
+
+def _step(width: int, depth: int, features: int | None, seed: int, shape: Shape, k: int) -> list[Transform]:
+    mask = "checkerboard" if shape[:1] == (1,) else "channels"
+    conditioner = network_for(shape, width, depth)
+    coupling = Coupling(Affine(2.0), shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
+    return [ActNorm(shape), InvertibleConvolution(shape, seed + k), coupling]
+
+
+def _scale(shape: Shape, layers: int, scales: int, step: Callable[[Shape, int], list[Transform]]) -> list[Transform]:
+    squeezed = [] if shape[1] % 2 or shape[2] % 2 else [Squeeze(shape)]
+    shape = squeezed[0].after if squeezed else shape
+    here = [*squeezed, *(part for k in range(layers) for part in step(shape, k))]
+    going = (shape[0] // 2, *shape[1:])
+    if scales <= 1 or not squeezed:
+        return here
+    *_, conditional = step(shape, 1)  # the channels that are done, given the others
+    return [*here, conditional, Multiscale(Composition(_scale(going, layers, scales - 1, step)), shape)]

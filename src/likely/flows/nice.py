@@ -1,0 +1,55 @@
+"""NICE: couplings that shift."""
+
+from likely.bases import Logistic
+from likely.density import seeded
+from likely.event import Event
+from likely.flows.activation import Scale
+from likely.flows.conditioner import Perceptron
+from likely.flows.coupling import Coupling
+from likely.flows.dequantization import Dequantization, preprocessing
+from likely.flows.elementwise import Elementwise
+from likely.flows.flow import Flow
+from likely.flows.map import Shift
+
+
+class NICE(Flow):
+    """z = eˢ ⊙ (additive couplings of x), z logistic: only the diagonal scaling eˢ changes volumes.
+
+    Even and odd values take turns in shifting the others, by perceptrons over the values as a vector. Real values are
+    standardised and symbols dequantised first.
+
+    Paper: NICE: Non-linear Independent Components Estimation (Dinh, Krueger, Bengio, 2015),
+    https://arxiv.org/abs/1410.8516
+
+    Args:
+        event: any, of at least two values.
+        context: what to condition on, if anything.
+        layers: number of couplings.
+        hidden: units of the hidden layers of each.
+        dequantization: noise that symbols are dequantised with.
+        features: number of context features.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        layers: int = 6,
+        hidden: tuple[int, ...] = (128, 128),
+        dequantization: Dequantization = "uniform",
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        conditioner, given, shape = Perceptron(hidden), None if context is None else features, event.shape
+        with seeded(seed):
+            transforms = preprocessing(event, dequantization)
+            for k in range(layers):
+                swapped = k % 2 == 1
+                transforms.append(
+                    Coupling(Shift(), shape, "checkerboard", swapped=swapped, conditioner=conditioner, features=given)
+                )
+            transforms.append(Elementwise(Scale(), shape))
+        super().__init__(Logistic(Event(shape)), transforms, context, features=features, seed=seed)
+        self.layers, self.hidden, self.dequantization = layers, conditioner.hidden, dequantization
