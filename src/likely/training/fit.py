@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -275,14 +276,14 @@ class _Fit:
         with _interruptible() as interrupted:
             if progress.step == 0:
                 self.evaluate()
-            evaluation_seconds = timed_from = time.monotonic() - started
+            evaluation_seconds, durations = time.monotonic() - started, []
             while progress.total is None or progress.step < progress.total:
+                before = time.monotonic()
                 self.take_step()
                 progress.seconds = spent + time.monotonic() - started
                 if progress.total is None:
-                    if progress.step == 1:
-                        timed_from = progress.seconds
-                    progress.total = self._steps_within(budget.amount, evaluation_seconds, timed_from)
+                    durations.append(time.monotonic() - before)
+                    progress.total = self._steps_within(budget.amount, evaluation_seconds, durations)
                 if self.watch is not None:
                     self.watch(progress)
                 if self._due(progress.step):
@@ -341,15 +342,13 @@ class _Fit:
             f"at learning rate {rate:.3g}{kept}; try a smaller learning rate"
         )
 
-    def _steps_within(self, seconds: float, evaluation_seconds: float, timed_from: float) -> int | None:
-        """Turn a budget in time into steps, once the first ones have been timed."""
-        progress = self.progress
-        timed = progress.seconds - timed_from
-        if progress.step <= TIMED_STEPS or (timed < TIMED_SECONDS and progress.seconds < 0.1 * seconds):
+    def _steps_within(self, seconds: float, evaluation_seconds: float, durations: list[float]) -> int | None:
+        """Turn a budget in time into steps, once the first ones have been timed; their median minds no hiccup."""
+        progress, timed = self.progress, sum(durations)
+        if len(durations) <= TIMED_STEPS or (timed < TIMED_SECONDS and progress.seconds < 0.1 * seconds):
             return None
-        per_step = timed / (progress.step - 1)
         left = seconds - progress.seconds - self.recipe.evaluations * evaluation_seconds
-        return progress.step + max(1, int(max(left, 0.25 * seconds) / per_step))
+        return progress.step + max(1, int(max(left, 0.25 * seconds) / statistics.median(durations)))
 
     def _due(self, step: int) -> bool:
         total = self.progress.total
