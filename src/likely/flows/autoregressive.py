@@ -62,7 +62,7 @@ class AutoregressiveTransform(Transform):
         with torch.autocast(z.device.type, enabled=False):  # half the digits would be lost step by step
             self.network.in_order(len(z), features, choose)
         x, ladj = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return x.index_select(0, self.places.argsort()).T.reshape(z.shape), ladj.sum(0)
+        return x.index_select(0, self.places.argsort()).T.contiguous().view(z.shape), ladj.sum(0)
 
 
 class MaskedAutoregressive(AutoregressiveTransform):

@@ -62,17 +62,14 @@ class Affine(Map):
     def __init__(self, bound: float = 5.0) -> None:
         self.bound = bound
 
-    def _log_scale(self, a: Tensor) -> Tensor:
-        return bounded(a, self.bound)
-
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters are a and b."""
         a, b = parameters.unbind(-1)
-        s = self._log_scale(a)
+        s = bounded(a, self.bound)
         return s.exp() * x + b, s
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = e⁻ˢ (z − b)."""
         a, b = parameters.unbind(-1)
-        s = self._log_scale(-a)
-        return s.exp() * (z - b), s
+        s = bounded(a, self.bound)
+        return (z - b) / s.exp(), -s

@@ -1,6 +1,7 @@
 """Masked multilayer perceptrons: the output for a place sees the inputs of the places before it, and no others."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -81,9 +82,7 @@ class MaskedNetwork(nn.Module):
             nn.init.zeros_(last.project.weight)
         steps = _steps(self._stack, dims, outputs)
         self.sizes = [step[-1] // outputs - step[0] for step in steps]
-        size = max(1, min(STEPS_PER_GROUP, len(steps) // GROUPS))
-        starts = [[0] * len(steps[0]), *steps]
-        self.groups = [_Group(starts[k : k + size + 1]) for k in range(0, len(steps), size)]
+        self.groups = _groups(steps)
 
     @property
     def _stack(self) -> list[MaskedLinear]:
@@ -106,52 +105,95 @@ class MaskedNetwork(nn.Module):
             features: of their contexts.
             choose: θ (places, n, outputs) → x (places, n); it may be differentiable.
         """
-        stack = self._stack
-        weights = [layer.weight * layer.mask for layer in stack]
-        sums = [_constant(layer, n, features) for layer in stack]  # (units that are to come, n), as far as is known
-        add = torch.addmm if torch.is_grad_enabled() else Tensor.addmm_
-        x = weights[0].new_empty(0, n)
+        *hidden, last = self._stack
+        units = [_Units(layer, n, features) for layer in hidden] + [_Units(last, n, features, self.outputs)]
+        activate = torch.relu if torch.is_grad_enabled() else torch.relu_
+        x = last.weight.new_empty(0, n)
         for group in self.groups:
-            columns = [
-                weight[rows, seen].split(sizes, 1)
-                for weight, rows, seen, sizes in zip(weights, group.rows, group.columns, group.sizes, strict=True)
-            ]
-            here = [total[:count] for total, count in zip(sums, group.counts, strict=True)]
+            for layer, part in zip(units, group, strict=True):
+                layer.begin(part)
             chosen = []
-            for blocks, determined in zip(zip(*columns, strict=True), group.determined, strict=True):
+            for step in range(len(group[0].inputs)):
                 chosen.append(x)
-                values = x
-                for k, block in enumerate(blocks):
-                    if k:
-                        values = values.relu()
-                    here[k] = total = add(here[k], block, values)
-                    values = total[determined[k]]
-                x = choose(values.view(-1, self.outputs, n).transpose(1, 2))
-            inputs = [torch.cat(chosen), *(total.relu() for total in here[:-1])]
-            sums = [
-                add(total[count:], weight[rows.stop :, seen], values)
-                for total, count, weight, rows, seen, values in zip(
-                    sums, group.counts, weights, group.rows, group.columns, inputs, strict=True
-                )
-            ]
+                values = units[0].add(step, x)
+                for layer in units[1:]:
+                    values = layer.add(step, activate(values))
+                x = choose(values)
+            values = torch.cat(chosen)
+            for layer, part in zip(units, group, strict=True):
+                layer.end(part, values)
+                values = layer.here.relu()
 
 
-class _Group:
-    """Steps that are taken one by one among themselves, their effect on all that comes later being added up at once.
+@dataclass(frozen=True)
+class _Part:
+    """A layer's part in a group of steps, which are taken one by one among themselves and added up for all later ones.
 
-    For each layer: the `rows` that become determined, the `columns` of inputs that they have been waiting for, how many
-    columns each step brings, and which of the group's rows each step determines.
+    Attributes:
+        rows: the units that the group determines.
+        columns: the inputs that become known in it.
+        inputs: how many at each step.
+        outputs: how many units are determined by each step.
     """
 
-    def __init__(self, steps: Places) -> None:
-        levels = list(zip(*steps, strict=True))
-        inputs, outputs = levels[:-1], levels[1:]
-        self.rows = [slice(level[0], level[-1]) for level in outputs]
-        self.columns = [slice(level[0], level[-1]) for level in inputs]
-        self.counts = [level[-1] - level[0] for level in outputs]
-        self.sizes = [[b - a for a, b in pairwise(level)] for level in inputs]
-        ends = [[slice(a - level[0], b - level[0]) for a, b in pairwise(level)] for level in outputs]
-        self.determined = list(zip(*ends, strict=True))
+    rows: slice
+    columns: slice
+    inputs: list[int]
+    outputs: list[int]
+
+
+class _Units:
+    """The units of a layer while places become known, and what each of them has been given so far.
+
+    Where no gradients are wanted, sums are written in place: a step is a few operations that take microseconds each.
+    """
+
+    def __init__(self, layer: MaskedLinear, n: int, features: Tensor | None, width: int | None = None) -> None:
+        self.weight, self.width = layer.weight * layer.mask, width
+        self.plus = torch.addmm if torch.is_grad_enabled() else Tensor.addmm_
+        bias = layer.bias[:, None]
+        if layer.project is None:
+            self.later = bias.repeat(1, n)  # (units, n)
+        else:
+            assert features is not None
+            self.later = torch.addmm(bias, layer.project.weight, features.T)
+
+    def begin(self, part: _Part) -> None:
+        """Turn to the units of the next group."""
+        self.blocks = self.weight[part.rows, part.columns].split(part.inputs, 1)
+        self.here, self.later = self.later.split([sum(part.outputs), len(self.later) - sum(part.outputs)])
+        self.sizes = part.outputs
+        self.parts = self._split(self.here)
+
+    def add(self, step: int, values: Tensor) -> Tensor:
+        """Give the group's units what a step brings; return those that it determines."""
+        here = self.plus(self.here, self.blocks[step], values)
+        if here is not self.here:
+            self.here, self.parts = here, self._split(here)
+        return self.parts[step]
+
+    def end(self, part: _Part, values: Tensor) -> None:
+        """Give the later units what the group brought."""
+        self.later = self.plus(self.later, self.weight[part.rows.stop :, part.columns], values)
+
+    def _split(self, here: Tensor) -> tuple[Tensor, ...]:
+        if self.width is None:
+            return here.split(self.sizes)
+        here = here.unflatten(0, (-1, self.width)).transpose(1, 2)
+        return here.split([size // self.width for size in self.sizes])
+
+
+def _groups(steps: Places) -> list[list[_Part]]:
+    """Steps in groups, a part of each for every layer."""
+    size = max(1, min(STEPS_PER_GROUP, len(steps) // GROUPS))
+    starts = [[0] * len(steps[0]), *steps]
+    groups = []
+    for k in range(0, len(steps), size):
+        levels = list(zip(*starts[k : k + size + 1], strict=True))
+        spans = [slice(level[0], level[-1]) for level in levels]
+        sizes = [[b - a for a, b in pairwise(level)] for level in levels]
+        groups.append([_Part(*each) for each in zip(spans[1:], spans, sizes, sizes[1:], strict=False)])
+    return groups
 
 
 def _steps(stack: list[MaskedLinear], dims: int, outputs: int) -> Places:
@@ -164,12 +206,3 @@ def _steps(stack: list[MaskedLinear], dims: int, outputs: int) -> Places:
         steps.append(counts)
         known = counts[-1] // outputs
     return steps
-
-
-def _constant(layer: MaskedLinear, n: int, features: Tensor | None) -> Tensor:
-    """What the units get whatever the inputs are, (units, n)."""
-    bias = layer.bias[:, None]
-    if layer.project is None:
-        return bias.repeat(1, n)
-    assert features is not None
-    return torch.addmm(bias, layer.project.weight, features.T)
