@@ -12,7 +12,7 @@ _PUBLIC = {
     "coding.frozen": ["Frozen", "freeze"],
     "event": ["Event"],
     "density": ["Autoregressive", "Density", "run"],
-    "errors": ["DivergedError", "Error", "FormatError", "InputError", "StoreError", "WriteError"],
+    "errors": ["ConvergenceError", "DivergedError", "Error", "FormatError", "InputError", "StoreError", "WriteError"],
     "training": ["fit", "resume"],
     "jobs.evaluate": ["Report", "evaluate"],
     "jobs.generate": ["Infilled", "infill", "sample", "sample_from_noise"],
