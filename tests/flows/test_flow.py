@@ -9,7 +9,7 @@ import likely
 from likely.bases import Logistic, Normal, Uniform
 from likely.flows import Affine, Elementwise, Flow, Inverse
 from likely.flows.activation import Logit, Sigmoid
-from likely.flows.dequantization import Dequantize, Rescale, Standardize, preprocessing
+from likely.flows.dequantization import Dequantize, LogitWithMargin, Standardize, preprocessing
 
 PAIR = likely.Event((2,))
 DIGITS = likely.Event((2,), levels=4)
@@ -126,5 +126,9 @@ def test_only_a_bijection_can_be_turned_around():
     with pytest.raises(likely.InputError, match="cannot be turned around"):
         Inverse(Dequantize(4))
     x = torch.rand(5, 2)
-    there, back = Rescale(0.0, 1.0, -2.0, 5.0), Inverse(Rescale(0.0, 1.0, -2.0, 5.0))
-    torch.testing.assert_close(back(there(x)[0])[0], x)
+    torch.testing.assert_close(Inverse(LogitWithMargin())(LogitWithMargin()(x)[0])[0], x)
+
+
+def test_the_logit_of_a_value_outside_its_interval_is_refused():
+    with pytest.raises(likely.InputError, match=r"found 1\.25 at index \(0, 1\); values inside \(-0\.05, 1\.05\)"):
+        LogitWithMargin()(torch.tensor([[0.5, 1.25]]))

@@ -1,21 +1,20 @@
 """From data to what a flow transforms: symbols become real values by noise, and values are brought to a usual size."""
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import UNIT, Event, Interval
-from likely.flows.activation import Logit
-from likely.flows.elementwise import Elementwise
 from likely.flows.noise import variational_noise
 from likely.flows.transform import Pair, Surjection, Transform, sum_values
 from likely.nn.moments import mean_and_deviation
 
 Dequantization = Literal["uniform", "variational"]
-MARGIN = 0.05  # of the alphabet's width, on either side of it, so that the logit of an edge stays small
 
 
 class Dequantize(Surjection):
@@ -76,32 +75,33 @@ class Dequantize(Surjection):
         return Event(after.shape, self.levels)
 
 
-class Rescale(Transform):
-    """The affine map that takes one finite interval to another, the same for every value.
+class LogitWithMargin(Transform):
+    """z = logit((x + m) / (1 + 2 m)), from (−m, 1 + m) onto the reals: what lies in (0, 1) does not come near infinity.
+
+    Where the sigmoid of z rounds to 0 or 1 the inverse gives the end of the interval: the value is right, though it
+    does not tell z any more. The symbol in whose cell it lies needs nothing else.
+
+    Paper: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio, 2017), https://arxiv.org/abs/1605.08803
 
     Args:
-        low, high: the interval of x.
-        new_low, new_high: the interval of z.
+        margin: m, positive.
     """
 
-    def __init__(self, low: float, high: float, new_low: float = 0.0, new_high: float = 1.0) -> None:
+    def __init__(self, margin: float = 0.05) -> None:
         super().__init__()
-        self.low, self.high, self.new_low, self.new_high = low, high, new_low, new_high
-        self.domain, self.codomain = Interval(low, high), Interval(new_low, new_high)
+        self.margin = margin
+        self.domain = Interval(-margin, 1 + margin)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """From the one interval to the other."""
-        return _rescaled(x, self.domain, self.codomain)
+        """Raises InputError where x is not inside its interval."""
+        self.domain.check(x, "x")
+        part, width = (x + self.margin) / (1 + 2 * self.margin), math.log1p(2 * self.margin)
+        return part.logit(), -sum_values(part.log() + (-part).log1p() + width)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """And back."""
-        return _rescaled(z, self.codomain, self.domain)
-
-
-def _rescaled(x: Tensor, old: Interval, new: Interval) -> Pair:
-    scale = (new.high - new.low) / (old.high - old.low)
-    old.check(x, "data")
-    return new.low + scale * (x - old.low), sum_values(torch.full_like(x, scale).log())
+        """The sigmoid, stretched."""
+        x, width = z.sigmoid() * (1 + 2 * self.margin) - self.margin, math.log1p(2 * self.margin)
+        return x, sum_values(logsigmoid(z) + logsigmoid(-z) + width)
 
 
 class Standardize(Transform):
@@ -158,7 +158,6 @@ def preprocessing(event: Event, dequantization: Dequantization = "uniform") -> l
     noise = None if dequantization == "uniform" else variational_noise(event)
     return [
         Dequantize(event.levels, noise),
-        Rescale(-MARGIN, 1 + MARGIN),
-        Elementwise(Logit(), event.shape),
+        LogitWithMargin(),
         Standardize((event.shape[0], 1, 1) if len(event.shape) == 3 else event.shape),
     ]
