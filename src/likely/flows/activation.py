@@ -222,10 +222,11 @@ def _tail_quantile(log_tail: Tensor) -> Tensor:
     """z with ln Φ(z) = log_tail ≤ ln ½. Newton's steps on a concave function, from the left, never pass the root."""
     with torch.no_grad():
         z = -(2 * (-math.log(2) - log_tail).clamp_min(0)).sqrt()  # Φ(z) ≤ exp(−z²/2) / 2
-        for _ in range(5):
+        for _ in range(4):
             z = _newton(z, log_tail)
     return _newton(z, log_tail)
 
 
 def _newton(z: Tensor, log_tail: Tensor) -> Tensor:
-    return z - (log_ndtr(z) - log_tail) / log_hazard(z).exp()
+    scaled = erfcx(-z * math.sqrt(0.5))  # Φ(z) = scaled exp(−z²/2) / 2
+    return z - (scaled.log() - z.square() / 2 - math.log(2) - log_tail) * scaled * math.sqrt(math.pi / 2)

@@ -65,17 +65,20 @@ class RationalQuadraticSpline(Map):
         inside = given.abs() < self.bound
         return torch.where(inside, found, given), torch.where(inside, ladj, 0.0)
 
-    def _bin(self, given: Tensor, parameters: Tensor, axis: int) -> Tensor:
+    def _bin(self, given: Tensor, parameters: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of the bin that x (axis 0) or z (axis 1) lies in: (x₀, z₀), (x₁, z₁), (width, height), (d₀, d₁)."""
         logits, slopes = parameters.split([2 * self.bins, self.bins - 1], -1)
         parts = LEAST / self.bins + (1 - LEAST) * logits.unflatten(-1, (2, self.bins)).softmax(-1)
         sizes = 2 * self.bound * parts  # (…, 2, bins)
-        knots = sizes[..., :-1].cumsum(-1) - self.bound
-        starts, ends = pad(knots, (1, 0), value=-self.bound), pad(knots, (0, 1), value=self.bound)
-        slopes = pad(bounded(slopes, self.slopes), (1, 1)).exp().unfold(-1, self.bins, 1)  # d₀ and d₁ (…, 2, bins)
-        index = (given[..., None] >= knots[..., axis, :]).sum(-1)[..., None, None]
-        bins = torch.cat([starts, ends, sizes, slopes], -2).gather(-1, index.expand(*given.shape, 8, 1))
-        return bins.view(*given.shape, 4, 2).movedim((-2, -1), (0, 1))
+        inner = sizes[..., :-1].cumsum(-1) - self.bound
+        end = inner.new_full((*inner.shape[:-1], 1), self.bound)
+        knots = torch.cat([-end, inner, end], -1)  # (…, 2, bins + 1)
+        index = (given[..., None] >= inner[..., axis, :]).sum(-1, keepdim=True)
+        both = torch.cat([index, index + 1], -1)
+        corners = knots.gather(-1, both[..., None, :].expand(*given.shape, 2, 2))
+        size = sizes.gather(-1, index[..., None].expand(*given.shape, 2, 1))[..., 0]
+        slope = bounded(pad(slopes, (1, 1)).gather(-1, both), self.slopes).exp()
+        return corners[..., 0].movedim(-1, 0), corners[..., 1].movedim(-1, 0), size.movedim(-1, 0), slope.movedim(-1, 0)
 
 
 def _parts(x: Tensor, start: Tensor, end: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
