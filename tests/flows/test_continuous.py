@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-import likely
 from likely import store
 from likely.bases import Normal
 from likely.errors import ConvergenceError, InputError
@@ -278,10 +277,6 @@ def test_saved_and_built_again():
     again.load_state_dict(flow.state_dict())
     x = values(4, 2, dtype=torch.float32)
     assert torch.equal(again.log_prob(x), flow.log_prob(x))
-
-
-def test_laws():
-    likely.check_model(FFJORD(Event((1, 2, 3), levels=3)))
 
 
 def test_half_precision_training_solves_in_single():
