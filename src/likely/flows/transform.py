@@ -32,7 +32,7 @@ class Transform(nn.Module, Configured, ABC):
 
     domain: Interval = REAL
     codomain: Interval = REAL
-    onto: bool = True  # whether z takes every value inside codomain as x takes every value that it can (unless it draws)
+    onto: bool = True  # whether z takes every value inside codomain as x takes every value inside domain
     stochastic: bool = False  # whether forward draws
 
     @abstractmethod
