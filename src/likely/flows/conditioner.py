@@ -135,20 +135,19 @@ class _ImageNetwork(nn.Module):
         if mask.ndim != 3:
             raise InputError(f"networks over images take events (channels, height, width), found {tuple(mask.shape)}")
         self.count = count
-        by_channel = mask.flatten(1)
-        self.whole = bool((by_channel == by_channel[:, :1]).all())
+        seen, changed = mask.flatten(1).any(1), (~mask).flatten(1).any(1)  # channels that are, in part at least
+        self.whole = not (seen & changed).any()
         self.register_buffer("mask", mask, persistent=False)
-        self.register_buffer("seen", by_channel.any(1).nonzero()[:, 0], persistent=False)
-        self.register_buffer("wanted", (~mask).flatten().nonzero()[:, 0], persistent=False)
+        self.register_buffer("seen", seen.nonzero()[:, 0], persistent=False)
+        self.register_buffer("wanted", (~mask)[changed].flatten().nonzero()[:, 0], persistent=False)
         self.first = nn.Conv2d(len(self.seen), channels, 3, padding=1)
         self.places = nn.Parameter(torch.zeros(channels, *mask.shape[1:]))
         self.project = None if features is None else nn.Conv2d(features, channels, 1, bias=False)
         self.body = body
-        outputs = int((~by_channel).any(1).sum())
-        self.last = _zero(nn.Conv2d(channels, outputs * count, 1))
+        self.last = _zero(nn.Conv2d(channels, int(changed.sum()) * count, 1))
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        x = x.index_select(1, self.seen) if self.whole else x * self.mask
+        x = (x if self.whole else x * self.mask).index_select(1, self.seen)
         hidden = self.first(x) + self.places
         if self.project is not None:
             assert context is not None

@@ -74,7 +74,7 @@ def _step(
 ) -> list[Transform]:
     map = Chain([Mixture(components), Affine(2.0)])
     conditioner = AttentionNetwork(width, depth) if is_image(shape) else Perceptron((width,) * depth)
-    mix = [] if mask == "checkerboard" else [InvertibleConvolution(shape, seed + k)]
+    mix = [] if mask == "checkerboard" or shape[:1] == (1,) else [InvertibleConvolution(shape, seed + k)]
     coupling = Coupling(map, shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
     return [ActNorm(shape), *mix, coupling]
 

@@ -22,9 +22,10 @@ Shape = tuple[int, ...]
 class Glow(Flow):
     """Steps of actnorm, invertible 1×1 convolution and affine coupling.
 
-    Images: squares of pixels become channels (where sizes are even), the steps follow, and half of the channels is
-    done, after a coupling in which it depends on the rest; the rest goes on in the same way at the next scale.
-    Real values are standardised and symbols dequantised first. Scales of couplings stay within e^±2.
+    Images: squares of pixels become channels (where sizes are even), the steps follow (in a checkerboard where there is
+    one channel only), and half of the channels is done, after a coupling in which it depends on the rest; the rest goes
+    on in the same way at the next scale. Real values are standardised and symbols dequantised first. Scales of
+    couplings stay within e^±2.
 
     Paper: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     https://arxiv.org/abs/1807.03039
@@ -68,10 +69,11 @@ class Glow(Flow):
 
 
 def _step(width: int, depth: int, features: int | None, seed: int, shape: Shape, k: int) -> list[Transform]:
-    mask = "checkerboard" if shape[:1] == (1,) else "channels"
+    single = shape[:1] == (1,)
+    mask, mix = ("checkerboard", []) if single else ("channels", [InvertibleConvolution(shape, seed + k)])
     conditioner = network_for(shape, width, depth)
     coupling = Coupling(Affine(2.0), shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
-    return [ActNorm(shape), InvertibleConvolution(shape, seed + k), coupling]
+    return [ActNorm(shape), *mix, coupling]
 
 
 def _scale(shape: Shape, layers: int, scales: int, step: Callable[[Shape, int], list[Transform]]) -> list[Transform]:
