@@ -3,12 +3,16 @@
 import torch
 from torch import Tensor, nn
 
+from likely.bases import Normal
 from likely.density import Array, Autoregressive, Density, Steps, run, seeded
 from likely.distributions import Categorical, Discrete, Table
 from likely.event import Event
+from likely.flows import Elementwise, Flow, Map
+from likely.flows.dequantization import Dequantize, LogitWithMargin
+from likely.flows.transform import sum_values
 from likely.nn import MaskedConv2d, Symbols
 
-EVENT = Event((1, 2, 3), levels=3)
+EVENT, PLANE = Event((1, 2, 3), levels=3), Event((2,))
 
 
 class Naive(Autoregressive):
@@ -154,3 +158,198 @@ class Overclaims(Density):
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return torch.randint(2, (n, *self.event.shape), generator=generator)
+
+
+def described(model: Density) -> str:
+    """Its class, or that of the first transform of a flow, and its dimensions."""
+    part: object = next(iter(model.transforms)) if type(model) is Flow else model
+    return f"{type(getattr(part, 'map', part)).__name__}, {model.event.dims}"
+
+
+def flow(map: Map, dims: int = 2) -> Flow:
+    return Flow(Normal(Event((dims,))), [Elementwise(map, (dims,))])
+
+
+class Stretch(Map):
+    """z = eˢ x, honest."""
+
+    count = 1
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        s = parameters[..., 0]
+        return s.exp() * x, s
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        s = parameters[..., 0]
+        return (-s).exp() * z, -s
+
+
+class WrongSign(Stretch):
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        z, ladj = super().forward(x, parameters)
+        return z, -ladj
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        x, ladj = super().inverse(z, parameters)
+        return x, -ladj
+
+
+class Drops(Stretch):
+    """The last value's term is left out."""
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        z, ladj = super().forward(x, parameters)
+        return z, ladj.index_fill(-1, torch.tensor(ladj.shape[-1] - 1), 0.0)
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        x, ladj = super().inverse(z, parameters)
+        return x, ladj.index_fill(-1, torch.tensor(ladj.shape[-1] - 1), 0.0)
+
+
+class OneWay(Stretch):
+    """The inverse gives the log-determinant of the forward direction."""
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        x, ladj = super().inverse(z, parameters)
+        return x, -ladj
+
+
+class Reflect(Map):
+    """z = (s − 1/2) x whose ln(s − 1/2) should have been of the absolute value, and was patched."""
+
+    count = 1
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        s = parameters[..., 0] - 0.5
+        return s * x, s.clamp_min(1e-6).log()
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        s = parameters[..., 0] - 0.5
+        return z / s, -s.clamp_min(1e-6).log()
+
+
+class Bend(Map):
+    """z = x + tanh(x), inverted by halving a bracket that holds; honest."""
+
+    count = 0
+    halvings = 160
+
+    def bracket(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return z - 1, z + 1
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return x + x.tanh(), (2 - x.tanh().square()).log()
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.bracket(z)
+        for _ in range(self.halvings):
+            x = (low + high) / 2
+            above = x + x.tanh() > z
+            low, high = torch.where(above, low, x), torch.where(above, x, high)
+        x = (low + high) / 2
+        return x, -self.forward(x, parameters)[1]
+
+
+class Short(Bend):
+    """The bracket is [−10, 10], and what lies outside is given its end."""
+
+    def bracket(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.full_like(z, -10.0), torch.full_like(z, 10.0)
+
+
+class Coarse(Bend):
+    """The halving stops early."""
+
+    halvings = 20
+
+
+class Saturates(Bend):
+    """In single precision z stays where it is from x = 50 on."""
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        z, ladj = super().forward(x, parameters)
+        return z.clamp(-50, 50) if x.dtype == torch.float32 else z, ladj
+
+
+class Uncounted(Flow):
+    """The change of volume is not counted."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(Normal(event), [Elementwise(Stretch(), event.shape)])
+
+    def _density(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self.base.log_prob(self.transform(x)[0])
+
+
+class Unscaled(Density):
+    """A normal density without its constant."""
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return -0.5 * sum_values(x.square())
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return torch.randn(n, *self.event.shape, generator=generator)
+
+
+class Tempered(Flow):
+    """Draws from p at another temperature than it scores."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(Normal(event), [Elementwise(Bend(), event.shape)])
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self.transform.inverse(0.8 * self.base.sample(n, generator=generator))[0]
+
+
+class Half(Density):
+    """A mixture of two normal densities, one of which is drawn too seldom."""
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        normal = Normal(self.event)
+        return torch.logaddexp(normal.log_prob(x - 3), normal.log_prob(x + 3)) - torch.tensor(2.0).log()
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        sign = 1 - 2 * (torch.rand(n, generator=generator) < 0.4).float()
+        return torch.randn(n, *self.event.shape, generator=generator) + 3 * sign[:, None]
+
+
+def symbols(noise: Dequantize) -> Flow:
+    return Flow(Normal(Event((3,))), [noise, LogitWithMargin()])
+
+
+class Noise(Dequantize):
+    """Honest."""
+
+
+class Free(Dequantize):
+    """Noise that is not paid for."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None):
+        z, _ = super().forward(x, context, generator)
+        return z, z.new_zeros(len(z))
+
+
+class Rounded(Dequantize):
+    """Rounds to the nearest symbol, not to the one whose cell it is."""
+
+    def inverse(self, z: Tensor, context: Tensor | None = None):
+        symbols = (z * self.counts).round().long()
+        return symbols.clamp_min(0).minimum(self.counts - 1), z.new_zeros(len(z))
+
+
+class Overclaimed(Overclaims):
+    """The same as a bound."""
+
+    kind = "lower bound"
+
+
+class Outside(Density):
+    """Draws a symbol that there is not."""
+
+    kind = "lower bound"
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return torch.full((len(x),), -0.7 * self.event.dims)
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return torch.randint(3, (n, *self.event.shape), generator=generator)

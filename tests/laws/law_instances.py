@@ -6,17 +6,41 @@ import torch
 from torch import Tensor
 
 from likely.autoregressive import MADE, GatedPixelCNN
-from likely.classical import Histogram, IndependentPixels, SymbolHistogram
+from likely.bases import Logistic, Normal, Uniform
+from likely.classical import GaussianMixture, Histogram, IndependentPixels, SymbolHistogram
 from likely.data.sources import Ising
 from likely.density import Density
 from likely.event import Event
-from likely.laws.case import examples
+from likely.flows import (
+    FFJORD,
+    IAF,
+    MAF,
+    NICE,
+    Affine,
+    AffineFlow,
+    AutoregressiveMixtureCDF,
+    Elementwise,
+    Flow,
+    FlowPlusPlus,
+    Glow,
+    MixtureCDF,
+    NeuralSplineCoupling,
+    NeuralSplineFlow,
+    RealNVP,
+)
+from likely.flows.activation import LeakyReLU, Logit, Sigmoid
+from likely.flows.coupling import Coupling
+from likely.flows.dequantization import preprocessing
+from likely.flows.spline import RationalQuadraticSpline
+from likely.laws.case import examples, inside
 
+LINE, PLANE, SPACE = Event((1,)), Event((2,)), Event((2, 3))
 LABEL, VECTOR, PICTURE = Event((), levels=3), Event((2,)), Event((1, 1, 2), levels=4)
 SMALL = {"channels": 6, "layers": 2, "first_kernel": 5, "features": 4}
 LOGISTICS = {"head": "logistics", "components": 2}
 
-ALWAYS = {
+PROMISES = {"samples fit", "one by one", "repeatable", "saved = loaded", "units", "refuse"}
+ALWAYS = PROMISES | {
     "proper tables, float32",
     "proper tables, float64",
     "no leak",
@@ -26,14 +50,14 @@ ALWAYS = {
     "same samples, float64",
     "possible symbols",
     "true samples",
-    "one by one",
-    "repeatable",
-    "saved = loaded",
-    "units",
-    "refuse",
 }
 SUMS, SIGHT, COST = {"proper, float32", "proper, float64"}, {"no blind spot"}, {"cost"}
 NETWORK = ALWAYS | SIGHT | COST
+REAL, AREA = PROMISES | {"true samples"}, {"integrates to one"}
+BIJECTION = {"invertible, float32", "invertible, float64"}
+DETERMINANT = {"log-determinant, float32", "log-determinant, float64"}
+FLOW = REAL | BIJECTION | DETERMINANT
+BOUND = PROMISES - {"one by one"} | BIJECTION | DETERMINANT | {"bound within one"}
 
 # name: (how it is built, the laws that apply beside ALWAYS)
 INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
@@ -84,16 +108,105 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
     "independent pixels 28x28x256": (lambda: IndependentPixels(Event((1, 28, 28), 256)), ALWAYS),
     "histogram 3x1": (lambda: Histogram(Event((3,), 1)), SUMS | ALWAYS | SIGHT),
     "symbol histogram 3x8, label": (lambda: SymbolHistogram(Event((3,), 8), LABEL), SUMS | ALWAYS),
+    # Densities of real values
+    "gaussian mixture, 1": (lambda: GaussianMixture(LINE, components=3), REAL | AREA),
+    "gaussian mixture, 2, label": (lambda: GaussianMixture(PLANE, LABEL, components=3), REAL | AREA),
+    "gaussian mixture, 2x3, diagonal": (
+        lambda: GaussianMixture(SPACE, components=2, covariance="diagonal"),
+        REAL,
+    ),
+    "normal": (lambda: Normal(PLANE), REAL | AREA),
+    "logistic": (lambda: Logistic(SPACE), REAL),
+    "uniform": (lambda: Uniform(PLANE), REAL | AREA),
+    # Flows
+    "flow, affine": (lambda: Flow(Normal(PLANE), [Elementwise(Affine(), (2,))]), FLOW | AREA),
+    "flow, affine, label": (
+        lambda: Flow(Normal(PLANE), [Elementwise(Affine(), (2,), 4)], LABEL, features=4),
+        FLOW | AREA,
+    ),
+    "flow, affine, vector": (
+        lambda: Flow(Logistic(SPACE), [Elementwise(Affine(), (2, 3), 4)], VECTOR, features=4),
+        FLOW,
+    ),
+    "flow of the unit square": (
+        lambda: Flow(Normal(PLANE), [Elementwise(Logit(), (2,)), Elementwise(Affine(), (2,))]),
+        FLOW | AREA,
+    ),
+    "flow to the unit square": (
+        lambda: Flow(Uniform(PLANE), [Elementwise(Affine(), (2,)), Elementwise(Sigmoid(), (2,))]),
+        FLOW | AREA,
+    ),
+    "flow on a flow": (
+        lambda: Flow(Flow(Normal(PLANE), [Elementwise(LeakyReLU(), (2,))]), [Coupling(Affine(), (2,))]),
+        FLOW | AREA,
+    ),
+    "flow, spline couplings": (
+        lambda: Flow(Normal(PLANE), [Coupling(RationalQuadraticSpline(), (2,), swapped=k > 0) for k in range(2)]),
+        FLOW | AREA,
+    ),
+    "flow of symbols": (
+        lambda: Flow(Normal(Event((1, 2))), [*preprocessing(Event((1, 2), 5)), Elementwise(Affine(), (1, 2))]),
+        BOUND,
+    ),
+    "flow of a mixed table, label": (
+        lambda: Flow(
+            Normal(Event((3,))),
+            [*preprocessing(Event((3,), (2, 5, 3))), Elementwise(Affine(), (3,), 4)],
+            LABEL,
+            features=4,
+        ),
+        BOUND,
+    ),
+    "flow of symbols, fitted noise": (
+        lambda: Flow(
+            Normal(Event((2,))),
+            [*preprocessing(Event((2,), 4), "variational"), Elementwise(Affine(), (2,))],
+        ),
+        BOUND,
+    ),
+    "affine flow, label": (lambda: AffineFlow(PLANE, LABEL, features=4), FLOW | AREA),
+    "affine flow, 2x3": (lambda: AffineFlow(SPACE), FLOW),
+    "mixture CDF, label": (lambda: MixtureCDF(LINE, LABEL, components=3, features=4), FLOW | AREA),
+    "mixture CDF, Gaussian": (lambda: MixtureCDF(PLANE, components=3, kernel="gaussian"), FLOW | AREA),
+    "autoregressive mixture CDF, label": (
+        lambda: AutoregressiveMixtureCDF(PLANE, LABEL, layers=1, components=3, hidden=(8,), features=4),
+        FLOW | AREA,
+    ),
+    "NICE": (lambda: NICE(PLANE, layers=3, hidden=(8,)), FLOW | AREA),
+    "NICE of symbols, label": (lambda: NICE(Event((3,), 3), LABEL, layers=3, hidden=(8,), features=4), BOUND),
+    "RealNVP, vector": (lambda: RealNVP(PLANE, VECTOR, layers=3, width=8, features=4), FLOW | AREA),
+    "RealNVP over images": (lambda: RealNVP(Event((1, 2, 4)), layers=2, width=8, depth=1), FLOW),
+    "RealNVP of symbols": (lambda: RealNVP(Event((1, 2, 2), 3), layers=2, width=8, depth=1), BOUND),
+    "Glow": (lambda: Glow(PLANE, layers=2, width=8), FLOW | AREA),
+    "Glow over images, label": (
+        lambda: Glow(Event((2, 2, 2)), LABEL, layers=2, width=8, depth=1, features=4),
+        FLOW,
+    ),
+    "Flow++": (lambda: FlowPlusPlus(PLANE, layers=2, components=3, width=8, depth=1), FLOW | AREA),
+    "Flow++ of symbols": (lambda: FlowPlusPlus(Event((1, 2, 2), 2), layers=2, components=3, width=8, depth=1), BOUND),
+    "MAF, label": (lambda: MAF(PLANE, LABEL, layers=3, hidden=(8, 8), features=4), FLOW | AREA),
+    "MAF of symbols": (lambda: MAF(Event((4,), 4), layers=2, hidden=(8,)), BOUND),
+    "IAF": (lambda: IAF(PLANE, layers=2, hidden=(8,)), FLOW | AREA),
+    "IAF, 2x3, vector": (lambda: IAF(SPACE, VECTOR, layers=2, hidden=(8,), features=4), FLOW),
+    "neural spline flow": (lambda: NeuralSplineFlow(PLANE, layers=2, bins=4, hidden=(8,)), FLOW | AREA),
+    "neural spline coupling, label": (
+        lambda: NeuralSplineCoupling(PLANE, LABEL, layers=2, bins=4, hidden=(8,), features=4),
+        FLOW | AREA,
+    ),
+    "FFJORD": (lambda: FFJORD(LINE, hidden=(8, 8), tolerance=1e-3), FLOW | AREA),
+    "FFJORD of symbols, label": (lambda: FFJORD(Event((2,), 3), LABEL, hidden=(8, 8), tolerance=1e-3), BOUND),
 }
 
 
 def fit(model: Density, x: Tensor, context: Tensor | None = None, steps: int = 40, rate: float = 0.02) -> Density:
     """A closed form, or a few steps of Adam on all the data at once."""
-    if hasattr(model, "estimate"):
-        model.estimate((x, context))
-        return model
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     generator = torch.Generator().manual_seed(0)
+    if hasattr(model, "estimate"):
+        model.estimate((x, context), generator=generator)
+    if hasattr(model, "estimate") or not list(model.parameters()):
+        return model
+    model.initialize(x, context, generator=generator)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()
         model.loss(x, context, generator=generator).backward()
@@ -102,12 +215,14 @@ def fit(model: Density, x: Tensor, context: Tensor | None = None, steps: int = 4
 
 
 def data(model: Density, n: int = 64) -> tuple[Tensor, Tensor | None]:
-    """Examples with structure: ascending symbols, moved up by the context."""
+    """Examples with structure: ascending symbols or values, moved up by the context."""
     generator = torch.Generator().manual_seed(1)
     x = examples(model.event, n, generator).reshape(n, -1).cummax(1)[0]
     context = None if model.context is None else examples(model.context, n, generator)
     if context is not None:
         x = x + context.reshape(n, -1)[:, :1].round().abs().long()
+    if not model.event.discrete:
+        return inside(x.view(n, *model.event.shape), model.support), context
     return (x % torch.tensor(model.event.alphabets)).view(n, *model.event.shape), context
 
 

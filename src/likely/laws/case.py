@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
 
@@ -10,10 +11,13 @@ import torch
 from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density
-from likely.event import Event
+from likely.errors import Error
+from likely.event import REAL, Event, Interval
 from likely.laws.table import NotApplicable
 
 STATES = 2**17
+ROWS = 2**14
+MOVE = 0.3
 EXAMPLES = 16
 CONTEXTS = 3
 LABELS = 16
@@ -24,7 +28,7 @@ class Case:
 
     Args:
         model: any density.
-        x: examples to try it on; None: symbols drawn evenly, or standard normal values.
+        x: examples to try it on; None: symbols drawn evenly, or real values that the model draws itself.
         context: contexts to try it with (the first few); None: every label, or drawn likewise.
         source: the density that the model was fitted to, if it is known.
         seed: of everything that is drawn.
@@ -42,21 +46,28 @@ class Case:
         self.source = source
         self.given = copy.deepcopy(model).eval()
         self.event = model.event
-        drawn = examples(model.event, EXAMPLES, self.generator())
         self._known: dict[tuple, Any] = {}
-        self.x = self.given.check(drawn if x is None else x[:EXAMPLES])
         self.contexts = self._contexts(context)
+        self.x = self.given.check(self._examples() if x is None else x[:EXAMPLES])
         self.context = self._spread(len(self.x))
 
     def generator(self) -> torch.Generator:
         """A fresh generator, always seeded alike."""
         return torch.Generator().manual_seed(self.seed)
 
+    def _examples(self) -> Tensor:
+        """Symbols drawn evenly; real values where the model has them, wherever that is, if it can draw at all."""
+        if not self.event.discrete:
+            with suppress(Exception):
+                drawn = self.given.sample(EXAMPLES, self._spread(EXAMPLES), generator=self.generator())
+                return self.given.check(drawn)
+        return examples(self.event, EXAMPLES, self.generator(), self.given.support)
+
     def _contexts(self, context: Array | None) -> list[Tensor | None]:
         """Single contexts to try: every label where they are few, else some values."""
         event = self.given.context
         if event is None:
-            self.given.check_context(context, len(self.x))
+            self.given.check_context(context, EXAMPLES)
             return [None]
         if context is not None:
             return list(event.check(context, "context")[:CONTEXTS].to(self.given.device))
@@ -75,20 +86,24 @@ class Case:
         return self.redraw(self.seed)
 
     def redraw(self, seed: int) -> Any:
-        """A copy with every weight redrawn, and what it estimates in closed form estimated from noise.
+        """A copy with every weight redrawn, and what is estimated from data (at the start, too) estimated from noise.
 
         An untrained head is often zero and its conditionals do not depend on anything: it would keep most laws for
         nothing. None where there is nothing to redraw.
         """
         model: Any = copy.deepcopy(self.given)
-        generator = torch.Generator().manual_seed(seed)
+        chance, generator = (torch.Generator().manual_seed(seed) for _ in range(2))
+        x, context = examples(self.event, 512, chance, model.support), self._spread(512)
         if hasattr(model, "estimate"):
-            model.estimate((examples(self.event, 512, generator), self._spread(512)), generator=generator)
+            model.estimate((x, context), generator=chance)
         elif not list(model.parameters()):
             return None
+        model.initialize(x, context, generator=chance)
         for parameter in model.parameters():
             if parameter.is_floating_point():
-                parameter.data.copy_(noise(parameter, generator))
+                drawn = noise(parameter, generator)
+                # An area or a volume is integrated over, and must not be too rough for that: those weights only move.
+                parameter.data.copy_(drawn if isinstance(model, Autoregressive) else parameter + MOVE * drawn)
         return model
 
     def models(self, dtype: torch.dtype | None = None) -> dict[str, Any]:
@@ -110,6 +125,11 @@ class Case:
             for order in range(model.orders):
                 yield f"{name}, ordering {order}" if model.orders > 1 else name, model, order
 
+    def require_exact(self) -> None:
+        """Laws of normalised densities apply to no bound."""
+        if self.given.kind != "exact":
+            raise NotApplicable(f"log_prob is a {self.given.kind}")
+
     def require_discrete(self) -> None:
         """Laws of symbols apply to symbols only."""
         if not self.event.discrete:
@@ -125,8 +145,6 @@ class Case:
     def states(self) -> Tensor:
         """Every state of the event (states, *shape), raster order, the last dimension fastest."""
         self.require_discrete()
-        if self.given.kind != "exact":
-            raise NotApplicable(f"log_prob is a {self.given.kind}")
         states = math.prod(self.event.alphabets)
         if states > STATES:
             size = f"{states:,}" if states < 10**12 else f"10^{math.log10(states):.0f}"
@@ -136,6 +154,7 @@ class Case:
 
     def enumerated(self, name: str, dtype: torch.dtype, context: int) -> Tensor:
         """Log-probability of every state (states,), float64, under one of the models in one of the contexts."""
+        self.require_exact()
         model, value = self.models(dtype)[name], self.contexts[context]
 
         def compute() -> Tensor:
@@ -143,6 +162,35 @@ class Case:
             return torch.cat(list(parts)).double()
 
         return self.once(("enumerated", name, dtype, context), compute)
+
+    def drawn(self, n: int, name: str, context: int, generator: torch.Generator) -> Tensor:
+        """Real values (n, dims), float64, that one of the models draws in float64."""
+        x = self.models(torch.float64)[name].sample(n, self.contexts[context], generator=generator)
+        return self.event.check(x, "samples").flatten(1).double().cpu()
+
+    def density(self, name: str, context: int) -> Callable[[Tensor], Tensor]:
+        """ln p of values (n, dims) → (n,) under one of the models in float64; −inf where the model refuses a value."""
+        model, value = self.models(torch.float64)[name], self.contexts[context]
+
+        def scored(x: Tensor) -> Tensor:
+            try:
+                return (
+                    model.log_prob(x.view(-1, *self.event.shape).to(model.device), repeated(value, len(x)))
+                    .cpu()
+                    .double()
+                )
+            except Error:
+                nothing = x.new_full((len(x),), -math.inf)
+                if len(x) == 1 or all(torch.equal(scored(row[None]), nothing[:1]) for row in x[:: -(-len(x) // 4)]):
+                    return nothing
+                return torch.cat([scored(half) for half in x.tensor_split(2)])
+
+        def log_prob(x: Tensor) -> Tensor:
+            outwards = x.abs().amax(1).argsort()  # what is refused is mostly what is far out
+            found = torch.cat([scored(part) for part in x[outwards].split(ROWS)])
+            return torch.empty_like(found).index_copy_(0, outwards, found)
+
+        return log_prob
 
     def chunks(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Batches small enough for tables of every conditional."""
@@ -155,12 +203,22 @@ def _converted(model: Density, dtype: torch.dtype | None) -> Density:
     return model if dtype is None else copy.deepcopy(model).to(dtype)
 
 
-def examples(event: Event, n: int, generator: torch.Generator) -> Tensor:
-    """Symbols drawn evenly, or standard normal values (n, *shape)."""
+def examples(event: Event, n: int, generator: torch.Generator, support: Interval = REAL) -> Tensor:
+    """Symbols drawn evenly, or standard normal values brought inside the support (n, *shape)."""
     if not event.discrete:
-        return torch.randn(n, *event.shape, generator=generator)
+        return inside(torch.randn(n, *event.shape, generator=generator), support)
     columns = [torch.randint(levels, (n,), generator=generator) for levels in event.alphabets]
     return torch.stack(columns, 1).view(n, *event.shape)
+
+
+def inside(t: Tensor, interval: Interval) -> Tensor:
+    """Real values t brought smoothly into an interval, as near to its ends as the precision has numbers."""
+    low, high = (t.new_tensor(end) for end in (interval.low, interval.high))
+    if high.isfinite():
+        t = low + (high - low) * t.sigmoid() if low.isfinite() else high - (-t).exp()
+    elif low.isfinite():
+        t = low + t.exp()
+    return t.maximum(low.nextafter(high)).minimum(high.nextafter(low))
 
 
 def noise(parameter: Tensor, generator: torch.Generator) -> Tensor:

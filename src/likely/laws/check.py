@@ -7,18 +7,21 @@ from functools import partial
 import torch
 
 from likely.density import Array, Density, seeded
+from likely.laws.bijections import invertible, log_determinant
 from likely.laws.case import Case
 from likely.laws.causality import no_blind_spot, no_leak, one_conditional, possible_symbols, same_samples
-from likely.laws.probability import proper, proper_tables, true_samples
+from likely.laws.probability import bound_within_one, integrates_to_one, proper, proper_tables
 from likely.laws.promises import (
     cost,
     not_below_the_limit,
     one_by_one,
     refuse,
     repeatable,
+    samples_fit,
     saved_is_loaded,
     units,
 )
+from likely.laws.samples import true_samples
 from likely.laws.table import LawRow, LawsBroken, LawTable, Measured, NotApplicable
 
 
@@ -53,12 +56,17 @@ def _both(name: str, measure: Callable, single: float, double: float) -> tuple[L
 
 LAWS = (
     *_both("proper", proper, 1e-5, 1e-12),
+    Law("integrates to one", integrates_to_one, 1e-3),
+    Law("bound within one", bound_within_one, 4.0),
     *_both("proper tables", proper_tables, 1e-5, 1e-12),
     Law("no leak", no_leak, 0.0),
     Law("no blind spot", no_blind_spot, 0.0),
     *_both("one conditional", one_conditional, 1e-5, 1e-12),
     *_both("same samples", same_samples, 1e-5, 0.0),
     Law("possible symbols", possible_symbols, 0.0),
+    *_both("invertible", invertible, 16.0, 16.0),
+    *_both("log-determinant", log_determinant, 1e-5, 1e-9),
+    Law("samples fit", samples_fit, 0.0),
     Law("true samples", true_samples, 1e-4, at_least=True),
     Law("one by one", one_by_one, 1e-5),
     Law("repeatable", repeatable, 0.0),
@@ -76,12 +84,12 @@ def check_model(
     """Hold a model against the laws of densities; the model itself is left as it is.
 
     Laws are tried on the model as given and on a copy with every weight redrawn, with every ordering and several
-    contexts. Spaces of up to 2^17 states are enumerated.
+    contexts. Spaces of up to 2^17 states are enumerated; one and two dimensions of real values are integrated over.
 
     Args:
         model: any density.
         x: examples to try it on (the first 16 are used), or the density that it was fitted to, whose own log p it must
-            not beat. None: symbols drawn evenly.
+            not beat. None: symbols drawn evenly, real values drawn from the model.
         context: contexts to try (n, *context.shape), the first three of them. None: every label, or drawn evenly.
         seed: of everything that is drawn; the caller's generators are left alone.
 

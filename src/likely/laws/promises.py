@@ -14,7 +14,7 @@ from likely import store
 from likely.density import Autoregressive
 from likely.errors import Error
 from likely.jobs.evaluate import evaluate, negative_log_likelihood
-from likely.laws.case import Case
+from likely.laws.case import Case, repeated
 from likely.laws.probability import joint, worst
 from likely.laws.table import Measured, NotApplicable
 
@@ -35,9 +35,12 @@ def saved_is_loaded(case: Case) -> Measured:
 
 
 def one_by_one(case: Case) -> Measured:
-    """Largest difference of log p between an example in a batch and the same one alone, of |log p| (at least 1)."""
+    """Largest difference of log p between an example in a batch and the same one alone, of |log p| (at least 1).
+
+    Densities of real values are tried in float64: they may be steep, so that rounding shows.
+    """
     found = {}
-    for name, model in case.models().items():
+    for name, model in case.models(None if case.event.discrete else torch.float64).items():
         if model.kind != "exact":
             raise NotApplicable("a bound draws, and draws otherwise in a batch")
         together = model.log_prob(case.x, case.context)
@@ -60,6 +63,22 @@ def repeatable(case: Case) -> Measured:
     for name, model in case.models().items():
         first, second = (model.sample(16, context, generator=case.generator()) for _ in range(2))
         found[name] = float((first != second).flatten(1).any(1).sum())
+    return worst(found)
+
+
+def samples_fit(case: Case) -> Measured:
+    """How many of 16 samples are not of the event, outside of the support, or impossible under the model itself."""
+    found = {}
+    for name, model in case.models().items():
+        for c, context in enumerate(case.contexts):
+            x = model.sample(16, context, generator=case.generator())
+            if x.dtype != (torch.int64 if case.event.discrete else model.dtype):
+                raise TypeError(f"samples are {x.dtype}")
+            log_prob = model.log_prob(x, repeated(context, 16), generator=case.generator())
+            wrong = ~(log_prob > -math.inf)
+            if not case.event.discrete:
+                wrong |= ~((x > model.support.low) & (x < model.support.high)).flatten(1).all(1)
+            found[f"{name}, context {c}"] = float(wrong.sum())
     return worst(found)
 
 
@@ -115,15 +134,17 @@ def bad_calls(case: Case) -> Iterator[tuple[str, Callable]]:
         return partial(model.log_prob, x, context)
 
     def first(value: float | int) -> Callable:
-        wrong = x.to(torch.float64 if isinstance(value, float) else x.dtype).clone()
-        wrong.view(-1)[0] = value
-        return scored(wrong)
+        wrong = x.to(torch.float64 if isinstance(value, float) else x.dtype).reshape(-1).clone()
+        wrong[0] = value
+        return scored(wrong.view(x.shape))
 
     for name, value in {"NaN": math.nan, "infinity": math.inf}.items():
         yield name, first(value)
     if event.discrete:
         for name, value in {"one half": 0.5, "symbol = levels": event.alphabets[0], "symbol -1": -1}.items():
             yield name, first(value)
+    else:
+        yield "whole numbers", scored(torch.ones_like(x, dtype=torch.int64))
     yield "complex numbers", scored(x.to(torch.complex64))
     yield "one dimension too many", scored(x[..., None])
     yield "another shape", scored(x.reshape(1, -1), None if context is None else context[:1])
