@@ -106,8 +106,8 @@ def is_image(shape: tuple[int, ...]) -> bool:
 
 
 def network_for(shape: tuple[int, ...], width: int, depth: int) -> Conditioner:
-    """What suits an event: `depth` residual blocks for images, else as many hidden layers, all of the same width."""
-    return ResidualNetwork(width, depth) if is_image(shape) else Perceptron((width,) * depth)
+    """What suits an event: `depth` hidden layers of the same width, for images in residual blocks of two."""
+    return ResidualNetwork(width, (depth + 1) // 2) if is_image(shape) else Perceptron((width,) * depth)
 
 
 class _Perceptron(nn.Module):

@@ -37,7 +37,7 @@ class FlowPlusPlus(Flow):
         layers: number of couplings of a vector.
         components: of each mixture.
         width: units of the networks' hidden layers, for images their channels.
-        depth: number of hidden layers, for images of convolutions with attention.
+        depth: number of hidden layers, for images pairs of a convolution and an attention.
         dequantization: noise that symbols are dequantised with.
         features: number of context features.
         seed: of the initial weights.
@@ -73,7 +73,7 @@ def _step(
     components: int, width: int, depth: int, features: int | None, seed: int, shape: Shape, mask: Mask, k: int
 ) -> list[Transform]:
     map = Chain([Mixture(components), Affine(2.0)])
-    conditioner = AttentionNetwork(width, depth) if is_image(shape) else Perceptron((width,) * depth)
+    conditioner = AttentionNetwork(width, (depth + 1) // 2) if is_image(shape) else Perceptron((width,) * depth)
     mix = [] if mask == "checkerboard" or shape[:1] == (1,) else [InvertibleConvolution(shape, seed + k)]
     coupling = Coupling(map, shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
     return [ActNorm(shape), *mix, coupling]

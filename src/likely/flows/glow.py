@@ -36,7 +36,7 @@ class Glow(Flow):
         layers: number of steps, for images at every scale.
         scales: number of scales for images, as far as their sizes are even.
         width: units of the networks' hidden layers, for images their channels.
-        depth: number of hidden layers, for images of residual blocks.
+        depth: number of hidden layers, for images in residual blocks of two.
         dequantization: noise that symbols are dequantised with.
         features: number of context features.
         seed: of the initial weights.

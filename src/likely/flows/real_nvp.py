@@ -32,7 +32,7 @@ class RealNVP(Flow):
         layers: number of couplings, for images at every scale.
         scales: how often images are squeezed at most.
         width: units of the networks' hidden layers, for images their channels.
-        depth: number of hidden layers, for images of residual blocks.
+        depth: number of hidden layers, for images in residual blocks of two.
         dequantization: noise that symbols are dequantised with.
         features: number of context features.
         seed: of the initial weights.

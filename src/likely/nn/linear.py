@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from jaxtyping import Int, Real
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 Cache = dict
-Block = tuple[slice, slice, slice, slice]  # rows; columns that any of them sees, that only some see, that none sees
+Block = tuple[slice, slice, slice]  # rows; the columns that any of them sees, and that only some of them see
 
 
 class _Staircase(torch.autograd.Function):
@@ -24,7 +25,7 @@ class _Staircase(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor, blocks: list[Block]) -> Tensor:
         products = [
-            torch.addmm(bias[rows], x[:, seen], (weight[rows, seen] * mask[rows, seen]).T) for rows, seen, *_ in blocks
+            torch.addmm(bias[rows], x[:, seen], (weight[rows, seen] * mask[rows, seen]).T) for rows, seen, _ in blocks
         ]
         return torch.cat(products, 1)
 
@@ -37,16 +38,17 @@ class _Staircase(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, weight, mask = ctx.saved_tensors
         to_x, to_weight = ctx.needs_input_grad[:2]
-        dx = dy.new_zeros(x.shape) if to_x else None
-        dweight = dy.new_empty(weight.shape) if to_weight else None
-        for rows, seen, stairs, hidden in ctx.blocks:
-            dy_rows = dy[:, rows]
-            if dx is not None:
-                dx[:, seen] += dy_rows @ (weight[rows, seen] * mask[rows, seen])
-            if dweight is not None:
-                dweight[rows, hidden] = 0
-                dweight[rows, seen].addmm_(dy_rows.T, x[:, seen], beta=0)
-                dweight[rows, stairs] *= mask[rows, stairs]
+        dx = dweight = None
+        if to_x:
+            parts = [dy[:, rows] @ (weight[rows, seen] * mask[rows, seen]) for rows, seen, _ in reversed(ctx.blocks)]
+            dx = pad(parts[0], (0, x.shape[1] - parts[0].shape[1]))  # the widest first
+            for part in parts[1:]:
+                dx[:, : part.shape[1]].add_(part)
+        if to_weight:
+            dweight = dy.new_zeros(weight.shape)
+            for rows, seen, stairs in ctx.blocks:
+                dweight[rows, seen].addmm_(dy[:, rows].T, x[:, seen])
+                dweight[rows, stairs].mul_(mask[rows, stairs])
         return dx, dweight, dy.sum(0), None, None
 
 
@@ -79,7 +81,8 @@ class MaskedLinear(nn.Module):
         context: number of context features, if the layer takes them.
         input_orders: other arrangements of the inputs (orders, inputs); weights belong to the inputs of the first.
         output_orders: the same for outputs.
-        blocks: how many blocks of rows the staircase is cut into; None: four to eight, of 128 rows where possible.
+        blocks: how many blocks of rows the staircase is cut into; None: at most eight, and one for every 128 rows and
+            columns, as smaller products gain nothing.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class MaskedLinear(nn.Module):
         self.register_buffer("input_orders", input_orders, persistent=False)
         self.register_buffer("output_orders", output_orders, persistent=False)
         self.determined = torch.searchsorted(reach, torch.arange(inputs + 1), right=True).tolist()
-        blocks = min(max(outputs // 128, 4), 8) if blocks is None else blocks
+        blocks = min(max(min(inputs, outputs) // 128, 1), 8) if blocks is None else blocks
         edges = sorted({round(outputs * k / blocks) for k in range(blocks + 1)})
         self.blocks = [_block(start, stop, int(reach[start]), int(reach[stop - 1])) for start, stop in pairwise(edges)]
 
@@ -119,7 +122,11 @@ class MaskedLinear(nn.Module):
             return self._advance(x, context, cache, order)
         weight, bias = self._arranged(order)
         with torch.autocast(x.device.type, enabled=False):  # whose casts the gradients written by hand do not know
-            y = _Staircase.apply(x.to(weight.dtype), weight, bias, self.mask, self.blocks)
+            x = x.to(weight.dtype)
+            if len(self.blocks) > 1:
+                y = _Staircase.apply(x, weight, bias, self.mask, self.blocks)
+            else:
+                y = nn.functional.linear(x, weight * self.mask, bias)
         return y if self.project is None else y + self._projected(context, order)
 
     def _arranged(self, order: int) -> tuple[Tensor, Tensor]:
@@ -156,4 +163,4 @@ class MaskedLinear(nn.Module):
 
 
 def _block(start: int, stop: int, low: int, high: int) -> Block:
-    return slice(start, stop), slice(high), slice(low, high), slice(high, None)
+    return slice(start, stop), slice(high), slice(low, high)

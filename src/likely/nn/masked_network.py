@@ -92,7 +92,7 @@ class MaskedNetwork(nn.Module):
         """x (n, dims) → θ (n, dims, outputs)."""
         *hidden, last = self._stack
         for layer in hidden:
-            x = layer(x, features).relu()
+            x = layer(x, features).relu_()
         return last(x, features).unflatten(1, (-1, self.outputs))
 
     def in_order(self, n: int, features: Tensor | None, choose: Callable[[Tensor], Tensor]) -> None:
