@@ -14,7 +14,7 @@ from likely.flows import Affine, Composition, Elementwise, Flow
 from likely.flows.conditioner import ResidualNetwork
 from likely.flows.coupling import Coupling
 from likely.flows.dequantization import Dequantize, Standardize, preprocessing
-from likely.flows.noise import UnitSpline, variational_noise
+from likely.flows.noise import SymbolNoise, UnitSpline, variational_noise
 
 EVENTS = {
     "one": Event((1,), levels=4),
@@ -66,21 +66,26 @@ def test_a_spline_of_the_unit_interval():
             spline.forward(torch.tensor([outside]), theta[:1].float())
 
 
+NOISES = {"factorized": SymbolNoise, "variational": variational_noise}
+
+
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("kind", EVENTS)
-def test_noise_is_uniform_at_first(kind):
+def test_noise_is_uniform_at_first(kind, noise):
     event = EVENTS[kind]
     x = symbols(event, 2000)
-    u, log_q = variational_noise(event).draw(2000, x, generator=torch.Generator().manual_seed(0))
+    u, log_q = NOISES[noise](event).draw(2000, x, generator=torch.Generator().manual_seed(0))
     assert u.shape == x.shape
     torch.testing.assert_close(log_q, torch.zeros(2000), atol=1e-5, rtol=0)
     counts = torch.histc(u, 10, 0, 1) / u.numel()
     assert (counts - 0.1).abs().max() < 5 * (0.09 / u.numel()) ** 0.5
 
 
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("kind", EVENTS)
-def test_a_draw_of_noise_comes_with_its_density(kind):
+def test_a_draw_of_noise_comes_with_its_density(kind, noise):
     event = EVENTS[kind]
-    noise, x = moved(variational_noise(event)), symbols(event, 30)
+    noise, x = moved(NOISES[noise](event), 1.0), symbols(event, 30)
     u, log_q = noise.draw(30, x, generator=torch.Generator().manual_seed(0))
     assert ((u > 0) & (u < 1)).all()
     torch.testing.assert_close(noise.log_prob(u, x), log_q, atol=1e-6, rtol=1e-6)
@@ -89,9 +94,10 @@ def test_a_draw_of_noise_comes_with_its_density(kind):
     assert not torch.allclose(noise.log_prob(u[:1], first), noise.log_prob(u[:1], last))
 
 
-def test_the_density_of_noise_integrates_to_one_for_every_symbol():
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_density_of_noise_integrates_to_one_for_every_symbol(noise):
     event = EVENTS["one"]
-    noise = moved(variational_noise(event))
+    noise = moved(NOISES[noise](event))
     u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     for symbol in range(4):
         with torch.no_grad():
@@ -123,7 +129,7 @@ def log_probability(flow, x, count):
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("kind", ["uniform", "variational"])
+@pytest.mark.parametrize("kind", ["uniform", "factorized", "variational"])
 @pytest.mark.parametrize(("shape", "levels", "count"), [((2,), 3, 40), ((1, 2, 2), 2, 10)], ids=["vector", "image"])
 def test_the_bound_is_below_and_unbiased_before_the_logarithm(kind, shape, levels, count):
     """E_q[p(x + u) / q(u | x)] = P(x) and E_q[ln p − ln q] ≤ ln P(x), for every state."""
@@ -158,21 +164,23 @@ def gap(noise, source, steps):
     return float(excess.mean()), float(excess.std()) / len(fresh) ** 0.5
 
 
+@pytest.mark.parametrize("kind", NOISES)
 @pytest.mark.parametrize("deviation", [0.3, 1.0])
-def test_fitted_noise_closes_the_gap_of_rounded_gaussians(deviation):
+def test_fitted_noise_closes_the_gap_of_rounded_gaussians(deviation, kind):
     """The gap of uniform noise is known: at least four fifths of it are closed."""
     source = RoundedGaussian(deviation)
     known = source.dequantization_gap() / math.log(2)
     uniform, error = gap(None, source, 0)
     assert abs(uniform - known) < 5 * error + 1e-3
-    closed, error = gap(variational_noise(source.event), source, 300)
+    closed, error = gap(NOISES[kind](source.event), source, 600)
     assert -4 * error < closed < 0.2 * known
 
 
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("shape", [(2,), (1, 2, 2)], ids=str)
-def test_the_loss_reaches_the_noise(shape):
+def test_the_loss_reaches_the_noise(shape, noise):
     event = Event(shape, levels=5)
-    flow = Flow(Normal(Event(shape)), [*preprocessing(event, "variational"), Elementwise(Affine(), shape)])
+    flow = Flow(Normal(Event(shape)), [*preprocessing(event, noise), Elementwise(Affine(), shape)])
     x = symbols(event, 64)
     flow.initialize(x)
     moved(flow).float()
@@ -181,10 +189,11 @@ def test_the_loss_reaches_the_noise(shape):
     assert unused == []
 
 
-@pytest.mark.parametrize("kind", ["vector", "image"])
-def test_a_flow_with_fitted_noise_is_saved_whole(kind, tmp_path):
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("kind", ["vector", "table", "image"])
+def test_a_flow_with_fitted_noise_is_saved_whole(kind, noise, tmp_path):
     event = EVENTS[kind]
-    flow = Flow(Normal(Event(event.shape)), preprocessing(event, "variational"))
+    flow = Flow(Normal(Event(event.shape)), preprocessing(event, noise))
     x = symbols(event, 50)
     flow.initialize(x)
     moved(flow).float()

@@ -164,6 +164,13 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
         ),
         BOUND,
     ),
+    "flow of a mixed table, noise of every symbol": (
+        lambda: Flow(
+            Normal(Event((2,))),
+            [*preprocessing(Event((2,), (3, 5)), "factorized"), Elementwise(Affine(), (2,))],
+        ),
+        BOUND,
+    ),
     "affine flow, label": (lambda: AffineFlow(PLANE, LABEL, features=4), FLOW | AREA),
     "affine flow, 2x3": (lambda: AffineFlow(SPACE), FLOW),
     "mixture CDF, label": (lambda: MixtureCDF(LINE, LABEL, components=3, features=4), FLOW | AREA),
@@ -215,9 +222,10 @@ def fit(model: Density, x: Tensor, context: Tensor | None = None, steps: int = 4
 
 
 def data(model: Density, n: int = 64) -> tuple[Tensor, Tensor | None]:
-    """Examples with structure: ascending symbols or values, moved up by the context."""
+    """Examples with structure: ascending symbols, or values that depend on the one before; moved up by the context."""
     generator = torch.Generator().manual_seed(1)
-    x = examples(model.event, n, generator).reshape(n, -1).cummax(1)[0]
+    x = examples(model.event, n, generator).reshape(n, -1)
+    x = x.cummax(1)[0] if model.event.discrete else x.cumsum(1)
     context = None if model.context is None else examples(model.context, n, generator)
     if context is not None:
         x = x + context.reshape(n, -1)[:, :1].round().abs().long()

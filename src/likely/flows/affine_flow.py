@@ -7,12 +7,11 @@ from likely.bases import Normal
 from likely.density import Array, seeded
 from likely.errors import InputError
 from likely.event import Event
-from likely.flows.dequantization import Dequantization, Dequantize, Standardize
+from likely.flows.dequantization import Dequantization, Dequantize, Standardize, noise_for
 from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
 from likely.flows.linear import TriangularMatrix
 from likely.flows.map import Shift
-from likely.flows.noise import variational_noise
 from likely.flows.transform import Transform
 from likely.nn.moments import whitening
 
@@ -31,7 +30,7 @@ class AffineFlow(Flow):
         event: any; its values are taken as one vector.
         context: what μ depends on, if anything.
         floor: smallest variance in any direction, where that of each value of the data is 1.
-        dequantization: what symbols are dequantised with, "uniform" or fitted ("variational") noise.
+        dequantization: what symbols are dequantised with, "uniform" or fitted noise ("factorized", "variational").
         features: number of features that the context is turned into.
         seed: of the features.
 
@@ -54,8 +53,7 @@ class AffineFlow(Flow):
         with seeded(seed):
             parts: list[Transform] = []
             if event.levels is not None:
-                noise = None if dequantization == "uniform" else variational_noise(event)
-                parts.append(Dequantize(event.levels, noise))
+                parts.append(Dequantize(event.levels, noise_for(event, dequantization)))
             parts.append(Standardize(event.shape))
             if context is not None:
                 parts.append(Elementwise(Shift(), event.shape, features))

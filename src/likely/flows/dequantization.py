@@ -1,6 +1,7 @@
 """From data to what a flow transforms: symbols become real values by noise, and values are brought to a usual size."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -10,11 +11,11 @@ from torch.nn.functional import logsigmoid
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import UNIT, Event, Interval
-from likely.flows.noise import variational_noise
+from likely.flows.noise import SymbolNoise, variational_noise
 from likely.flows.transform import Pair, Surjection, Transform, sum_values
 from likely.nn.moments import mean_and_deviation
 
-Dequantization = Literal["uniform", "variational"]
+Dequantization = Literal["uniform", "factorized", "variational"]
 
 
 class Dequantize(Surjection):
@@ -142,6 +143,18 @@ class Standardize(Transform):
         return z * self.deviation + self.mean, sum_values(self.deviation.log().expand(z.shape))
 
 
+def noise_for(event: Event, dequantization: Dequantization) -> Density | None:
+    """The noise of a name, for symbols of an event; None is uniform noise."""
+    kinds: dict[str, Callable[[Event], Density | None]] = {
+        "uniform": lambda _: None,
+        "factorized": SymbolNoise,
+        "variational": variational_noise,
+    }
+    if dequantization not in kinds:
+        raise InputError(f"dequantization: one of {', '.join(kinds)} is expected, found {dequantization!r}")
+    return kinds[dequantization](event)
+
+
 def preprocessing(event: Event, dequantization: Dequantization = "uniform") -> list[Transform]:
     """The transforms that a flow over data begins with: to real values of mean zero and deviation one.
 
@@ -151,13 +164,13 @@ def preprocessing(event: Event, dequantization: Dequantization = "uniform") -> l
 
     Args:
         event: of the data.
-        dequantization: what symbols are dequantised with: "uniform" noise, or noise that is fitted ("variational").
+        dequantization: what symbols are dequantised with: "uniform" noise, or noise that is fitted, of every value by
+            itself given its symbol ("factorized"), or of all values given all symbols ("variational").
     """
     if event.levels is None:
         return [Standardize(event.shape)]
-    noise = None if dequantization == "uniform" else variational_noise(event)
     return [
-        Dequantize(event.levels, noise),
+        Dequantize(event.levels, noise_for(event, dequantization)),
         LogitWithMargin(),
         Standardize((event.shape[0], 1, 1) if len(event.shape) == 3 else event.shape),
     ]

@@ -57,7 +57,7 @@ class Flow(Density):
             )
         self.base, self.transform, self.features, self.seed = base, transform, features, seed
         with seeded(seed):
-            self.encode = None if context is None else ContextEncoder(context, features)
+            self.encode: nn.Module | None = None if context is None else ContextEncoder(context, features)
 
     @property
     def transforms(self) -> nn.ModuleList:

@@ -1,7 +1,7 @@
 """Dequantisation noise that is fitted: q(u | x) inside (0, 1), conditioned on the symbols."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.bases import Uniform
 from likely.density import Density
@@ -12,7 +12,7 @@ from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
 from likely.flows.map import Map
 from likely.flows.spline import RationalQuadraticSpline
-from likely.flows.transform import Inverse, Transform
+from likely.flows.transform import Inverse, Pair, Transform, sum_values
 from likely.nn import ContextEncoder
 
 FEATURES = 64
@@ -56,6 +56,67 @@ def variational_noise(event: Event) -> Density:
         for swapped in (False, True):
             parts.append(Coupling(UnitSpline(), event.shape, swapped=swapped, features=FEATURES))
     return Flow(Uniform(Event(event.shape)), _drawn_forwards(parts), event, features=FEATURES)
+
+
+class SymbolNoise(Flow):
+    """u_i = spline(ε_i; θ_{x_i}), ε_i uniform: noise that depends on the own symbol only, nearly as cheap as none.
+
+    Where many values have one symbol, such as the black of a background, it takes the shape that the flow can follow.
+
+    Args:
+        symbols: the event of x.
+        bins: of the splines.
+    """
+
+    def __init__(self, symbols: Event, bins: int = 8) -> None:
+        spline = UnitSpline(bins)
+        super().__init__(Uniform(Event(symbols.shape)), [Inverse(GivenParameters(spline))], symbols)
+        self.symbols, self.bins = symbols, bins
+        self.encode = Table(symbols, spline.count)
+
+
+class GivenParameters(Transform):
+    """z_i = map(x_i; θ_i), ln|det| = Σ_i ln ∂z_i/∂x_i, where the parameters θ (n, …, map.count) are the context.
+
+    Args:
+        map: what is done to each value.
+    """
+
+    def __init__(self, map: Map) -> None:
+        super().__init__()
+        self.map = map
+        self.domain, self.codomain = map.domain, map.codomain
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """The map, value by value."""
+        assert context is not None
+        z, ladj = self.map.forward(x, context)
+        return z, sum_values(ladj)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """Its inverse, value by value."""
+        assert context is not None
+        x, ladj = self.map.inverse(z, context)
+        return x, sum_values(ladj)
+
+
+class Table(nn.Module):
+    """A row of numbers for every symbol (of every column, where columns have their own alphabets); zero at first.
+
+    Args:
+        symbols: the event.
+        width: numbers per symbol.
+    """
+
+    def __init__(self, symbols: Event, width: int) -> None:
+        super().__init__()
+        sizes = torch.tensor(symbols.alphabets if isinstance(symbols.levels, tuple) else (symbols.levels,))
+        self.register_buffer("starts", sizes.cumsum(0) - sizes, persistent=False)
+        self.rows = nn.Parameter(torch.zeros(int(sizes.sum()), width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Symbols (n, …) → (n, …, width)."""
+        return self.rows[x + self.starts]
 
 
 class ImageNoise(Flow):

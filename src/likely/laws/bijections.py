@@ -24,11 +24,12 @@ SIZES = (1e-30, 1e-3, 1.0, 30.0, 1e3, 1e6)
 def invertible(case: Case, dtype: torch.dtype) -> Measured:
     """|f⁻¹(f(x)) − x| over what rounding may do to it, for x of sizes from 1e-30 to 1e6; the largest.
 
-    f goes through values z_k, z_0 = x, by transforms with Jacobians G_k; J_k = G_k … G_1. Every z_k is rounded, and so
-    are what it is a sum of and the parameters of its map. To first order that moves x by eps |x| + Σ_k |J_k⁻¹| e_k,
-    where e_k is u = eps (|z_k| + |G_k| |z_k₋₁|), or the error that is seen in float32 (in units of eps), if that is
-    between u and 1024 (eps + u). A transform that is solved to a stated `tolerance` t may be out by
-    10 t |J_k⁻¹| (1 + |z_k|) beside that. Whatever is refused is not wrong. What noise was added to must come back.
+    It is held for every transform f by itself, where x is what the transforms before it make of such values, and for
+    all of them together. z = f(x) is rounded, and so are what it is a sum of and the parameters of f. With the Jacobian
+    G this moves x by eps |x| + |G⁻¹| e to first order, where e is eps u, u = |z| + |G| |x|, or the error that is seen
+    in float32, in units of eps (1 + u), where that is larger (and up to 1024 times); together, what z has been moved by
+    later is added to e. A transform that is solved to a stated `tolerance` t may be out by 10 t (1 + |z|) beside that.
+    Whatever is refused is not wrong. What noise was added to must come back.
     """
     found, compared, tried = {}, 0, 0
     for name, model in flows(case, dtype).items():
@@ -36,21 +37,22 @@ def invertible(case: Case, dtype: torch.dtype) -> Measured:
         (_, rough), (_, exact) = (parts(case.models(other)[name]) for other in (torch.float32, torch.float64))
         entered, features = enter(case, model)
         if first.stochastic:
-            found[f"noise off, {name}"] = math.inf if (first.inverse(entered, features)[0] != case.x).any() else 0.0
+            off = first.inverse(entered, features)[0] != case.x[: len(entered)]
+            found[f"noise off, {name}"] = math.inf if off.any() else 0.0
         t = torch.randn(entered.shape, generator=case.generator(), dtype=dtype).to(entered.device)
-        started = {f"size {size:g}": inside(size * t, values(first, bijection)) for size in SIZES}
+        started = {f"size {size:g}": inside(size * t, bijection.domain) for size in SIZES}
         for kind, x in {"examples": entered, **started}.items():
-            ratio = round_trip(bijection, rough, exact, x, features)
-            compared, tried = compared + len(ratio), tried + len(x)
-            found[f"{kind}, {name}"] = float(ratio.max()) if len(ratio) else 0.0
+            for part, ratio in round_trips(bijection, rough, exact, x, features).items():
+                compared, tried = compared + len(ratio), tried + len(x)
+                found[f"{part}, {kind}, {name}"] = float(ratio.max()) if len(ratio) else 0.0
     value, remark = worst(found)
-    return Measured(value, f"{compared} of {tried} examples can tell, {remark}")
+    return Measured(value, f"{compared} of {tried} round trips can tell, {remark}")
 
 
-def round_trip(
+def round_trips(
     bijection: Composition, rough: Composition, exact: Composition, x: Tensor, features: Tensor | None
-) -> Tensor:
-    """The largest error in each f⁻¹(f(x)), over what is allowed.
+) -> dict[str, Tensor]:
+    """The largest error in each f⁻¹(f(x)), over what is allowed: of each transform, and of all together.
 
     Examples that are refused are left out, and those that rounding alone may carry so far that nothing can be said.
 
@@ -66,33 +68,49 @@ def round_trip(
         exact(x.double(), as_type(features, torch.float64))
         return z, bijection.inverse(z, features)[0]
 
-    rows, (z, back) = accepted(there_and_back, x, features)
+    rows, (_, back) = accepted(there_and_back, x, features)
     if not len(rows):
-        return x.new_zeros(0)
+        return {}
     x, features = x[rows], None if features is None else features[rows]
-    unit, slack = allowed(rough, exact, x, features)
-    lost = unit.amax(1) > LOST * x.double().abs().flatten(1).amax(1).clamp_min(1)
+    eps, found, steps, start = torch.finfo(x.dtype).eps, {}, [], x
+    for k, (part, roughly, exactly) in enumerate(zip(*map(leaves, (bijection, rough, exact)), strict=True)):
+        z, _ = part(x, features)
+        size, wide = x.double().abs().flatten(1), as_type(features, torch.float64)
+        own = jacobian(exactly, x.double(), wide)
+        inverse = torch.linalg.inv_ex(own)[0].abs()
+        least = z.double().abs().flatten(1) + times(own.abs(), size)
+        summed = (rounding(roughly, exactly, x.double(), wide) / (1 + least)).amax(0).clamp_max(SUMMED)
+        error = eps * least.maximum(summed * (1 + least))
+        slack = 10 * tolerance(part) * (1 + z.double().abs().flatten(1))
+        steps.append((size, inverse, error, slack))
+        with suppress(Error):
+            moved = eps * size + times(inverse, error)
+            trip = ratios(x, part.inverse(z, features)[0], moved, times(inverse, slack))
+            found[f"transform {k} ({type(part).__name__})"] = trip[told(moved, size)]
+        x = z
+    moved = slack = torch.zeros_like(x.double().flatten(1))
+    tells = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    for size, inverse, error, late in reversed(steps):
+        moved, slack = eps * size + times(inverse, error + moved), times(inverse, late + slack)
+        tells &= told(moved, size)
+    found["all transforms"] = ratios(start, back, moved, slack)[tells]
+    return found
+
+
+def times(matrices: Tensor, values: Tensor) -> Tensor:
+    """(n, dims, dims) · (n, dims) → (n, dims), where what is not a number is infinite."""
+    return (matrices @ values[..., None])[..., 0].nan_to_num(math.inf, math.inf)
+
+
+def told(moved: Tensor, size: Tensor) -> Tensor:
+    """Which examples (n,) rounding moves so little that first order holds."""
+    return moved.amax(1) <= LOST * size.amax(1).clamp_min(1)
+
+
+def ratios(x: Tensor, back: Tensor, moved: Tensor, slack: Tensor) -> Tensor:
+    """The largest error of each example (n,), over what is allowed."""
     error = ((back.double() - x.double()).abs().flatten(1) - slack).clamp_min(0)
-    ratio = (error / (unit + torch.finfo(x.dtype).tiny)).amax(1)
-    wrong = ~(z.flatten(1).isfinite().all(1) & back.flatten(1).isfinite().all(1))
-    return torch.where(wrong, math.inf, ratio)[wrong | ~lost]
-
-
-def allowed(rough: Composition, exact: Composition, x: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What rounding in the precision of x, and the tolerances of solvers, may do to f⁻¹(f(x)), (n, dims) each."""
-    eps, x, features = torch.finfo(x.dtype).eps, x.double(), as_type(features, torch.float64)
-    unit, slack = eps * x.abs().flatten(1), torch.zeros_like(x).flatten(1)
-    inverse = torch.eye(unit.shape[1], dtype=x.dtype, device=x.device)  # J_k⁻¹
-    for roughly, part in zip(leaves(rough), leaves(exact), strict=True):
-        own, seen = jacobian(part, x, features), rounding(roughly, part, x, features)
-        inverse = inverse @ torch.linalg.inv_ex(own)[0]
-        before, (x, _) = x.abs().flatten(1), part(x, features)
-        size = x.abs().flatten(1)
-        least = size + (own.abs() @ before[..., None])[..., 0]
-        error = eps * seen.maximum(least).minimum(SUMMED * (1 + least))
-        unit = unit + (inverse.abs() @ error[..., None])[..., 0]
-        slack = slack + 10 * tolerance(part) * (inverse.abs() @ (1 + size)[..., None])[..., 0]
-    return unit.nan_to_num(math.inf, math.inf), slack.nan_to_num(math.inf, math.inf)
+    return (error / (moved + torch.finfo(x.dtype).tiny)).amax(1).nan_to_num(math.inf, math.inf)
 
 
 def rounding(rough: Transform, exact: Transform, x: Tensor, features: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from likely.laws.table import Measured, NotApplicable
 
 ROUNDS = 32
 DRAWN_STATES = 2**12
-PILOT = 4_000
+PILOT = 32_000
 COUNTED = 10_000
 
 

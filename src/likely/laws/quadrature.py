@@ -14,9 +14,9 @@ from likely.event import Interval
 ENDS = 4  # the power
 OUTERMOST = 1 - 2**-40  # coordinate that is looked at
 NODES = 6  # along each axis of a box
-CROWDED = 32  # samples that a box may hold
-MISSED = 4  # times the density at every node: a sample where it is larger makes its box be split
-BOXES = 2**13  # that are looked into at most
+CROWDED = 512  # samples that a box may hold
+MISSED = 2  # times the density at every node: a sample where it is larger makes its box be split
+BOXES = 2**15  # that are looked into at most
 TOLERANCE = 4e-4  # of the sum of estimated errors
 RESOLVED = 1e-3
 
