@@ -54,6 +54,10 @@ class Density(nn.Module, Configured, ABC):
         x = self._sample(n, context, generator)
         return x, self._log_prob(x, context, generator)
 
+    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """`count` draws for every context, all contexts once before any is drawn for again, and their log-density."""
+        return self._draw(count * len(context), context.repeat(count, *[1] * (context.ndim - 1)), generator)
+
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return -self._log_prob(x, context, generator).mean() / self.event.dims
 
@@ -62,6 +66,9 @@ class Density(nn.Module, Configured, ABC):
 
         Most models have nothing to set. What is set is saved with the weights, and set once only.
         """
+
+    def advance(self, fraction: float) -> None:
+        """Be told how much of the fit is done, from 0 to 1, before every step: for losses that change on the way."""
 
     def log_prob(
         self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None

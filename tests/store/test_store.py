@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import likely
-from likely import store
+from likely import catalogue, store
+from likely.event import Configured
 from likely.index import runs
 
 
@@ -162,3 +163,13 @@ def test_damaged_metrics_are_passed_over(tmp_path, run, line):
 def test_a_damaged_index_is_done_without(tmp_path, run):
     (tmp_path / ".runs.sqlite").write_bytes(b"no database at all " * 100)
     assert [r.name for r in runs(tmp_path)] == ["run"]
+
+
+def test_saved_names_are_unique():
+    def below(cls):
+        return [cls, *(c for sub in cls.__subclasses__() for c in below(sub))]
+
+    catalogue.models()
+    known = {cls for cls in below(Configured) if cls.__module__.startswith("likely.")}
+    names = [store._public_name(cls) for cls in known]
+    assert len(names) == len(set(names))

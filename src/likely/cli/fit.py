@@ -116,7 +116,7 @@ def _fit(
     alphabet = _levels_of_source(train) if inferred else levels
     preparation = Preparation.infer(train.x, binarize=_threshold(binarize), levels=alphabet, real=real)
     event = preparation.event_of(train.x)
-    built = model(event, _context_event(train.context), **own, **_seed(model, recipe)).to(device)
+    built = model(event, **_conditioned(model, train.context), **own, **_seed(model, recipe)).to(device)
     out = _free_folder(model) if out is None else out
     held_out = "" if hasattr(built, "estimate") and "budget" not in recipe else f"; a seeded {holdout:.0%} held out"
     console.say(f"{train.note}; {_said(event)}" + (f"; validation: {valid.note}" if valid else held_out))
@@ -146,6 +146,14 @@ def _context_event(context: torch.Tensor | None) -> Event | None:
         return None
     whole = not context.is_floating_point()
     return Event(tuple(context.shape[1:]), int(context.max()) + 1 if whole else None)
+
+
+def _conditioned(model: type[Density], context: torch.Tensor | None) -> dict[str, Event | None]:
+    if "context" in inspect.signature(model).parameters:
+        return {"context": _context_event(context)}
+    if context is not None:
+        raise InputError(f"--context: {hyphenated(model.__name__)} takes no context; leave it out")
+    return {}
 
 
 def _threshold(binarize: str | None) -> Any:

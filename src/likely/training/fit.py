@@ -310,6 +310,7 @@ class _Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
+        self.model.advance(progress.step / progress.total if progress.total else 0.0)
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             loss = self.model.loss(x, context, generator=self.generator("loss", progress.step))
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,211 @@
+"""Densities whose parameters a network makes from a context: encoders, decoders, conditional priors."""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from likely.density import Array, Autoregressive, Density, Steps, seeded
+from likely.distributions import Discrete
+from likely.errors import InputError
+from likely.event import Event
+from likely.nn import CategoricalHead, LogisticsHead
+from likely.nn.moments import mean_and_deviation
+from likely.nn.network import Network, Values, is_image, network_for, places_of
+
+REACH = 7.0  # of the logarithm of a scale, in both directions
+
+
+class ConditionalNormal(Density):
+    """p(x | c) = N(x; μ(c), Σ(c)), μ and Σ from a network.
+
+    The scale is learnt, diagonal, or full: x = μ + L ε with a lower triangular L. Parameters are those of standardised
+    values, whose mean and deviation `initialize` takes from data. The smallest standard deviation of a value, in the
+    data's own deviations, is `floor`: without one the density could grow without bound.
+
+    Args:
+        event: of real values.
+        context: what it is conditioned on.
+        network: kind of network; None: what suits the two events.
+        covariance: "diagonal" or "full".
+        floor: smallest scale, positive.
+        seed: of the initial weights.
+
+    Raises:
+        InputError: an event of symbols, or a floor that is not positive.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event,
+        *,
+        network: Network | None = None,
+        covariance: Literal["diagonal", "full"] = "diagonal",
+        floor: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(event, context)
+        if event.discrete:
+            raise InputError(f"ConditionalNormal has real values, found an event of symbols: {event}")
+        if not 0 < floor < math.inf:
+            raise InputError(f"floor: a positive number is expected, found {floor}")
+        self.network, self.covariance, self.floor, self.seed = network, covariance, floor, seed
+        below = event.dims * (event.dims - 1) // 2 if covariance == "full" else 0
+        places = places_of(event)
+        with seeded(seed):
+            kind = network_for(context, places, 256) if network is None else network
+            self.body = kind.build(context, places, 2 * event.dims // math.prod(places))
+            self.corner = network_for(context, (), 256).build(context, (), below) if below else None
+        self.register_buffer("mean", torch.zeros(event.shape))
+        self.register_buffer("deviation", torch.ones(event.shape))
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """Take mean and deviation of every value from examples, and those of the values of a real context."""
+        x, given = self.check(x), self.check_context(context, len(x))
+        for statistic, found in zip((self.mean, self.deviation), mean_and_deviation(x), strict=True):
+            statistic.copy_(found)
+        _standardize(self, given)
+
+    def parameters_of(self, context: Tensor) -> "Normals":
+        """The distributions given each context, of standardised values."""
+        parameters = self.body(context).unflatten(-1, (-1, 2)).movedim(-2, 1)  # (n, channels, *places, 2)
+        mu, log_sigma = parameters.reshape(len(parameters), -1, 2).unbind(-1)
+        least = math.log(self.floor)
+        log_sigma = least + nn.functional.softplus(REACH * (log_sigma / REACH).tanh() - least)
+        return Normals(mu, log_sigma, None if self.corner is None else self.corner(context))
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        assert context is not None
+        return self._scored(x, self.parameters_of(context))
+
+    def _scored(self, x: Tensor, p: "Normals") -> Tensor:
+        z = ((x - self.mean) / self.deviation).reshape(len(x), -1)
+        return p.log_prob(z) - self.deviation.log().sum()
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self._draw(n, context, generator)[0]
+
+    def _draw(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        assert context is not None
+        return self._drawn(self.parameters_of(context), generator)
+
+    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        return self._drawn(self.parameters_of(context).repeated(count), generator)
+
+    def _drawn(self, p: "Normals", generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        device = p.mu.device if generator is None else generator.device
+        epsilon = torch.randn(p.mu.shape, generator=generator, dtype=p.mu.dtype, device=device).to(p.mu.device)
+        x = p.at(epsilon).view(-1, *self.event.shape) * self.deviation + self.mean
+        return x, self._scored(x, p)
+
+
+class Normals(NamedTuple):
+    """A batch of Gaussians over vectors: x = μ + L ε, L = diag(σ) + what `corner` holds below the diagonal.
+
+    mu, log_sigma (n, dims); corner (n, dims · (dims − 1) / 2) row by row, or None.
+    """
+
+    mu: Tensor
+    log_sigma: Tensor
+    corner: Tensor | None
+
+    def repeated(self, count: int) -> "Normals":
+        """All of them, `count` times one after the other."""
+        corner = None if self.corner is None else self.corner.repeat(count, 1)
+        return Normals(self.mu.repeat(count, 1), self.log_sigma.repeat(count, 1), corner)
+
+    def scale(self) -> Tensor:
+        """L (n, dims, dims)."""
+        scale = self.log_sigma.exp().diag_embed()
+        if self.corner is not None:
+            rows, columns = torch.ones_like(scale[0]).tril(-1).nonzero(as_tuple=True)
+            batch = torch.arange(len(scale), device=scale.device)[:, None]
+            scale = scale.index_put((batch, rows, columns), self.corner)
+        return scale
+
+    def at(self, epsilon: Tensor) -> Tensor:
+        """μ + L ε."""
+        if self.corner is None:
+            return self.mu + self.log_sigma.exp() * epsilon
+        return self.mu + (self.scale() @ epsilon[..., None])[..., 0]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """ln N(x; μ, L Lᵀ) of vectors (n, dims), (n,)."""
+        if self.corner is None:
+            epsilon = (x - self.mu) * (-self.log_sigma).exp()
+        else:
+            epsilon = torch.linalg.solve_triangular(self.scale(), (x - self.mu)[..., None], upper=False)[..., 0]
+        return -(0.5 * epsilon.square() + self.log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
+
+
+class ConditionalSymbols(Autoregressive):
+    """p(x | c) = ∏_i p(x_i | θ_i(c)): symbols that are independent given the context, θ from a network.
+
+    The channels of a pixel under a mixture of logistics share its component, and depend on one another through it.
+
+    Args:
+        event: of symbols.
+        context: what it is conditioned on.
+        network: kind of network; None: what suits the two events.
+        head: "categorical" (Bernoulli for two symbols) or "logistics", a discretised mixture.
+        components: of that mixture.
+        seed: of the initial weights.
+
+    Raises:
+        InputError: an event of real values, or logistics over a table of several alphabets.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event,
+        *,
+        network: Network | None = None,
+        head: Literal["categorical", "logistics"] = "categorical",
+        components: int = 5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(event, context)
+        if not event.discrete:
+            raise InputError(f"ConditionalSymbols has symbols, found an event of real values: {event}")
+        if head == "logistics" and (isinstance(event.levels, tuple) or event.levels == 1):
+            raise InputError(f"logistics take one alphabet of at least 2 ordered symbols, found {event}")
+        self.network, self.head, self.components, self.seed = network, head, components, seed
+        places = places_of(event)
+        self.pixels = places or ((event.dims,) if head == "logistics" else ())  # values of a vector share no component
+        channels = event.dims // math.prod(self.pixels)
+        self.to_distribution = (
+            CategoricalHead(event.alphabets[:: math.prod(self.pixels)])
+            if head == "categorical"
+            else LogisticsHead(max(event.alphabets), channels, components)
+        )
+        outputs = round(self.to_distribution.width * event.dims) // math.prod(places)
+        with seeded(seed):
+            kind = network_for(context, places, 256) if network is None else network
+            self.body = kind.build(context, places, outputs)
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """Take mean and deviation of the values of a real context from examples."""
+        _standardize(self, self.check_context(context, len(x)))
+
+    def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
+        parameters = self.body(context).view(len(x), *self.pixels, -1)
+        p = self.to_distribution(parameters, x.view(len(x), -1, *self.pixels))
+        return p.reshape(len(x), *self.event.shape)
+
+    def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
+        x = torch.zeros(n, *self.event.shape, dtype=torch.int64, device=self.device)
+        if self.head == "categorical" or not is_image(self.event) or self.event.shape[0] == 1:
+            return (yield (slice(None),), self._conditionals(x, context, order))
+        for c in range(self.event.shape[0]):  # each channel given the ones before it
+            x[:, c] = yield (slice(None), c), self._conditionals(x, context, order)[:, c]
+        return x
+
+
+def _standardize(density: Density, context: Tensor | None) -> None:
+    assert context is not None
+    for part in density.modules():
+        if isinstance(part, Values):
+            part.initialize(context)

@@ -1,0 +1,51 @@
+"""Neural autoregressive flow: every value goes through a small monotone network."""
+
+from likely.bases import Normal
+from likely.density import seeded
+from likely.event import Event
+from likely.flows.autoregressive import MaskedAutoregressive
+from likely.flows.dequantization import Dequantization, preprocessing
+from likely.flows.flow import Flow
+from likely.flows.monotone import MonotoneLayer
+
+
+class NeuralAutoregressiveFlow(Flow):
+    """z_i = g(x_i; θ_i(x_<i)), g a monotone layer of tanh units, the order of the values turned around at each layer.
+
+    Of a single value it is a monotone network of `layers` layers, z = g_K(… g_1(x)). The inverse is found by bracketed
+    roots. Real values are standardised and symbols dequantised first.
+
+    Paper: Neural Autoregressive Flows (Huang, Krueger, Lacoste, Courville, 2018), https://arxiv.org/abs/1804.00779
+
+    Args:
+        event: any.
+        context: what to condition on, if anything.
+        layers: number of transforms.
+        units: tanh units of every g.
+        hidden: units of each hidden layer of the networks that give θ.
+        dequantization: noise that symbols are dequantised with.
+        features: number of context features.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        layers: int = 2,
+        units: int = 8,
+        hidden: tuple[int, ...] = (128, 128),
+        dequantization: Dequantization = "uniform",
+        features: int = 64,
+        seed: int = 0,
+    ) -> None:
+        given = None if context is None else features
+        with seeded(seed):
+            transforms = preprocessing(event, dequantization)
+            for k in range(layers):
+                order = "reversed" if k % 2 else "raster"
+                layer = MonotoneLayer(units)
+                transforms.append(MaskedAutoregressive(layer, event.shape, hidden, order=order, features=given))
+        super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)
+        self.layers, self.units, self.hidden, self.dequantization = layers, units, tuple(hidden), dequantization

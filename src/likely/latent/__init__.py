@@ -1,0 +1,9 @@
+"""Latent-variable models: a prior, a decoder and an encoder, with bounds of what their integral is."""
+
+from likely.discovery import models_in
+from likely.latent.bounds import Estimate, enumeration, importance_sampling, prior_sampling
+from likely.latent.latent import LatentVariable
+
+globals().update(models_in(__name__))
+
+__all__ = ["Estimate", "LatentVariable", "enumeration", "importance_sampling", "prior_sampling"]

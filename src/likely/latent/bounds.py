@@ -1,0 +1,167 @@
+"""Estimates of ln p(x) = ln ∫ p(x | z) p(z) dz, as functions of a latent-variable model.
+
+All of them are made of the log-weights ln w_k = ln p(x | z_k) + ln p(z_k) − ln q(z_k | x) of draws z_k ~ q. The mean
+of w is an unbiased estimate of p(x), and so its logarithm is a lower bound of ln p(x) in expectation.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from likely.density import Density
+from likely.errors import InputError
+from likely.latent.latent import LatentVariable, draw_terms
+
+CHUNK = 4096  # pairs of an example and a latent at once
+TAIL = 0.2  # of the weights that the Pareto distribution is fitted to, at most
+RELIABLE = 0.7  # k-hat above which an estimate cannot be trusted
+
+
+def importance_weighted_bound(log_weights: Tensor) -> Tensor:
+    """L_K = ln 1/K Σ_k w_k, (K, n) → (n,): at most ln p(x) in expectation, and rising with K.
+
+    Paper: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov, 2016), https://arxiv.org/abs/1509.00519
+    """
+    return log_weights.logsumexp(0) - math.log(len(log_weights))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate of ln p(x) for every example.
+
+    Attributes:
+        value: nats (n,).
+        standard_error: of every value, from the spread of its weights (n,); zeros where it is exact.
+        effective_sample_size: (Σ w)² / Σ w², between 1 and `draws` (n,).
+        k_hat: shape of the Pareto distribution of the largest weights (n,); above 0.7 the estimate is not to be
+            trusted, as its variance is infinite or nearly so. NaN where there are too few draws to tell.
+        draws: K.
+        kind: "exact"; "lower bound" in expectation.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    effective_sample_size: Tensor
+    k_hat: Tensor
+    draws: int
+    kind: Literal["exact", "lower bound"]
+
+
+@torch.no_grad()
+def importance_sampling(
+    model: LatentVariable,
+    x: Tensor,
+    draws: int,
+    *,
+    proposal: Density | None = None,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    """L_K with K = `draws`, in memory that does not grow with K.
+
+    Args:
+        model: prior, decoder and encoder.
+        x: examples (n, *event.shape).
+        draws: K.
+        proposal: q(z | x), or q(z), over the prior's event; None: the encoder. With `model.prior` this is prior
+            sampling, which says little where the posterior is much narrower than the prior: see k_hat.
+        generator: of z.
+
+    Raises:
+        InputError: data that are not the model's, K < 1, or nothing to draw z from.
+    """
+    x = model.check(x)
+    weights = _Weights(draws, len(x))
+    for part in _parts(draws, len(x)):
+        weights.add(draw_terms(model, x, part, generator, proposal).log_weight)
+    return weights.estimate()
+
+
+def prior_sampling(
+    model: LatentVariable, x: Tensor, draws: int, *, generator: torch.Generator | None = None
+) -> Estimate:
+    """ln 1/K Σ_k p(x | z_k), z_k ~ p(z): `importance_sampling` from the prior."""
+    return importance_sampling(model, x, draws, proposal=model.prior, generator=generator)
+
+
+@torch.no_grad()
+def enumeration(model: LatentVariable, x: Tensor, *, limit: int = 2**16) -> Estimate:
+    """ln Σ_z p(x | z) p(z), exactly, over all states of a discrete latent.
+
+    Raises:
+        InputError: a real latent, or more states than `limit`.
+    """
+    x = model.check(x)
+    event = model.prior.event
+    if not event.discrete or math.prod(event.alphabets) > limit:
+        raise InputError(f"enumeration takes at most {limit:,} states of z, found a latent over {event}")
+    states = torch.cartesian_prod(*(torch.arange(levels) for levels in event.alphabets)).view(-1, *event.shape)
+    states = states.to(x.device)
+    total = x.new_full((len(x),), -math.inf, dtype=torch.float64)
+    for part in states.split(max(1, CHUNK // len(x))):
+        z = part.repeat_interleave(len(x), 0)
+        rows = x.repeat(len(part), *[1] * (x.ndim - 1))
+        joint = model.decoder._log_prob(rows, z, None) + model.prior._log_prob(z, None, None)
+        total = torch.logaddexp(total, joint.view(len(part), len(x)).double().logsumexp(0))
+    ones = torch.ones_like(total)
+    return Estimate(total, 0 * ones, ones * len(states), -math.inf * ones, len(states), "exact")
+
+
+def _parts(draws: int, n: int) -> Iterator[int]:
+    if draws < 1:
+        raise InputError(f"the number of draws of z must be at least 1, found {draws}")
+    size = max(1, CHUNK // n)
+    for start in range(0, draws, size):
+        yield min(size, draws - start)
+
+
+class _Weights:
+    """Running sums of w and w², and the largest of the log-weights, of every example."""
+
+    def __init__(self, draws: int, n: int) -> None:
+        self.draws = draws
+        self.kept = min(math.ceil(TAIL * draws), math.ceil(3 * math.sqrt(draws))) + 1
+        self.log_sum, self.log_square = torch.full((2, n), -math.inf, dtype=torch.float64)
+        self.largest = self.log_sum[None][:0]
+
+    def add(self, log_weights: Tensor) -> None:
+        log_weights = log_weights.double().cpu()
+        self.log_sum = self.log_sum.logaddexp(log_weights.logsumexp(0))
+        self.log_square = self.log_square.logaddexp((2 * log_weights).logsumexp(0))
+        together = torch.cat([self.largest, log_weights])
+        self.largest = together.topk(min(self.kept, len(together)), 0)[0]
+
+    def estimate(self) -> Estimate:
+        size = (2 * self.log_sum - self.log_square).exp()
+        variance = (self.draws / size - 1).clamp_min(0) / max(1, self.draws - 1)  # of mean w, in units of (mean w)²
+        error = variance.sqrt() if self.draws > 1 else torch.full_like(variance, math.nan)
+        value = self.log_sum - math.log(self.draws)
+        return Estimate(value, error, size, pareto_shape(self.largest), self.draws, "lower bound")
+
+
+def pareto_shape(log_weights: Tensor) -> Tensor:
+    """k-hat (n,): the shape of the generalised Pareto distribution that fits the largest weights, in descending order.
+
+    The smallest of them (m + 1, n) is the threshold. NaN for fewer than five.
+
+    Papers: Pareto Smoothed Importance Sampling (Vehtari, Simpson, Gelman, Yao, Gabry, 2024),
+    https://arxiv.org/abs/1507.02646; the fit: A New and Efficient Estimation Method for the Generalized Pareto
+    Distribution (Zhang, Stephens, 2009), https://doi.org/10.1198/tech.2009.08017
+    """
+    m = len(log_weights) - 1
+    if m < 5:
+        return log_weights.new_full(log_weights.shape[1:], math.nan)
+    weights = (log_weights - log_weights[0]).exp()
+    excess = (weights[:-1] - weights[-1]).flip(0)  # ascending (m, n)
+    quartile, largest = excess[int(m / 4 + 0.5) - 1], excess[-1]
+    grid = 30 + int(math.sqrt(m))
+    points = torch.arange(1, grid + 1, dtype=excess.dtype, device=excess.device)
+    theta = 1 / largest + (1 - (grid / (points - 0.5)).sqrt())[:, None] / (3 * quartile)  # (grid, n)
+    k = (-theta[:, None] * excess).log1p().mean(1)  # (grid, n)
+    profile = m * ((-theta / k).log() - k - 1)
+    theta = (theta * profile.softmax(0)).sum(0)
+    k = (-theta * excess).log1p().mean(0)
+    return k * m / (m + 10) + 0.5 * 10 / (m + 10)  # drawn towards ½, as few values say little
