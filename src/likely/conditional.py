@@ -4,17 +4,15 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density, Steps, seeded
 from likely.distributions import Discrete
 from likely.errors import InputError
 from likely.event import Event
-from likely.nn import CategoricalHead, LogisticsHead
+from likely.nn import CategoricalHead, LogisticsHead, NormalHead
 from likely.nn.moments import mean_and_deviation
 from likely.nn.network import Network, Values, is_image, network_for, places_of
-
-REACH = 7.0  # of the logarithm of a scale, in both directions
 
 
 class ConditionalNormal(Density):
@@ -58,6 +56,7 @@ class ConditionalNormal(Density):
             kind = network_for(context, places, 256) if network is None else network
             self.body = kind.build(context, places, 2 * event.dims // math.prod(places))
             self.corner = network_for(context, (), 256).build(context, (), below) if below else None
+        self.head = NormalHead(floor)
         self.register_buffer("mean", torch.zeros(event.shape))
         self.register_buffer("deviation", torch.ones(event.shape))
 
@@ -66,14 +65,11 @@ class ConditionalNormal(Density):
         x, given = self.check(x), self.check_context(context, len(x))
         for statistic, found in zip((self.mean, self.deviation), mean_and_deviation(x), strict=True):
             statistic.copy_(found)
-        _standardize(self, given)
+        standardize_context(self, given)
 
     def parameters_of(self, context: Tensor) -> "Normals":
         """The distributions given each context, of standardised values."""
-        parameters = self.body(context).unflatten(-1, (-1, 2)).movedim(-2, 1)  # (n, channels, *places, 2)
-        mu, log_sigma = parameters.reshape(len(parameters), -1, 2).unbind(-1)
-        least = math.log(self.floor)
-        log_sigma = least + nn.functional.softplus(REACH * (log_sigma / REACH).tanh() - least)
+        mu, log_sigma = self.head(self.body(context))
         return Normals(mu, log_sigma, None if self.corner is None else self.corner(context))
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -188,7 +184,7 @@ class ConditionalSymbols(Autoregressive):
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """Take mean and deviation of the values of a real context from examples."""
-        _standardize(self, self.check_context(context, len(x)))
+        standardize_context(self, self.check_context(context, len(x)))
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
         parameters = self.body(context).view(len(x), *self.pixels, -1)
@@ -204,7 +200,8 @@ class ConditionalSymbols(Autoregressive):
         return x
 
 
-def _standardize(density: Density, context: Tensor | None) -> None:
+def standardize_context(density: Density, context: Tensor | None) -> None:
+    """Let the networks of a density take mean and deviation of the values of a real context from examples."""
     assert context is not None
     for part in density.modules():
         if isinstance(part, Values):

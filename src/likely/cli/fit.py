@@ -131,7 +131,7 @@ def _levels_of_source(data: Data) -> int | tuple[int, ...] | None:
     return None if source is None else source.event.levels
 
 
-def _seed(model: type[Density], recipe: dict[str, Any]) -> dict[str, int]:
+def _seed(model: type[Density], recipe: dict[str, Any]) -> dict[str, Any]:
     return {"seed": recipe["seed"]} if "seed" in recipe and "seed" in inspect.signature(model).parameters else {}
 
 
@@ -148,7 +148,7 @@ def _context_event(context: torch.Tensor | None) -> Event | None:
     return Event(tuple(context.shape[1:]), int(context.max()) + 1 if whole else None)
 
 
-def _conditioned(model: type[Density], context: torch.Tensor | None) -> dict[str, Event | None]:
+def _conditioned(model: type[Density], context: torch.Tensor | None) -> dict[str, Any]:
     if "context" in inspect.signature(model).parameters:
         return {"context": _context_event(context)}
     if context is not None:

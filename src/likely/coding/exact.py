@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from likely.coding import integers
-from likely.coding.frequencies import Cumulative, Frequencies, LogisticFrequencies, softmax
+from likely.coding.frequencies import Cumulative, Frequencies, LogisticFrequencies, NormalFrequencies, softmax
 from likely.errors import Error
 from likely.nn import (
     CategoricalHead,
@@ -26,6 +26,7 @@ from likely.nn import (
     LogisticsHead,
     MaskedConv2d,
     MaskedLinear,
+    NormalHead,
     VerticalConv2d,
 )
 
@@ -34,6 +35,8 @@ BITS = 16  # of weights and of activations, sign included
 ROOM = 1 << 53  # units that a float64 counts without a gap
 HEADROOM = 1.25  # over the largest input seen in calibration; what lies beyond is clamped
 FINE = 4096  # grid points per unit of a gate's argument
+LOWEST, HIGHEST = -7, 7  # of the logarithm of a normal variable's scale
+FAR = 1 << 10  # beyond which no mean lies
 
 
 class ExactnessError(Error, ArithmeticError):
@@ -262,6 +265,31 @@ class ExactLogisticsHead(nn.Module):
         return LogisticFrequencies(torch.stack(weights[:-1], 1), torch.stack(shifted, 1), inverses, self.levels)
 
 
+class ExactNormalHead(nn.Module):
+    """Means on a grid of 2⁻¹⁶, logarithms of scales on one of 2⁻¹⁰."""
+
+    def __init__(self, head: NormalHead) -> None:
+        super().__init__()
+        self.lowest = max(math.ceil(math.log(head.floor) * integers.STEPS), LOWEST * integers.STEPS)
+
+    def forward(self, parameters: Float[Tensor, "n *places c2"]) -> tuple[Tensor, Tensor]:
+        """As `NormalHead`."""
+        values = parameters.unflatten(-1, (-1, 2)).movedim(-2, 1)
+        mu, log_sigma = values.reshape(len(values), -1, 2).unbind(-1)
+        highest = HIGHEST * integers.STEPS
+        log_sigma = (log_sigma * integers.STEPS).round_().clamp_(self.lowest, highest) / integers.STEPS
+        return (mu * (1 << 16)).round_().clamp_(-FAR << 16, FAR << 16) / (1 << 16), log_sigma
+
+
+def normal_frequencies(
+    mu: Float[Tensor, "*batch"], log_sigma: Float[Tensor, "*batch"], edges: Int[Tensor, " edges"]
+) -> NormalFrequencies:
+    """What an exact normal head says, as whole numbers, over the parts between edges in units of 2⁻¹⁶."""
+    inverses = integers.inverse_scale(LOWEST, HIGHEST, 1, 16)
+    place = (log_sigma * integers.STEPS).long() - LOWEST * integers.STEPS
+    return NormalFrequencies((mu * (1 << 16)).long(), integers.look_up(inverses, place), edges)
+
+
 class ExactCountsHead(nn.Module):
     """Proportions of whole numbers."""
 
@@ -277,7 +305,14 @@ def _on_grid(x: Tensor, steps: int, reach: int) -> Int[Tensor, "..."]:
     return (x * steps).round_().clamp_(-reach * steps, reach * steps).long()
 
 
-LEAVES = (Exact, ExactGate, ExactCategoricalHead, ExactLogisticsHead, ExactCountsHead)  # exact, whatever they do inside
+LEAVES = (
+    Exact,
+    ExactGate,
+    ExactCategoricalHead,
+    ExactLogisticsHead,
+    ExactNormalHead,
+    ExactCountsHead,
+)  # exact, whatever they do inside
 
 
 @singledispatch
@@ -299,6 +334,11 @@ def _(leaf: CategoricalHead) -> nn.Module:
 @twin.register
 def _(leaf: LogisticsHead) -> nn.Module:
     return ExactLogisticsHead(leaf)
+
+
+@twin.register
+def _(leaf: NormalHead) -> nn.Module:
+    return ExactNormalHead(leaf)
 
 
 @twin.register

@@ -132,6 +132,47 @@ class LogisticFrequencies(Frequencies):
         return self.weights.new_zeros((), dtype=torch.float64)
 
 
+class NormalFrequencies(Frequencies):
+    """A normal variable cut at edges, F(k) = Φ((e_k − μ) / σ), the first part open to −∞ and the last to +∞.
+
+    Args:
+        means: μ, in units of 2⁻¹⁶.
+        inverses: 1 / σ, in units of 2⁻¹⁶.
+        edges: e (levels + 1,), ascending, in units of 2⁻¹⁶.
+    """
+
+    def __init__(
+        self, means: Int[Tensor, "*batch"], inverses: Int[Tensor, "*batch"], edges: Int[Tensor, " edges"]
+    ) -> None:
+        self.means, self.inverses, self.edges = means, inverses, edges
+        self.levels = len(edges) - 1
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape (...) of the batch."""
+        return self.means.shape
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> "NormalFrequencies":
+        """The same with `f` applied to every parameter."""
+        means, inverses = (f(parameter[..., None])[..., 0] for parameter in (self.means, self.inverses))
+        return type(self)(means, inverses, self.edges)
+
+    def below(self, symbols: Int[Tensor, "*batch m"]) -> Int[Tensor, "*batch m"]:
+        """Φ between the points of its table."""
+        edges = integers.look_up(self.edges, symbols)
+        reach = integers.TAILS << 16
+        z = (((edges - self.means[..., None]) * self.inverses[..., None]) >> 16).clamp(-reach, reach) + reach
+        table = integers.normal()
+        low, high = (integers.look_up(table, (z >> 6) + step) for step in (0, (z < 2 * reach).long()))
+        inside = low + (((high - low) * (z & 63)) >> 6)
+        whole = torch.full_like(symbols[..., :1], 1 << integers.UNIT)
+        inside = torch.where(symbols == 0, 0, torch.where(symbols == self.levels, whole, inside))
+        return _spread(inside, whole, symbols, torch.full_like(whole, self.levels))
+
+    def _like(self) -> Tensor:
+        return self.means.new_zeros((), dtype=torch.float64)
+
+
 def _spread(sums: Tensor, total: Tensor, own: Tensor, symbols: Tensor) -> Tensor:
     """2²⁴ units over cumulative weights `sums` of `total`, one unit apart for each of the `own` symbols below."""
     per_weight = ((TOTAL - symbols) << WIDE) // total

@@ -17,9 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from likely import store
 from likely.classical.counts import Counts
 from likely.coding import exact
+from likely.coding.bits_back import latent_frequencies
 from likely.data import Preparation
 from likely.density import Array, Autoregressive, Density, run
 from likely.errors import FormatError, InputError, StoreError
+from likely.latent import LatentVariable
 from likely.nn import Symbols
 
 FORMAT = "likely-frozen/1"
@@ -134,10 +136,13 @@ def freeze(
         InputError: the data are not the model's, or a part of its network has no exact twin; names it.
         NotImplementedError: the class of density cannot be frozen yet.
     """
-    if not isinstance(model, Autoregressive):
+    if not isinstance(model, Autoregressive | LatentVariable):
         raise NotImplementedError(
-            f"{type(model).__name__} cannot be frozen: only autoregressive densities have exact twins so far"
+            f"{type(model).__name__} cannot be frozen: autoregressive densities and latent-variable models have exact "
+            "twins so far"
         )
+    if not model.event.discrete:
+        raise NotImplementedError(f"{type(model).__name__} over real values cannot be frozen: symbols are coded")
     x, context = calibration if isinstance(calibration, tuple) else (calibration, None)
     x = model.check(x[:EXAMPLES])
     context = model.check_context(None if context is None else context[:EXAMPLES], len(x))
@@ -157,7 +162,7 @@ def freeze(
 
 
 @torch.no_grad()
-def _largest_inputs(model: Autoregressive, x: Tensor, context: Tensor | None) -> dict[str, float]:
+def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[str, float]:
     """The largest |input| of every linear leaf on the calibration data."""
     largest: dict[str, float] = {}
     hooks = []
@@ -171,7 +176,7 @@ def _largest_inputs(model: Autoregressive, x: Tensor, context: Tensor | None) ->
     try:
         for start in range(0, len(x), 100):
             part = None if context is None else context[start : start + 100]
-            model._log_prob(x[start : start + 100], part, None)
+            model._log_prob(x[start : start + 100], part, torch.Generator(x.device).manual_seed(start))
     finally:
         for hook in hooks:
             hook.remove()
@@ -385,13 +390,37 @@ def _portable(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _rehearse(frozen: Frozen, x: Tensor, context: Tensor | None) -> None:
-    """Run both views of the frozen model under guard, and hold them against each other.
+    """Run every part of the frozen model under guard, both views of what has two, and hold those against each other.
 
     Raises:
         InputError: an operation that is not portable, or steps that differ from the parallel pass.
     """
-    model = frozen.model
-    assert isinstance(model, Autoregressive)
+    if isinstance(frozen.model, LatentVariable):
+        _rehearse_latents(frozen.model, x)
+    else:
+        assert isinstance(frozen.model, Autoregressive)
+        _rehearse_steps(frozen.model, x, context)
+
+
+def _rehearse_latents(model: LatentVariable, x: Tensor) -> None:
+    if not isinstance(model.decoder, Autoregressive) or model.encoder is None:
+        raise NotImplementedError(
+            f"{type(model).__name__} cannot be frozen: an encoder and a decoder of symbols are needed"
+        )
+    z = torch.zeros(
+        len(x), *model.prior.event.shape, dtype=torch.int64 if model.prior.event.discrete else torch.float64
+    )
+    for density, value, given in ((model.encoder, z, x), (model.decoder, x, z), (model.prior, z, None)):
+        if isinstance(density, Autoregressive):
+            _rehearse_steps(density, value, given)
+        elif given is not None:
+            with _portable(density):
+                latent_frequencies(density, len(x), given)
+        else:
+            latent_frequencies(density, len(x), given)
+
+
+def _rehearse_steps(model: Autoregressive, x: Tensor, context: Tensor | None) -> None:
     for order in range(model.orders):
         with _portable(model):
             parallel = model._conditionals(x, context, order)

@@ -1,4 +1,4 @@
-"""Functions as integers: exponential, logistic, hyperbolic tangent and logarithm on grids, by integer arithmetic alone.
+"""Functions as integers: exponential, logistic, tangent, normal, logarithm on grids, by integer arithmetic alone.
 
 Whatever a decoder reads must be the same number on every machine, which transcendental functions are not. These
 tables are worked out in Python's own integers, so they are part of the format's definition. Entries of
@@ -6,6 +6,7 @@ tables are worked out in Python's own integers, so they are part of the format's
 `tangent` is made of it, within two units.
 """
 
+from bisect import bisect_right
 from functools import cache
 
 import torch
@@ -16,22 +17,23 @@ STEPS = 1024  # grid points per unit of every argument
 REACH = 24  # arguments beyond ±REACH count as ±REACH: e⁻²⁴ < 2⁻³⁴
 UNIT = 30  # values are in units of 2⁻³⁰
 GUARD = 96
+TAILS = 8  # where a normal variable has its ends: Φ(−8) < 2⁻⁵⁰
 
 
-def _exp_of_minus_one_step() -> int:
-    """⌊2^GUARD · e^(−1/STEPS)⌉, by its Taylor series."""
+def _exp_of_minus_one(divisor: int) -> int:
+    """⌊2^GUARD · e^(−1/divisor)⌉, by its Taylor series."""
     term, total, i = 1 << (GUARD + 32), 0, 0
     while term:
         total += term
         i += 1
-        term = -(abs(term) // (STEPS * i)) if i % 2 else abs(term) // (STEPS * i)
+        term = -(abs(term) // (divisor * i)) if i % 2 else abs(term) // (divisor * i)
     return (total + (1 << 31)) >> 32
 
 
 @cache
 def _decay(steps: int) -> tuple[int, ...]:
     """e^(−i / STEPS) for i < steps, in units of 2^−GUARD."""
-    factor, values = _exp_of_minus_one_step(), [1 << GUARD]
+    factor, values = _exp_of_minus_one(STEPS), [1 << GUARD]
     for _ in range(steps - 1):
         values.append((values[-1] * factor) >> GUARD)
     return tuple(values)
@@ -61,6 +63,36 @@ def logistic_steps() -> Int[Tensor, " steps"]:
 def tangent() -> Int[Tensor, " steps"]:
     """tanh(i / 1024 − 12) = 2σ(2i / 1024 − 24) − 1 for i = 0 … 24 · 1024, in units of 2⁻³⁰."""
     return 2 * logistic()[::2] - (1 << UNIT)
+
+
+@cache
+def normal() -> Int[Tensor, " steps"]:
+    """Φ(i / 1024 − 8) for i = 0 … 16 · 1024, in units of 2⁻³⁰: 0 at the one end, 1 at the other.
+
+    φ is added up by Simpson's rule, over halves of steps; φ(k h) = φ(0) ∏_j<k r^(2j + 1) with r = e^(−h² / 2).
+    """
+    ratio, density, densities = _exp_of_minus_one(8 * STEPS**2), 1 << GUARD, []
+    squared, factor = (ratio * ratio) >> GUARD, ratio
+    for _ in range(2 * TAILS * STEPS + 1):
+        densities.append(density)
+        density, factor = (density * factor) >> GUARD, (factor * squared) >> GUARD
+    sums = [0]
+    for i in range(0, len(densities) - 1, 2):
+        sums.append(sums[-1] + densities[i] + 4 * densities[i + 1] + densities[i + 2])
+    above = [(1 << (UNIT - 1)) + (part << (UNIT - 1)) // sums[-1] for part in sums]
+    return torch.tensor([(1 << UNIT) - value for value in reversed(above[1:])] + above)
+
+
+@cache
+def normal_quantiles(parts: int) -> Int[Tensor, " edges"]:
+    """Φ⁻¹(k / parts) for k = 0 … parts, in units of 2⁻¹⁶, linear between the entries of `normal`; ±8 at the ends."""
+    table, found = normal().tolist(), []
+    for k in range(1, parts):
+        target = (k << UNIT) // parts
+        place = bisect_right(table, target) - 1
+        between = ((target - table[place]) << 6) // (table[place + 1] - table[place])
+        found.append((place << 6) + between - (TAILS << 16))
+    return torch.tensor([-TAILS << 16, *found, TAILS << 16])
 
 
 @cache

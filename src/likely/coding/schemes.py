@@ -94,7 +94,7 @@ def decode(model: Density, stack: Stack, n: int, context: Tensor | None, batch: 
 @encode.register
 @torch.no_grad()
 def _(model: Autoregressive, stack: Stack, x: Tensor, context: Tensor | None, batch: int) -> None:
-    for rows in reversed(list(groups(len(x), batch, model.orders))):
+    for rows in reversed(list(groups(len(x), batch, growing=model.orders > 1))):
         part = None if context is None else context[rows]
         if model.orders == 1:
             _push_steps(model, stack, x[rows], part, 0)
@@ -111,7 +111,7 @@ def _(model: Autoregressive, stack: Stack, x: Tensor, context: Tensor | None, ba
 @torch.no_grad()
 def _(model: Autoregressive, stack: Stack, n: int, context: Tensor | None, batch: int) -> Tensor:
     x = torch.zeros(n, *model.event.shape, dtype=torch.int64)
-    for rows in groups(n, batch, model.orders):
+    for rows in groups(n, batch, growing=model.orders > 1):
         part = None if context is None else context[rows]
         if model.orders == 1:
             if stack.spent:  # it will not end as it began; a forged file may ask for years of this
@@ -127,16 +127,21 @@ def _(model: Autoregressive, stack: Stack, n: int, context: Tensor | None, batch
     return x
 
 
-def groups(n: int, batch: int, orders: int) -> Iterator[slice]:
+def groups(n: int, batch: int, *, growing: bool) -> Iterator[slice]:
     """What is decoded in lock-step, in the order of decoding.
 
     With several orderings an example's ordering is popped before it is pushed (bits back). What is encoded first has
     only the stack's seed to pop from, so the groups grow, from one example, in the order of encoding.
     """
-    sizes_, size = [], batch if orders == 1 else 1  # in the order of encoding
+    sizes_, size = [], 1 if growing else batch  # in the order of encoding
     while sum(sizes_) < n:
         sizes_.append(min(size, n - sum(sizes_)))
         size = min(2 * size, batch)
+    yield from slices(sizes_)
+
+
+def slices(sizes_: list[int]) -> Iterator[slice]:
+    """Groups of these sizes in the order of encoding, from the last to the first."""
     start = 0
     for size in reversed(sizes_):
         yield slice(start, start + size)
@@ -219,10 +224,15 @@ def decode_context(event: Event, stack: Stack, n: int, dtype: torch.dtype) -> Te
 def _context_frequencies(event: Event, context: Tensor) -> Uniform:
     if not event.discrete:
         return Uniform(torch.full((len(context), event.dims * context.itemsize), 256))
-    return Uniform(torch.tensor(event.alphabets).view(event.shape).expand(len(context), *event.shape))
+    return alike(event, len(context))
 
 
 def _context_symbols(event: Event, context: Tensor) -> Tensor:
     if event.discrete:
         return context
     return context.contiguous().view(len(context), -1).view(torch.uint8).long()
+
+
+def alike(event: Event, n: int) -> Uniform:
+    """Every symbol of an event alike, for n examples."""
+    return Uniform(torch.tensor(event.alphabets).view(event.shape).expand(n, *event.shape))

@@ -9,7 +9,7 @@ never ask whether they are sampling. Images run through the layers channels-last
 from likely.nn.context import ContextEncoder
 from likely.nn.convolution import Conv2d, MaskedConv2d, RowsAbove, VerticalConv2d
 from likely.nn.elementwise import Gate, ReLU
-from likely.nn.heads import CategoricalHead, CountsHead, LogisticsHead
+from likely.nn.heads import CategoricalHead, CountsHead, LogisticsHead, NormalHead
 from likely.nn.linear import MaskedLinear
 from likely.nn.masked_network import MaskedNetwork, masked_layers
 from likely.nn.recurrent_network import RecurrentNetwork
@@ -25,6 +25,7 @@ __all__ = [
     "MaskedConv2d",
     "MaskedLinear",
     "MaskedNetwork",
+    "NormalHead",
     "ReLU",
     "RecurrentNetwork",
     "RowsAbove",

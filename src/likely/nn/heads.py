@@ -4,12 +4,16 @@ Parameters come as (n, *places, channels · width), channels side by side; the b
 (n, channels, *places), as events lie. `part` names the channels handed in, where they are not all.
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from likely.distributions import Bernoulli, Categorical, Discrete, DiscretizedLogistics, Table
 from likely.distributions.logistics import scaled
+
+REACH = 7.0  # of the logarithm of a scale
 
 
 class CategoricalHead(nn.Module):
@@ -48,6 +52,24 @@ class CountsHead(nn.Module):
         """Distributions over (*batch); `allowed` is 1 for the symbols of the alphabet, 0 beyond it."""
         counts = torch.where(counts.sum(-1, keepdim=True) > 0, counts, allowed)
         return Table((counts / counts.sum(-1, keepdim=True)).log())
+
+
+class NormalHead(nn.Module):
+    """Means and logarithms of scales, which are kept within floor … e^REACH.
+
+    Args:
+        floor: smallest scale.
+    """
+
+    def __init__(self, floor: float) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def forward(self, parameters: Float[Tensor, "n *places c2"]) -> tuple[Tensor, Tensor]:
+        """Of (n, *places, 2 · channels), for each channel μ and ln σ: both (n, channels · places), as events lie."""
+        values = _at_least_single(parameters).unflatten(-1, (-1, 2)).movedim(-2, 1)  # (n, channels, *places, 2)
+        mu, log_sigma = values.reshape(len(values), -1, 2).unbind(-1)
+        return mu, log_sigma.clamp(math.log(self.floor), REACH)
 
 
 class LogisticsHead(nn.Module):

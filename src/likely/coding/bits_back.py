@@ -1,0 +1,133 @@
+"""Bits back: the scheme of latent-variable models.
+
+To encode x, z is popped by q(z | x), x is pushed by p(x | z), and z by p(z). What was popped is not lost: it stands for
+what had been pushed before, so that −ln q(z | x) comes back, and x costs −ln p(x | z) − ln p(z) + ln q(z | x), the
+evidence lower bound in the mean. Real latents are cut into parts that are equally probable under N(0, 1); z lies in the
+middle of one.
+
+Paper: Practical Lossless Compression with Latent Variables using Bits Back Coding (Townsend, Bird, Barber, 2019),
+https://arxiv.org/abs/1901.04866
+"""
+
+import math
+from functools import singledispatch
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from likely.bases import Normal
+from likely.coding import integers
+from likely.coding.exact import normal_frequencies
+from likely.coding.frequencies import Frequencies
+from likely.coding.rans import Stack
+from likely.coding.schemes import Uniform, alike, decode, encode, pop, push, slices
+from likely.conditional import ConditionalNormal
+from likely.density import Autoregressive, Density
+from likely.errors import FormatError
+from likely.event import Event
+from likely.latent import LatentVariable
+
+PART_BITS = 11  # a real latent is one of 2^11 parts
+
+
+@encode.register
+@torch.no_grad()
+def _(model: LatentVariable, stack: Stack, x: Tensor, context: Tensor | None, batch: int) -> None:
+    plain, others = latent_groups(model, len(x), batch)
+    if plain:
+        push(stack, alike(model.event, plain), x[len(x) - plain :])
+    for rows in reversed(others):
+        part = pop_latents(model.encoder, stack, len(x[rows]), x[rows], batch)
+        encode(model.decoder, stack, x[rows], latents(model.prior.event, part), batch)
+        push_latents(model.prior, stack, part, None, batch)
+
+
+@decode.register
+@torch.no_grad()
+def _(model: LatentVariable, stack: Stack, n: int, context: Tensor | None, batch: int) -> Tensor:
+    plain, others = latent_groups(model, n, batch)
+    x = torch.zeros(n, *model.event.shape, dtype=torch.int64)
+    for rows in others:
+        if stack.spent:
+            raise FormatError(f"the payload ends after {rows.start} of {n} items")
+        part = pop_latents(model.prior, stack, rows.stop - rows.start, None, batch)
+        x[rows] = decode(model.decoder, stack, len(part), latents(model.prior.event, part), batch)
+        push_latents(model.encoder, stack, part, x[rows], batch)
+    if plain:
+        x[n - plain :] = pop(stack, alike(model.event, plain))
+    return x
+
+
+def latent_groups(model: LatentVariable, n: int, batch: int) -> tuple[int, list[slice]]:
+    """How many items, the first to be encoded, are coded plainly; and the groups of the others, in decoding order.
+
+    The plain ones, every symbol alike, fill the stack with what the first latents are popped from: twice what those of
+    one item take. Later groups are an eighth of what has been coded, so that it is enough for all their latents.
+    """
+    z, x = model.prior.event, model.event
+    needed = 2 * z.dims * PART_BITS if not z.discrete else 2 * sum(map(math.log2, z.alphabets))
+    plain = min(n, math.ceil(needed / max(1.0, sum(map(math.log2, x.alphabets)))))
+    sizes_: list[int] = []
+    while plain + sum(sizes_) < n:
+        size = max(1, (plain + sum(sizes_)) // 8)
+        sizes_.append(min(size, batch, n - plain - sum(sizes_)))
+    return plain, list(slices(sizes_))
+
+
+def latents(event: Event, parts: Int[Tensor, "n *shape"]) -> Tensor:
+    """The values of z that numbers of parts stand for: the middle of each part, or symbols themselves."""
+    if event.discrete:
+        return parts
+    middles = integers.normal_quantiles(2 << PART_BITS)[1::2]
+    return integers.look_up(middles, parts).double() / (1 << 16)
+
+
+@singledispatch
+def push_latents(density: Density, stack: Stack, parts: Tensor, given: Tensor | None, batch: int) -> None:
+    """Push latents (n, *shape), as symbols or as the numbers of their parts, given each context.
+
+    Raises:
+        NotImplementedError: there is no way to code latents of this density yet.
+    """
+    push(stack, latent_frequencies(density, len(parts), given), parts)
+
+
+@singledispatch
+def pop_latents(density: Density, stack: Stack, n: int, given: Tensor | None, batch: int) -> Tensor:
+    """Pop the latents of n items: the inverse of `push_latents`."""
+    return pop(stack, latent_frequencies(density, n, given))
+
+
+@push_latents.register
+def _(density: Autoregressive, stack: Stack, parts: Tensor, given: Tensor | None, batch: int) -> None:
+    encode(density, stack, parts, given, batch)
+
+
+@pop_latents.register
+def _(density: Autoregressive, stack: Stack, n: int, given: Tensor | None, batch: int) -> Tensor:
+    return decode(density, stack, n, given, batch)
+
+
+@singledispatch
+def latent_frequencies(density: Density, n: int, given: Tensor | None) -> Frequencies:
+    """p(z | given) of real latents, over the parts that are equally probable under N(0, 1)."""
+    raise NotImplementedError(
+        f"{type(density).__name__} cannot be coded as a density of latents: normal ones, whose values are independent, "
+        "and autoregressive ones can so far"
+    )
+
+
+@latent_frequencies.register
+def _(density: Normal, n: int, given: Tensor | None) -> Frequencies:
+    return Uniform(torch.full((n, *density.event.shape), 1 << PART_BITS))
+
+
+@latent_frequencies.register
+def _(density: ConditionalNormal, n: int, given: Tensor | None) -> Frequencies:
+    if density.corner is not None:
+        raise NotImplementedError("a ConditionalNormal with a full covariance cannot be coded as a density of latents")
+    assert given is not None
+    found = density.parameters_of(given)
+    p = normal_frequencies(found.mu, found.log_sigma, integers.normal_quantiles(1 << PART_BITS))
+    return p.map(lambda parameter: parameter.reshape(n, *density.event.shape, 1))
