@@ -143,6 +143,10 @@ def freeze(
         )
     if not model.event.discrete:
         raise NotImplementedError(f"{type(model).__name__} over real values cannot be frozen: symbols are coded")
+    if isinstance(model, LatentVariable) and (model.encoder is None or not isinstance(model.decoder, Autoregressive)):
+        raise NotImplementedError(
+            f"{type(model).__name__} cannot be frozen: an encoder and a decoder of symbols are needed"
+        )
     x, context = calibration if isinstance(calibration, tuple) else (calibration, None)
     x = model.check(x[:EXAMPLES])
     context = model.check_context(None if context is None else context[:EXAMPLES], len(x))
@@ -403,13 +407,10 @@ def _rehearse(frozen: Frozen, x: Tensor, context: Tensor | None) -> None:
 
 
 def _rehearse_latents(model: LatentVariable, x: Tensor) -> None:
-    if not isinstance(model.decoder, Autoregressive) or model.encoder is None:
-        raise NotImplementedError(
-            f"{type(model).__name__} cannot be frozen: an encoder and a decoder of symbols are needed"
-        )
     z = torch.zeros(
         len(x), *model.prior.event.shape, dtype=torch.int64 if model.prior.event.discrete else torch.float64
     )
+    assert model.encoder is not None
     for density, value, given in ((model.encoder, z, x), (model.decoder, x, z), (model.prior, z, None)):
         if isinstance(density, Autoregressive):
             _rehearse_steps(density, value, given)
