@@ -1,5 +1,7 @@
 """The command line, as it is typed: what works, and what one line says of what doesn't."""
 
+import dataclasses
+import inspect
 import json
 import os
 import signal
@@ -12,7 +14,9 @@ import pytest
 from PIL import Image
 
 from likely import store
+from likely.catalogue import models
 from likely.cli import main
+from likely.training.recipe import Recipe
 
 FAST = ["--budget", "3 steps", "--channels", "4", "--layers", "2"]
 
@@ -322,3 +326,9 @@ def test_a_damaged_run_is_named(capsys, file):
         handle.truncate(30)
     assert likely("eval", "runs/a", "digits") == 2
     assert file in capsys.readouterr().err
+
+
+def test_no_model_has_a_flag_of_the_recipe():
+    recipe = {field.name for field in dataclasses.fields(Recipe)} - {"seed"}
+    clashes = {name: recipe & set(inspect.signature(model).parameters) for name, model in models().items()}
+    assert not any(clashes.values()), clashes

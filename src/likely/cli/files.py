@@ -73,5 +73,5 @@ def write_infilling(
 
 def _levels(event: Event) -> int:
     if not isinstance(event.levels, int):
-        raise InputError("a picture needs one alphabet; write .npy or .csv instead")
+        raise InputError(f"a picture needs symbols of one alphabet, found {event}; give -o FILE.csv or FILE.npy")
     return event.levels

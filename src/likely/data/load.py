@@ -80,9 +80,9 @@ def load(data: str, role: Role, *, context: str | None = None) -> Data:
     """Load data by name or path.
 
     A path is a .npy, .npz, IDX(.gz) or CSV file or a folder of images; `path:key` picks one array (or subfolder), or a
-    split that exactly one array of data is named after (`mnist.npz:test` finds `test_images`). Without a key, arrays
-    named after splits give the one for `role`; what holds a single array is used whole. Names come before paths:
-    write `./digits` for a folder of that name.
+    split that exactly one array of data is named after (`mnist.npz:test` finds `test_images`). Without a key, of
+    arrays named after splits a fit takes the training one and everything else the test one; a single array is taken
+    whole. Names come before paths: write `./digits` for a folder of that name.
 
     Args:
         data: a name (digits, moons, ising, …) or a path, with `:key` or without.
