@@ -1,10 +1,12 @@
 """A latent-variable model: a prior, a decoder and an encoder, each a density of this library; and its bound."""
 
-from typing import Literal, NamedTuple
+from abc import abstractmethod
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from likely.conditional import standardize_context
 from likely.density import Array, Density
 from likely.errors import InputError
 
@@ -40,15 +42,23 @@ class LatentVariable(Density):
         for name, found, other, expected in fits:
             if found != expected:
                 raise InputError(f"{name} must be {other}: {expected} is expected, found {found}")
-        self.prior, self.decoder, self.encoder = prior, decoder, encoder
+        parts = prior, decoder, encoder
+        for part in parts:
+            if isinstance(part, Borrower) and not any(part.lender is other for other in parts):
+                raise InputError(
+                    f"a {type(part).__name__} computes with the weights of a {type(part.lender).__name__}, which must "
+                    "be a part of the same model"
+                )
+        self.prior, self.decoder, self.encoder = parts
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """Let every part start from data: encoder and decoder from x, the prior from what the encoder makes of x."""
         x = self.check(x)
         with torch.no_grad():
-            z = self.prior.sample(len(x), generator=generator)
-            if self.encoder is not None:
-                self.encoder.initialize(z, x, generator=generator)
+            if self.encoder is None:
+                z = self.prior.sample(len(x), generator=generator)
+            else:
+                standardize_context(self.encoder, x)
                 z = self.encoder.sample(len(x), x, generator=generator)
             self.prior.initialize(z, generator=generator)
             self.decoder.initialize(x, z, generator=generator)
@@ -60,12 +70,59 @@ class LatentVariable(Density):
         return self.decoder._sample(n, self.prior._sample(n, None, generator), generator)
 
 
+class Borrower:
+    """Beside `Density`: one that computes with the weights of another, its lender, which is part of the same model.
+
+    The weights stay the lender's: they are trained, moved, saved and loaded there, and only there.
+    """
+
+    lender: Any  # a density
+
+    def borrow(self, lender: Density) -> None:
+        """Say whose weights are used."""
+        object.__setattr__(self, "lender", lender)  # past nn.Module, which would count the weights here too
+
+
+class Layered(Density):
+    """A density over vectors that are layers z_1 … z_L side by side, one factor each: ∏_l q(z_l | other layers).
+
+    A subclass writes `_factors` and `_draw_factors`; their sums over layers are what other densities have.
+    """
+
+    layers: tuple[int, ...]  # number of values of each
+
+    @abstractmethod
+    def _factors(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """ln of every factor, (layers, n)."""
+
+    @abstractmethod
+    def _draw_factors(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """n draws, a multiple of the contexts, which are gone through in turn; and ln of every factor (layers, n)."""
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self._factors(x, context).sum(0)
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self._draw_factors(n, context, generator)[0]
+
+    def _draw(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        z, factors = self._draw_factors(n, context, generator)
+        return z, factors.sum(0)
+
+    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        return self._draw(count * len(context), context, generator)
+
+
 class Terms(NamedTuple):
-    """The parts of ln w, (draws, n) each, in nats: ln w = reconstruction + ln p(z) − ln q(z | x)."""
+    """The parts of ln w, (draws, n) each, in nats: ln w = reconstruction + ln p(z) − ln q(z | x).
+
+    Where prior and posterior are made of the same layers, `kl_of_layers` (layers, draws, n) has the parts of `kl`.
+    """
 
     reconstruction: Tensor
     log_prior: Tensor
     log_posterior: Tensor
+    kl_of_layers: Tensor | None = None
 
     @property
     def log_weight(self) -> Tensor:
@@ -76,6 +133,12 @@ class Terms(NamedTuple):
     def kl(self) -> Tensor:
         """ln q(z | x) − ln p(z), whose mean over q is KL(q(z | x) ‖ p(z))."""
         return self.log_posterior - self.log_prior
+
+    def by_name(self) -> dict[str, Tensor]:
+        """For reports: the bound's two terms, and the parts of the second by layer, the first being nearest to x."""
+        layers = [] if self.kl_of_layers is None else self.kl_of_layers
+        parts = {f"KL of layer {number}": part for number, part in enumerate(layers, 1)}
+        return {"reconstruction": self.reconstruction, "KL": self.kl, **parts}
 
 
 def draw_terms(
@@ -94,10 +157,12 @@ def draw_terms(
         generator: of z.
         proposal: q; None: the model's encoder. Where it has no context, z does not depend on x.
     """
-    z, log_posterior = draw_latents(model, x, draws, generator, proposal)
+    z, of_posterior = _draw_factors(model, x, draws, generator, proposal)
+    of_prior = _factors(model.prior, z, generator)
     rows = x.repeat(draws, *[1] * (x.ndim - 1))
-    found = model.decoder._log_prob(rows, z, generator), model.prior._log_prob(z, None, generator), log_posterior
-    return Terms(*(part.view(draws, len(x)) for part in found))
+    found = model.decoder._log_prob(rows, z, generator), of_prior.sum(0), of_posterior.sum(0)
+    kl = (of_posterior - of_prior).view(-1, draws, len(x)) if 1 < len(of_prior) == len(of_posterior) else None
+    return Terms(*(part.view(draws, len(x)) for part in found), kl_of_layers=kl)
 
 
 def draw_latents(
@@ -112,14 +177,32 @@ def draw_latents(
     Raises:
         InputError: no draw, or neither an encoder nor a proposal.
     """
+    z, factors = _draw_factors(model, x, draws, generator, proposal)
+    return z, factors.sum(0)
+
+
+def _draw_factors(
+    model: LatentVariable,
+    x: Tensor,
+    draws: int,
+    generator: torch.Generator | None,
+    proposal: Density | None,
+) -> tuple[Tensor, Tensor]:
+    """z ~ q(z | x), and ln of every factor of q (layers, draws · n), of which most densities have one."""
     if draws < 1:
         raise InputError(f"the number of draws of z must be at least 1, found {draws}")
     q = model.encoder if proposal is None else proposal
     if q is None:
         raise InputError(f"this {type(model).__name__} has no encoder q(z | x); give one, or another proposal")
-    if q.context is None:
-        return q._draw(draws * len(x), None, generator)
-    return q._draw_each(draws, x, generator)
+    n = draws * len(x)
+    if isinstance(q, Layered):
+        return q._draw_factors(n, None if q.context is None else x, generator)
+    z, log_q = q._draw(n, None, generator) if q.context is None else q._draw_each(draws, x, generator)
+    return z, log_q[None]
+
+
+def _factors(prior: Density, z: Tensor, generator: torch.Generator | None) -> Tensor:
+    return prior._factors(z, None) if isinstance(prior, Layered) else prior._log_prob(z, None, generator)[None]
 
 
 def evidence_lower_bound(log_weights: Tensor) -> Tensor:
@@ -133,7 +216,8 @@ def evidence_lower_bound(log_weights: Tensor) -> Tensor:
 def training_loss(terms: Terms, weight: float = 1.0, free_nats: float = 0.0) -> Tensor:
     """−ELBO of draws, mean over a batch in nats, with the KL as training counts it: weight · max(mean KL, free nats).
 
-    With a weight of 1 and nothing free it is the negative evidence lower bound; else it is no bound of anything.
+    Where z has layers, each has its own free nats. With a weight of 1 and nothing free it is the negative evidence
+    lower bound; else it is no bound of anything.
     """
-    kl = terms.kl.mean()
-    return weight * kl.clamp_min(free_nats) - kl - evidence_lower_bound(terms.log_weight).mean()
+    kl = (terms.kl[None] if terms.kl_of_layers is None else terms.kl_of_layers).flatten(1).mean(1)
+    return (weight * kl.clamp_min(free_nats) - kl).sum() - evidence_lower_bound(terms.log_weight).mean()

@@ -1,4 +1,4 @@
-"""VAE: the variational autoencoder."""
+"""VAE: the variational autoencoder, and what models trained on its bound have in common."""
 
 import math
 from typing import Literal
@@ -6,26 +6,71 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from likely.bases import Normal
 from likely.conditional import ConditionalNormal, ConditionalSymbols
-from likely.density import Density
+from likely.density import Array, Density
 from likely.errors import InputError
 from likely.event import Event
 from likely.latent.latent import LatentVariable, draw_terms, training_loss
+from likely.latent.priors import PriorKind, VampPrior, prior_for
 from likely.nn.network import ConvolutionalNetwork, MultilayerPerceptron, Network
 
 Head = Literal["categorical", "logistics"]
+Covariance = Literal["diagonal", "full"]
 
 
-class VAE(LatentVariable):
-    """p(x) = ∫ p(x | z) N(z; 0, I) dz, q(z | x) = N(z; μ(x), diag σ²(x)), trained on the evidence lower bound.
+class Autoencoder(LatentVariable):
+    """A latent-variable model that is trained on its evidence lower bound.
+
+    Warm-up and free bits change what is trained on, and never what `log_prob` reports.
+
+    Papers: warm-up: Generating Sentences from a Continuous Space (Bowman et al., 2016),
+    https://arxiv.org/abs/1511.06349; free bits: Improving Variational Inference with Inverse Autoregressive Flow
+    (Kingma et al., 2016), https://arxiv.org/abs/1606.04934
+
+    Args:
+        prior: p(z).
+        decoder: p(x | z).
+        encoder: q(z | x).
+        kl_warmup: part of a fit during which the KL's weight rises from 0 to 1.
+        free_bits: bits of KL, of every layer of z in the mean over a batch, that training does not count.
+
+    Raises:
+        InputError: parts that do not fit, or a warm-up or free bits out of range.
+    """
+
+    def __init__(
+        self, prior: Density, decoder: Density, encoder: Density, *, kl_warmup: float = 0.0, free_bits: float = 0.0
+    ) -> None:
+        super().__init__(prior, decoder, encoder)
+        if not 0 <= kl_warmup <= 1 or not 0 <= free_bits < math.inf:
+            raise InputError(
+                "a warm-up from 0 to 1, a part of the fit, and free bits of at least 0 are expected, found "
+                f"kl_warmup={kl_warmup}, free_bits={free_bits}"
+            )
+        self.kl_warmup, self.free_bits, self.weight = kl_warmup, free_bits, 1.0
+
+    def advance(self, fraction: float) -> None:
+        """Raise the KL's weight."""
+        self.weight = min(1.0, fraction / self.kl_warmup) if self.kl_warmup else 1.0
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """Let every part start from data; the pseudo-inputs of a `VampPrior` are examples."""
+        super().initialize(x, context, generator=generator)
+        if isinstance(self.prior, VampPrior):
+            self.prior.start_from(self.check(x))
+
+    def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        terms = draw_terms(self, x, 1, generator)
+        return training_loss(terms, self.weight, self.free_bits * math.log(2)) / self.event.dims
+
+
+class VAE(Autoencoder):
+    """p(x) = ∫ p(x | z) p(z) dz, q(z | x) = N(z; μ(x), Σ(x)), trained on the evidence lower bound.
 
     Symbols are independent given z (Bernoulli, categorical, or discretised logistics), real values are Gaussian with
     learnt scales. Warm-up and free bits change what is trained on, and never what `log_prob` reports.
 
-    Paper: Auto-Encoding Variational Bayes (Kingma, Welling, 2014), https://arxiv.org/abs/1312.6114; free bits:
-    Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016),
-    https://arxiv.org/abs/1606.04934
+    Paper: Auto-Encoding Variational Bayes (Kingma, Welling, 2014), https://arxiv.org/abs/1312.6114
 
     Args:
         event: any.
@@ -34,7 +79,11 @@ class VAE(LatentVariable):
         channels: of convolutions over images, on either side of one hidden layer, the last of `hidden`; 0: none, images
             are taken as vectors.
         head: how symbols are decoded, "categorical" (Bernoulli where there are two) or "logistics".
-        warmup: part of a fit during which the KL's weight rises from 0 to 1.
+        prior_kind: of p(z): "normal", N(0, I), or learnt: "mixture" of Gaussians, "flow" (masked autoregressive), or
+            "vamp", the encoder's mean over pseudo-inputs.
+        components: of a mixture, or pseudo-inputs of "vamp".
+        covariance: of q(z | x), "diagonal" or "full".
+        kl_warmup: part of a fit during which the KL's weight rises from 0 to 1.
         free_bits: bits of KL, in the mean over a batch, that training does not count.
         seed: of the initial weights.
     """
@@ -47,38 +96,74 @@ class VAE(LatentVariable):
         hidden: tuple[int, ...] = (200, 200),
         channels: int = 0,
         head: Head = "categorical",
-        warmup: float = 0.0,
+        prior_kind: PriorKind = "normal",
+        components: int = 50,
+        covariance: Covariance = "diagonal",
+        kl_warmup: float = 0.0,
         free_bits: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(*gaussian_parts(event, latent, hidden, channels, head, seed))
+        parts = gaussian_parts(event, latent, hidden, channels, head, seed, prior_kind, components, covariance)
+        super().__init__(*parts, kl_warmup=kl_warmup, free_bits=free_bits)
         self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
-        self.warmup, self.free_bits, self.seed, self.weight = warmup, free_bits, seed, 1.0
-
-    def advance(self, fraction: float) -> None:
-        """Raise the KL's weight."""
-        self.weight = min(1.0, fraction / self.warmup) if self.warmup else 1.0
-
-    def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        terms = draw_terms(self, x, 1, generator)
-        return training_loss(terms, self.weight, self.free_bits * math.log(2)) / self.event.dims
+        self.prior_kind: PriorKind = prior_kind
+        self.covariance: Covariance = covariance
+        self.components, self.seed = components, seed
 
 
 def gaussian_parts(
-    event: Event, latent: int, hidden: tuple[int, ...], channels: int, head: Head, seed: int
+    event: Event,
+    latent: int,
+    hidden: tuple[int, ...],
+    channels: int,
+    head: Head,
+    seed: int,
+    prior_kind: PriorKind = "normal",
+    components: int = 50,
+    covariance: Covariance = "diagonal",
 ) -> tuple[Density, Density, Density]:
-    """A standard normal prior over `latent` values, a decoder of what the event needs, a diagonal Gaussian encoder."""
+    """A prior over `latent` values, a decoder of what the event needs, a Gaussian encoder."""
+    encoder = gaussian_encoder(event, latent, hidden, channels, seed + 1, covariance)
+    decoder = independent_decoder(event, latent, hidden, channels, head, seed)
+    return prior_for(prior_kind, encoder, components, seed + 2), decoder, encoder
+
+
+def gaussian_encoder(
+    event: Event, latent: int, hidden: tuple[int, ...], channels: int, seed: int, covariance: Covariance = "diagonal"
+) -> ConditionalNormal:
+    """q(z | x) = N(z; μ(x), Σ(x)) of `latent` values."""
+    network, _ = networks(latent, hidden, channels)
+    if covariance not in ("diagonal", "full"):
+        raise InputError(f'covariance: "diagonal" or "full" is expected, found {covariance!r}')
+    return ConditionalNormal(Event((latent,)), event, network=network, covariance=covariance, seed=seed)
+
+
+def independent_decoder(
+    event: Event, latent: int, hidden: tuple[int, ...], channels: int, head: Head, seed: int
+) -> Density:
+    """p(x | z) = ∏_i p(x_i | z), with z of `latent` values."""
+    _, network = networks(latent, hidden, channels)
+    return decoder_of(event, Event((latent,)), network, head, seed)
+
+
+def decoder_of(event: Event, z: Event, network: Network, head: Head, seed: int) -> Density:
+    """p(x | z) = ∏_i p(x_i | z), parameters from a network of z."""
+    if event.discrete:
+        return ConditionalSymbols(event, z, network=network, head=head, seed=seed)
+    return ConditionalNormal(event, z, network=network, seed=seed)
+
+
+def networks(latent: int, hidden: tuple[int, ...], channels: int) -> tuple[Network, Network]:
+    """An encoder's and a decoder's: perceptrons, or convolutions on either side of a hidden layer.
+
+    Raises:
+        InputError: sizes out of range.
+    """
     if latent < 1 or channels < 0 or not hidden or min(hidden) < 1:
         raise InputError(
             "a latent of at least 1 value, hidden layers of at least 1 unit, one at least, and channels of at least 0 "
             f"are expected, found latent={latent}, hidden={hidden}, channels={channels}"
         )
-    z = Event((latent,))
-    into: Network = ConvolutionalNetwork(channels, hidden=hidden[-1]) if channels else MultilayerPerceptron(hidden)
-    out: Network = ConvolutionalNetwork(channels, hidden=hidden[-1]) if channels else MultilayerPerceptron(hidden[::-1])
-    decoder = (
-        ConditionalSymbols(event, z, network=out, head=head, seed=seed)
-        if event.discrete
-        else ConditionalNormal(event, z, network=out, seed=seed)
-    )
-    return Normal(z), decoder, ConditionalNormal(z, event, network=into, seed=seed + 1)
+    if channels:
+        return (ConvolutionalNetwork(channels, hidden=hidden[-1]),) * 2
+    return MultilayerPerceptron(hidden), MultilayerPerceptron(hidden[::-1])

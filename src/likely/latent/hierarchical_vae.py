@@ -1,0 +1,201 @@
+"""HierarchicalVAE: layers of latent values, each given the one above it, inferred from the top down."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from likely.bases import Normal
+from likely.conditional import ConditionalNormal, Normals
+from likely.density import Array, Density, seeded
+from likely.errors import InputError
+from likely.event import Event
+from likely.latent.latent import Borrower, Layered
+from likely.latent.vae import Autoencoder, Head, independent_decoder, networks
+from likely.nn import NormalHead, ReLU
+from likely.nn.network import MultilayerPerceptron, Network
+
+FLOOR = 1e-3  # of scales
+Conditionals = Callable[[int, Tensor | None], Normals]  # of layer l, given the one above it
+
+
+class HierarchicalVAE(Autoencoder):
+    """p(x) = ∫ p(x | z_1) p(z_1 | z_2) … p(z_L) dz, q(z | x) = q(z_L | x) ∏ q(z_l | z_{l+1}, x), trained on the bound.
+
+    All factors are diagonal Gaussians. Inference is a ladder: a network goes up from x and finds evidence N(z_l; μ̂, σ̂²)
+    for every layer; on the way down each is multiplied with the model's own p(z_l | z_{l+1}), the precisions adding up.
+    Without warm-up or free bits, upper layers are often left unused: `draw_terms(…).by_name()` has the KL of each.
+
+    Paper: Ladder Variational Autoencoders (Sønderby, Raiko, Maaløe, Sønderby, Winther, 2016),
+    https://arxiv.org/abs/1602.02282
+
+    Args:
+        event: any.
+        latents: number of values of each layer, from x upwards, two layers at least.
+        hidden: units of the hidden layers between x and z_1; between layers there is one of as many as the last.
+        channels: of convolutions over images, on either side of one hidden layer, the last of `hidden`; 0: none, images
+            are taken as vectors.
+        head: how symbols are decoded, "categorical" (Bernoulli where there are two) or "logistics".
+        kl_warmup: part of a fit during which the KL's weight rises from 0 to 1.
+        free_bits: bits of KL of every layer, in the mean over a batch, that training does not count.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        *,
+        latents: tuple[int, ...] = (32, 16),
+        hidden: tuple[int, ...] = (200, 200),
+        channels: int = 0,
+        head: Head = "categorical",
+        kl_warmup: float = 0.3,
+        free_bits: float = 2.0,
+        seed: int = 0,
+    ) -> None:
+        if len(latents) < 2 or min(latents) < 1:
+            raise InputError(f"latents: two layers of at least 1 value each are expected, found {tuple(latents)}")
+        bottom = independent_decoder(event, latents[0], hidden, channels, head, seed)
+        prior = LadderPrior(latents, hidden[-1], seed + 1)
+        network, _ = networks(latents[0], hidden, channels)
+        encoder = LadderPosterior(prior, event, network, hidden[-1], seed + 2)
+        super().__init__(prior, OfLowestLayer(bottom, prior.event), encoder, kl_warmup=kl_warmup, free_bits=free_bits)
+        self.latents, self.hidden, self.channels, self.head = tuple(latents), tuple(hidden), channels, head
+        self.seed = seed
+
+
+class _TopDown(Layered):
+    """∏_l N(z_l; μ_l, diag σ_l²), where μ_l and σ_l depend on z_{l+1}, and on a context if there is one."""
+
+    def __init__(self, layers: tuple[int, ...], context: Event | None = None) -> None:
+        super().__init__(Event((sum(layers),)), context)
+        self.layers = tuple(layers)
+        self.noise = Normal(self.event)
+
+    @abstractmethod
+    def _conditionals(self, n: int, context: Tensor | None) -> Conditionals:
+        """The factors for n vectors, a multiple of the contexts, which are gone through in turn."""
+
+    def _factors(self, z: Tensor, context: Tensor | None) -> Tensor:
+        factor, parts = self._conditionals(len(z), context), z.split(self.layers, 1)
+        pairs = zip(parts, (*parts[1:], None), strict=True)
+        return torch.stack([factor(level, above).log_prob(part) for level, (part, above) in enumerate(pairs)])
+
+    def _draw_factors(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        factor = self._conditionals(n, context)
+        epsilon = self.noise._sample(n, None, generator).split(self.layers, 1)
+        parts, factors, above = [], [], None
+        for level in reversed(range(len(self.layers))):
+            p = factor(level, above)
+            above = p.at(epsilon[level])
+            parts.append(above)
+            factors.append(p.log_prob(above))
+        return torch.cat(parts[::-1], 1), torch.stack(factors[::-1])
+
+
+class LadderPrior(_TopDown):
+    """p(z) = N(z_L; 0, I) ∏_l p(z_l | z_{l+1}).
+
+    Args:
+        layers: number of values of each, z_1 first.
+        hidden: units of the hidden layer between two of them.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, layers: tuple[int, ...], hidden: int = 200, seed: int = 0) -> None:
+        super().__init__(layers)
+        self.hidden, self.seed = hidden, seed
+        network = MultilayerPerceptron((hidden,))
+        self.given_above = nn.ModuleList(
+            ConditionalNormal(Event((below,)), Event((above,)), network=network, floor=FLOOR, seed=seed + level)
+            for level, (below, above) in enumerate(pairwise(layers))
+        )
+
+    def given(self, level: int, above: Tensor) -> Normals:
+        """p(z_l | z_{l+1})."""
+        return self.given_above[level].parameters_of(above)  # pyrefly: ignore[not-callable]
+
+    def _conditionals(self, n: int, context: Tensor | None) -> Conditionals:
+        zeros = self.noise.like.new_zeros(n, self.layers[-1])
+        return lambda level, above: Normals(zeros, zeros, None) if above is None else self.given(level, above)
+
+
+class LadderPosterior(Borrower, _TopDown):
+    """q(z | x) = q(z_L | x) ∏_l q(z_l | z_{l+1}, x), q(z_l | z_{l+1}, x) ∝ N(z_l; μ̂_l(x), σ̂_l²(x)) p(z_l | z_{l+1}).
+
+    Args:
+        lender: the prior, whose p(z_l | z_{l+1}) these are.
+        context: the event of x.
+        network: from x to features.
+        hidden: number of features at every layer.
+        seed: of the initial weights.
+    """
+
+    lender: LadderPrior
+
+    def __init__(self, lender: LadderPrior, context: Event, network: Network, hidden: int = 200, seed: int = 0) -> None:
+        super().__init__(lender.layers, context)
+        self.borrow(lender)
+        self.network, self.hidden, self.seed = network, hidden, seed
+        with seeded(seed):
+            first = network.build(context, (), hidden)
+            self.up = nn.ModuleList([first, *(_onwards(hidden, hidden) for _ in lender.layers[1:])])
+            self.out = nn.ModuleList(_onwards(hidden, 2 * size) for size in lender.layers)
+        self.head = NormalHead(FLOOR)
+
+    def evidence(self, x: Tensor) -> list[Normals]:
+        """N(z_l; μ̂_l(x), σ̂_l²(x)) of every layer."""
+        found = []
+        for up, out in zip(self.up, self.out, strict=True):
+            x = up(x)
+            mu, log_sigma = self.head(out(x))
+            found.append(Normals(mu, log_sigma, None))
+        return found
+
+    def _conditionals(self, n: int, context: Tensor | None) -> Conditionals:
+        assert context is not None
+        evidence = [normals.repeated(n // len(context)) for normals in self.evidence(context)]
+        return lambda level, above: (
+            evidence[level] if above is None else product(evidence[level], self.lender.given(level, above))
+        )
+
+
+def product(a: Normals, b: Normals) -> Normals:
+    """N(μ_a, σ_a²) · N(μ_b, σ_b²), normalised: precisions are added up, and weigh the means."""
+    log_precision = torch.logaddexp(-2 * a.log_sigma, -2 * b.log_sigma)
+    mu = torch.lerp(b.mu, a.mu, (-2 * a.log_sigma - log_precision).exp())
+    return Normals(mu, -0.5 * log_precision, None)
+
+
+def _onwards(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(ReLU(), nn.Linear(inputs, outputs))
+
+
+class OfLowestLayer(Density):
+    """p(x | z) = p(x | z_1), where z_1 are the first values of z.
+
+    Args:
+        decoder: p(x | z_1).
+        context: the event of z.
+    """
+
+    def __init__(self, decoder: Density, context: Event) -> None:
+        super().__init__(decoder.event, context)
+        assert decoder.context is not None
+        self.decoder, self.size = decoder, decoder.context.dims
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """As p(x | z_1) does."""
+        given = self.check_context(context, len(x))
+        assert given is not None
+        self.decoder.initialize(x, given[:, : self.size], generator=generator)
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        assert context is not None
+        return self.decoder._log_prob(x, context[:, : self.size], generator)
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        assert context is not None
+        return self.decoder._sample(n, context[:, : self.size], generator)

@@ -1,0 +1,114 @@
+"""PixelVAE: a variational autoencoder whose decoder is a Gated PixelCNN."""
+
+from typing import Literal
+
+from likely.autoregressive.gated_pixelcnn import GatedPixelCNN
+from likely.conditional import ConditionalNormal
+from likely.density import seeded
+from likely.errors import InputError
+from likely.event import Event
+from likely.latent.priors import PriorKind, prior_for
+from likely.latent.vae import Autoencoder
+from likely.nn.network import network_for
+
+
+class PixelVAE(Autoencoder):
+    """p(x) = ∫ p(z) ∏_i p(x_i | x_<i, z) dz: a few pixels around say what z need not.
+
+    A decoder that sees far leaves z unused: its receptive field is small, two layers of 3×3 kernels, unless more is
+    asked for; and z, brought to the image's size by convolutions, says what is where. Warm-up and free bits keep z in
+    use too.
+
+    Paper: PixelVAE: A Latent Variable Model for Natural Images (Gulrajani, Kumar, Ahmed, Taiga, Visin, Vazquez,
+    Courville, 2017), https://arxiv.org/abs/1611.05013
+
+    Args:
+        event: an image (channels, height, width) of symbols.
+        latent: number of latent values.
+        hidden: units of the layer between z and convolutions, in encoder and decoder.
+        channels: width of the decoder's stacks.
+        layers: number of the decoder's gated layers.
+        kernel: odd side of its kernels.
+        head: "categorical" (any alphabet) or "logistics" (a mixture of discretised logistics, for ordered levels).
+        features: number of features of z that the decoder is given at every pixel.
+        prior_kind: of p(z): "normal", N(0, I), or learnt: "mixture" of Gaussians, "flow" (masked autoregressive), or
+            "vamp", the encoder's mean over pseudo-inputs.
+        components: of a mixture, or pseudo-inputs of "vamp".
+        kl_warmup: part of a fit during which the KL's weight rises from 0 to 1.
+        free_bits: bits of KL, in the mean over a batch, that training does not count.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        *,
+        latent: int = 32,
+        hidden: int = 128,
+        channels: int = 32,
+        layers: int = 2,
+        kernel: int = 3,
+        head: Literal["categorical", "logistics"] = "categorical",
+        features: int = 32,
+        prior_kind: PriorKind = "normal",
+        components: int = 50,
+        kl_warmup: float = 0.3,
+        free_bits: float = 4.0,
+        seed: int = 0,
+    ) -> None:
+        if latent < 1 or hidden < 1:
+            raise InputError(f"latent and hidden must be at least 1, found {latent} and {hidden}")
+        z = Event((latent,))
+        decoder = _Decoder(
+            event,
+            z,
+            hidden=hidden,
+            channels=channels,
+            layers=layers,
+            kernel=kernel,
+            head=head,
+            features=features,
+            seed=seed,
+        )
+        encoder = ConditionalNormal(z, event, network=network_for(event, (), hidden), seed=seed + 1)
+        prior = prior_for(prior_kind, encoder, components, seed + 2)
+        super().__init__(prior, decoder, encoder, kl_warmup=kl_warmup, free_bits=free_bits)
+        self.latent, self.hidden, self.channels, self.layers = latent, hidden, channels, layers
+        self.kernel, self.features = kernel, features
+        self.head: Literal["categorical", "logistics"] = head
+        self.prior_kind: PriorKind = prior_kind
+        self.components, self.seed = components, seed
+
+
+class _Decoder(GatedPixelCNN):
+    """A Gated PixelCNN whose context, a vector, becomes features of every pixel, not the same ones for all."""
+
+    def __init__(
+        self,
+        event: Event,
+        context: Event,
+        *,
+        hidden: int,
+        channels: int,
+        layers: int,
+        kernel: int,
+        head: Literal["categorical", "logistics"],
+        features: int,
+        seed: int,
+    ) -> None:
+        super().__init__(
+            event,
+            context,
+            channels=channels,
+            layers=layers,
+            kernel=kernel,
+            first_kernel=kernel,
+            head=head,
+            features=features,
+            seed=seed,
+        )
+        self.hidden = hidden
+        _, *size = event.shape
+        places = (size[0], size[1])
+        with seeded(seed):
+            self.encode = network_for(context, places, hidden).build(context, places, features)  # pyrefly: ignore[bad-assignment]
