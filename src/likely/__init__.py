@@ -16,6 +16,7 @@ _PUBLIC = {
     "training": ["fit", "resume"],
     "jobs.evaluate": ["Report", "evaluate"],
     "jobs.generate": ["Infilled", "infill", "sample", "sample_from_noise"],
+    "jobs.represent": ["Traversal", "embed", "interpolate", "traverse"],
     "laws": ["LawsBroken", "check_model"],
     "store": ["load", "save"],
 }

@@ -10,6 +10,8 @@ from likely.event import Event
 from likely.flows import Elementwise, Flow, Map
 from likely.flows.dequantization import Dequantize, LogitWithMargin
 from likely.flows.transform import sum_values
+from likely.latent import LatentVariable
+from likely.latent.latent import draw_terms
 from likely.nn import MaskedConv2d, Symbols
 
 EVENT, PLANE = Event((1, 2, 3), levels=3), Event((2,))
@@ -353,3 +355,101 @@ class Outside(Density):
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return torch.randint(3, (n, *self.event.shape), generator=generator)
+
+
+class Scaled(Density):
+    """p(x | c) = N(slope · c, scale²), value by value; honest. `claimed` is the scale that a draw is scored with."""
+
+    def __init__(self, event: Event, slope: float, scale: float, claimed: float | None = None) -> None:
+        super().__init__(event, event)
+        self.slope, self.scale, self.claimed = slope, scale, claimed
+        self.register_buffer("like", torch.zeros(()), persistent=False)
+
+    def _scored(self, x: Tensor, context: Tensor, scale: float) -> Tensor:
+        return torch.distributions.Normal(self.slope * context, scale).log_prob(x).sum(1)
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self._scored(x, context, self.scale)
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        epsilon = torch.randn(n, *self.event.shape, generator=generator, dtype=context.dtype)
+        return self.slope * context + self.scale * epsilon
+
+    def _draw(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        x = self._sample(n, context, generator)
+        return x, self._scored(x, context, self.claimed or self.scale)
+
+
+class Listed(Density):
+    """p(x | c) from a table with a row for every c, drawn once; honest."""
+
+    def __init__(self, event: Event, context: Event | None = None) -> None:
+        super().__init__(event, context)
+        rows = 1 if context is None else len(states(context))
+        logits = 2 * torch.randn(rows, len(states(event)), generator=torch.Generator().manual_seed(0))
+        self.register_buffer("table", logits.log_softmax(1), persistent=False)
+
+    def _rows(self, n: int, context: Tensor | None) -> Tensor:
+        return self.table.expand(n, -1) if context is None else self.table[place(context, self.context)]
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self._rows(len(x), context).gather(1, place(x, self.event)[:, None])[:, 0]
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return states(self.event)[torch.multinomial(self._rows(n, context).exp(), 1, generator=generator)[:, 0]]
+
+
+class Posterior(Listed):
+    """p(z | x) of a prior and a decoder by Bayes' rule; honest."""
+
+    def __init__(self, prior: Listed, decoder: Listed) -> None:
+        super().__init__(prior.event, decoder.event)
+        self.prior, self.decoder = prior, decoder
+        self.table = (prior.table.T + decoder.table).T.log_softmax(1)
+
+
+def states(event: Event) -> Tensor:
+    return torch.cartesian_prod(*(torch.arange(levels) for levels in event.alphabets))
+
+
+def place(x: Tensor, event: Event) -> Tensor:
+    """Which of the states each example is."""
+    return (x[:, None] == states(event)).all(2).long().argmax(1)
+
+
+def gaussian(model: type[LatentVariable] = LatentVariable, claimed: float | None = None) -> LatentVariable:
+    """Two latent values, each seen through noise a twentieth as wide; the encoder is the posterior."""
+    variance = 1 + 0.05**2
+    encoder = Scaled(PLANE, 1 / variance, 0.05 / variance**0.5, claimed)
+    return model(Normal(PLANE), Scaled(PLANE, 1.0, 0.05), encoder)
+
+
+def enumerable(model: type[LatentVariable] = LatentVariable) -> LatentVariable:
+    """Two latent symbols; the encoder is the posterior."""
+    prior = Listed(Event((2,), 3))
+    decoder = Listed(Event((3,), 2), prior.event)
+    return model(prior, decoder, Posterior(prior, decoder))
+
+
+class Dropped(LatentVariable):
+    """ln q(z | x) is left out."""
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        terms = draw_terms(self, x, 1, generator)
+        return (terms.reconstruction + terms.log_prior)[0]
+
+
+class Averaged(LatentVariable):
+    """The KL divergence is a mean over the latent values."""
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        terms = draw_terms(self, x, 1, generator)
+        return (terms.reconstruction - terms.kl / self.prior.event.dims)[0]
+
+
+class Beta(LatentVariable):
+    """Reports what it may be trained on: a weight of 0.9 on the KL divergence."""
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        terms = draw_terms(self, x, 1, generator)
+        return (terms.reconstruction - 0.9 * terms.kl)[0]

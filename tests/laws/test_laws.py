@@ -19,7 +19,10 @@ from likely.data.sources import Coins, Ising
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import Event
+from likely.latent import VAE
 from likely.laws import LawsBroken, check_model
+from likely.laws.bounds import integrated
+from likely.laws.case import Case
 from likely.laws.promises import multiplications
 from likely.laws.samples import g_test
 
@@ -149,6 +152,49 @@ def test_broken_densities_of_real_values_are_rejected(model, laws):
     with pytest.raises(LawsBroken) as caught:
         check_model(model)
     assert {row.name for row in caught.value.table.broken} == laws, caught.value.table
+
+
+ORDER = {"bounds in order"}
+
+
+@pytest.mark.parametrize(
+    ("model", "laws"),
+    [
+        (broken.gaussian(), set()),
+        (broken.enumerable(), set()),
+        (broken.gaussian(broken.Dropped), ORDER),
+        (broken.enumerable(broken.Dropped), set()),  # of symbols −ln q is no loss: a looser bound, but a bound
+        (broken.gaussian(broken.Averaged), ORDER),
+        (broken.enumerable(broken.Averaged), ORDER | {"bound within one"}),
+        (broken.gaussian(broken.Beta), ORDER),
+        (broken.enumerable(broken.Beta), ORDER | {"bound within one"}),
+        (broken.gaussian(claimed=0.06), ORDER),
+    ],
+    ids=lambda value: f"{type(value).__name__}, {value.prior.event}" if isinstance(value, Density) else "",
+)
+def test_broken_bounds_are_rejected(model, laws):
+    if not laws:
+        assert check_model(model)["bounds in order"].verdict == "kept"
+        return
+    with pytest.raises(LawsBroken) as caught:
+        check_model(model)
+    assert {row.name for row in caught.value.table.broken} == laws, caught.value.table
+
+
+def test_integrals_over_latents_are_those_of_gaussians():
+    """ln N(x; 0, 1 + 0.05²), from a posterior a twentieth as wide as the prior; far out, too."""
+    model = broken.gaussian().double()
+    x = torch.tensor([[0.0, 0.0], [1.0, -2.0], [6.0, 0.5]]).double()
+    found = [integrated(Case(model), model, row[None]) for row in x]
+    expected = torch.distributions.Normal(0, (1 + 0.05**2) ** 0.5).log_prob(x).sum(1)
+    assert found == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_bounds_that_cannot_be_held_get_reasons():
+    wide = VAE(Event((3,), levels=2), latent=3, hidden=(4,))
+    known = check_model(MADE(Event((3,), levels=2), hidden=(4,)))
+    assert known["bounds in order"].remark == "no latent variables"
+    assert check_model(wide)["bounds in order"].remark == "3 latent values, one or two can be integrated over"
 
 
 def test_more_likely_than_the_truth():

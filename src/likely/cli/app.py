@@ -1,10 +1,13 @@
 """The commands. Everything heavy is imported inside them, so that help is instant."""
 
+import math
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -24,6 +27,7 @@ from likely.cli.common import (
 )
 from likely.cli.output import Console
 from likely.cli.plot import plot
+from likely.cli.represent import embed, traverse
 from likely.errors import Error, InputError
 
 app = App(
@@ -31,7 +35,7 @@ app = App(
     help="Fit a probability distribution to your data and put log p(x) to work.",
     suppress_keyboard_interrupt=False,  # main says what was stopped
 )
-for command in (plot, coding.compress, coding.decompress, coding.inspect, coding.freeze):
+for command in (plot, embed, traverse, coding.compress, coding.decompress, coding.inspect, coding.freeze):
     app.command(command)
 
 
@@ -87,13 +91,16 @@ def evaluate(
     importance_samples: Annotated[
         int, Parameter(help="Draws that a lower bound is averaged over, which makes it tighter.")
     ] = 1,
+    proposal: Annotated[
+        Literal["encoder", "prior"], Parameter(help="What the latents of a latent-variable model are drawn from.")
+    ] = "encoder",
     batch_size: BatchSize = 128,
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Report the likelihood of data under a fitted model.
+    """Report the likelihood of data under a fitted model, and of a bound its terms.
 
     Args:
         run: folder of the run.
@@ -103,27 +110,71 @@ def evaluate(
     import torch
 
     from likely.data import source_of
-    from likely.jobs.evaluate import negative_log_likelihood, report_of
+    from likely.jobs.evaluate import negative_log_likelihood, report_of, score
     from likely.store import write_file
 
     console = Console(json)
     use(device, threads)
     model, _, loaded, x = opened(run, data, context, seed, device)
-    generator = torch.Generator(device).manual_seed(seed)
-    nats = negative_log_likelihood(
-        model,
-        (x, loaded.context),
-        batch_size=batch_size,
-        generator=generator,
-        importance_samples=importance_samples,
-    )
+    with warnings_as_lines():
+        found = score(
+            model,
+            (x, loaded.context),
+            batch_size=batch_size,
+            generator=torch.Generator(device).manual_seed(seed),
+            importance_samples=importance_samples,
+            proposal=proposal,
+            terms=True,
+        )
     source = source_of(loaded.source) if loaded.context is None else None
-    gap = None if source is None else float((nats - negative_log_likelihood(source, x)).mean())
-    report = report_of(nats, model, gap, importance_samples)
+    gap = None if source is None else float((found.nats - negative_log_likelihood(source, x)).mean())
+    report = report_of(found, model, gap, importance_samples)
     if per_example is not None:
-        write_file(per_example, lambda file: np.save(file, nats.numpy()))
+        write_file(per_example, lambda file: np.save(file, found.nats.numpy()))
     console.say(f"{loaded.note}: {report}" + ("" if gap is None else f", {gap:.4f} nats above the source"))
+    if report.terms and not json:
+        say_terms(console, report)
     console.result(report.to_json())
+
+
+def say_terms(console: Console, report: Any) -> None:
+    """The terms of a bound in nats and bits/dim, and what is counted, for people."""
+    terms, bits = report.terms, 1 / (report.dims * math.log(2))
+    names = {
+        "reconstruction": "reconstruction (−distortion)",
+        "kl": "kl (rate)",
+        **{name: name for name in terms if name.startswith("kl of ")},
+        "elbo": "elbo",
+        "importance weighted": f"importance weighted ± {terms.get('importance weighted standard error', 0):.4f}",
+        "mutual information": f"mutual information (at most {terms.get('mutual information limit', 0):.2f})",
+    }
+    rows = [
+        {"term": words, "nats": terms[name], "bits/dim": terms[name] * bits}
+        for name, words in names.items()
+        if name in terms
+    ]
+    console.table(rows, "terms")
+    if "active units" in terms:
+        console.say(f"{terms['active units']:.0f} of {terms['latent values']:.0f} latent values are active")
+    if "effective sample size" in terms:
+        size = terms["effective sample size"]
+        console.say(f"of {report.importance_samples:,} draws {size:,.1f} count (effective sample size, mean)")
+    if terms.get("k-hat above 0.7", 0) > 0:
+        console.say(
+            f"warning: k-hat is above 0.7 for {terms['k-hat above 0.7']:.1%} of the examples: a few draws carry most "
+            "of the weight, so that the bound is loose and its error unknown; take more draws, or fit a better encoder"
+        )
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Warnings of estimates are lines on standard error."""
+    from likely.latent.bounds import UnreliableEstimate
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UnreliableEstimate)
+        warnings.showwarning = lambda message, *_, **__: print(f"likely: {message}", file=sys.stderr)
+        yield
 
 
 @app.command

@@ -3,15 +3,21 @@
 import functools
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from likely.density import Array, Density
 from likely.errors import InputError
+from likely.latent.bounds import RELIABLE, Estimate, importance_sampling, warn_of_few
+from likely.latent.diagnostics import active_units, mutual_information, runs_once
+from likely.latent.latent import LatentVariable
 
 Pair = tuple[Array, Array | None]
+Proposal = Literal["encoder", "prior"]
+EXAMPLES = 1024  # at most, that latents are compared over, and scored under: all pairs
+EXAMPLES_SCORED = 128  # where an encoder's network runs for every pair
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,14 @@ class Report:
         bits_per_dim_standard_error: of bits_per_dim.
         kind: "exact"; "lower bound" (of log p, so nats are an upper bound) or "estimate".
         gap: mean of ln p_source(x) − ln p(x), an estimate of KL(source ‖ model), where the source is known.
-        terms: named parts of a bound, in nats.
+        terms: of a latent-variable model, parts and measures of its bound by name, never as training weighs them.
+            In nats: "reconstruction" E[ln p(x | z)], "kl" KL(q(z | x) ‖ p(z)) and "kl of layer 1", …, and "elbo", their
+            difference; "rate" and "distortion", the same as costs; "importance weighted", L_K, and "importance weighted
+            standard error", over the examples; "mutual information" of x and z, an estimate from below that cannot
+            exceed "mutual information limit". Numbers: "effective sample size", of K, mean over examples; "k-hat above
+            0.7", the part of the examples whose weights are too uneven for L_K to be trusted; "active units", how many
+            of the "latent values" have a posterior mean that varies. The last two and the mutual information are
+            measured on at most 1,024 of the examples.
         importance_samples: K, how many draws a bound was averaged over.
     """
 
@@ -57,6 +70,13 @@ class Report:
         return asdict(self)
 
 
+class Scored(NamedTuple):
+    """−ln p of every example (n,), float64, on the CPU; and the terms of a bound."""
+
+    nats: Tensor
+    terms: dict[str, float]
+
+
 def evaluate(
     model: Density,
     data: Array | Pair,
@@ -65,6 +85,8 @@ def evaluate(
     generator: torch.Generator | None = None,
     source: Density | None = None,
     importance_samples: int = 1,
+    proposal: Proposal = "encoder",
+    terms: bool = True,
 ) -> Report:
     """Report −log p of data, an array (n, *event.shape) or a pair with its context.
 
@@ -77,24 +99,35 @@ def evaluate(
         importance_samples: K; a lower bound that draws is made tighter by K draws: ln 1/K Σ_k exp(bound_k) is a bound
             in expectation too, and rises to ln p with K (Importance Weighted Autoencoders, Burda et al., 2016,
             https://arxiv.org/abs/1509.00519).
+        proposal: what the latents of a latent-variable model are drawn from.
+        terms: whether to measure what a latent-variable model makes of its latent, too.
 
     Raises:
-        InputError: the data are not of the model's event or context, or K > 1 where log p is exact.
+        InputError: the data are not of the model's event or context, K > 1 where log p is exact, or a latent-variable
+            model without an encoder.
+
+    Warns:
+        UnreliableEstimate: latents drawn from the prior say nothing of these data.
     """
-    nats = negative_log_likelihood(
-        model, data, batch_size=batch_size, generator=generator, importance_samples=importance_samples
+    found = score(
+        model,
+        data,
+        batch_size=batch_size,
+        generator=generator,
+        importance_samples=importance_samples,
+        proposal=proposal,
+        terms=terms,
     )
     gap = None
     if source is not None:
-        gap = float((nats - negative_log_likelihood(source, data, batch_size=batch_size)).mean())
-    return report_of(nats, model, gap, importance_samples)
+        gap = float((found.nats - negative_log_likelihood(source, data, batch_size=batch_size)).mean())
+    return report_of(found, model, gap, importance_samples)
 
 
-def report_of(nats: Tensor, model: Density, gap: float | None = None, importance_samples: int = 1) -> Report:
-    """Summarise per-example −ln p (n,)."""
-    n, dims = len(nats), model.event.dims
-    mean = float(nats.mean())
-    error = float(nats.std() / math.sqrt(n)) if n > 1 else math.nan
+def report_of(found: Scored, model: Density, gap: float | None = None, importance_samples: int = 1) -> Report:
+    """Summarise what `score` found."""
+    n, dims = len(found.nats), model.event.dims
+    mean, error = float(found.nats.mean()), standard_error(found.nats)
     bits = 1 / (dims * math.log(2))
     return Report(
         n,
@@ -106,19 +139,32 @@ def report_of(nats: Tensor, model: Density, gap: float | None = None, importance
         error * bits,
         model.kind,
         gap,
-        importance_samples=importance_samples,
+        found.terms,
+        importance_samples,
     )
 
 
-def negative_log_likelihood(
+def standard_error(values: Tensor) -> float:
+    """Of the mean of values (n,)."""
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+def negative_log_likelihood(model: Density, data: Array | Pair, **options) -> Tensor:
+    """−ln p of every example (n,), float64, on the CPU; options (but terms) and errors are those of `score`."""
+    return score(model, data, **options).nats
+
+
+def score(
     model: Density,
     data: Array | Pair,
     *,
     batch_size: int = 128,
     generator: torch.Generator | None = None,
     importance_samples: int = 1,
-) -> Tensor:
-    """−ln p of every example (n,), float64, on the CPU; arguments and errors are those of `evaluate`."""
+    proposal: Proposal = "encoder",
+    terms: bool = False,
+) -> Scored:
+    """−ln p of every example, and with `terms` what a bound is made of; arguments and errors as for `evaluate`."""
     if batch_size < 1 or importance_samples < 1:
         raise InputError(
             f"a batch size and a number of importance samples of at least 1 are expected, found {batch_size} and "
@@ -129,16 +175,87 @@ def negative_log_likelihood(
             f"{importance_samples} importance samples would tighten a lower bound; this {type(model).__name__}'s "
             "log p is exact: leave them out"
         )
+    if proposal not in ("encoder", "prior") or (proposal == "prior" and not isinstance(model, LatentVariable)):
+        raise InputError(
+            f'latents are drawn from the "encoder" or, of a latent-variable model, the "prior"; found {proposal!r} for '
+            f"{type(model).__name__}"
+        )
     x, context = data if isinstance(data, tuple) else (data, None)
     generator = generator or torch.Generator(model.device).manual_seed(0)
     if len(x) == 0:
         model.check(x)
     if context is not None and len(context) != len(x):
         raise InputError(f"context: {len(x)} values are expected, one per example, found {len(context)}")
+    batches = [
+        (x[i : i + batch_size], None if context is None else context[i : i + batch_size])
+        for i in range(0, len(x), batch_size)
+    ]
+    if isinstance(model, LatentVariable):
+        return _latent(model, batches, generator, importance_samples, proposal, terms)
+    return Scored(_averaged(model, batches, generator, importance_samples), {})
+
+
+def _averaged(model: Density, batches: list[Pair], generator: torch.Generator, draws: int) -> Tensor:
+    """−ln of the mean of p over draws of whatever the model draws."""
     parts = []
     with torch.no_grad():
-        for i in range(0, len(x), batch_size):
-            rows, part = x[i : i + batch_size], None if context is None else context[i : i + batch_size]
-            draws = (model.log_prob(rows, part, generator=generator).double() for _ in range(importance_samples))
-            parts.append(math.log(importance_samples) - functools.reduce(torch.logaddexp, draws).cpu())
+        for rows, context in batches:
+            found = (model.log_prob(rows, context, generator=generator).double() for _ in range(draws))
+            parts.append(math.log(draws) - functools.reduce(torch.logaddexp, found).cpu())
     return torch.cat(parts)
+
+
+def _latent(
+    model: LatentVariable, batches: list[Pair], generator: torch.Generator, draws: int, proposal: Proposal, terms: bool
+) -> Scored:
+    """One draw from the encoder is the model's own log_prob, anything else importance sampling; of the same latents."""
+    nats = None
+    if draws == 1 and proposal == "encoder":
+        again = torch.Generator(generator.device)
+        again.set_state(generator.get_state())
+        nats = _averaged(model, batches, generator, 1)
+        if not terms or model.encoder is None:
+            return Scored(nats, {})
+        generator = again
+    for x, context in batches:
+        model.check_context(context, len(x))
+    rows = [model.check(x) for x, _ in batches]
+    q = model.prior if proposal == "prior" else None
+    estimate = Estimate.joined([importance_sampling(model, x, draws, proposal=q, generator=generator) for x in rows])
+    if q is not None:
+        warn_of_few(estimate, "prior sampling")
+    nats = -estimate.value if nats is None else nats
+    if not terms:
+        return Scored(nats, {})
+    found = _terms_of(estimate) if q is None else _weighted(estimate)
+    return Scored(nats, found | ({} if model.encoder is None else _measures(model, torch.cat(rows), generator)))
+
+
+def _terms_of(estimate: Estimate) -> dict[str, float]:
+    """Reconstruction, KL, and what they make."""
+    terms = {name.replace("KL", "kl"): float(part.mean()) for name, part in estimate.terms.items()}
+    reconstruction, kl = terms["reconstruction"], terms["kl"]
+    found = terms | {"elbo": reconstruction - kl, "rate": kl, "distortion": -reconstruction}
+    return found if estimate.draws == 1 else found | _weighted(estimate)
+
+
+def _weighted(estimate: Estimate) -> dict[str, float]:
+    """L_K and how far it is to be trusted."""
+    known = estimate.k_hat[~estimate.k_hat.isnan()]
+    return {
+        "importance weighted": float(estimate.value.mean()),
+        "importance weighted standard error": standard_error(estimate.value),
+        "effective sample size": float(estimate.effective_sample_size.mean()),
+        "k-hat above 0.7": float((known > RELIABLE).double().mean()),
+    }
+
+
+def _measures(model: LatentVariable, x: Tensor, generator: torch.Generator) -> dict[str, float]:
+    """What is measured over some of the examples together."""
+    some = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:EXAMPLES]]
+    found = {"latent values": float(model.prior.event.dims)}
+    if len(some) > 1:
+        found = {"active units": float(active_units(model, some, generator=generator))} | found
+    scored = some if runs_once(model) else some[:EXAMPLES_SCORED]
+    found["mutual information"] = mutual_information(model, scored, generator=generator)
+    return found | {"mutual information limit": math.log(len(scored))}

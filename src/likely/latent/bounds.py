@@ -5,8 +5,9 @@ of w is an unbiased estimate of p(x), and so its logarithm is a lower bound of l
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -14,11 +15,16 @@ from torch import Tensor
 
 from likely.density import Density
 from likely.errors import InputError
-from likely.latent.latent import LatentVariable, draw_terms
+from likely.latent.latent import LatentVariable, Terms, draw_terms
 
 CHUNK = 4096  # pairs of an example and a latent at once
 TAIL = 0.2  # of the weights that the Pareto distribution is fitted to, at most
 RELIABLE = 0.7  # k-hat above which an estimate cannot be trusted
+FEW = 10  # effective draws, of twice as many at least, that say nothing
+
+
+class UnreliableEstimate(UserWarning):
+    """An estimate of ln p(x) rests on so few of its draws that it says nothing but a lower bound."""
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:
@@ -38,9 +44,13 @@ class Estimate:
         standard_error: of every value, from the spread of its weights (n,); zeros where it is exact.
         effective_sample_size: (Σ w)² / Σ w², between 1 and `draws` (n,).
         k_hat: shape of the Pareto distribution of the largest weights (n,); above 0.7 the estimate is not to be
-            trusted, as its variance is infinite or nearly so. NaN where there are too few draws to tell.
+            trusted, as its variance is infinite or nearly so. NaN where there are too few draws to tell, or the largest
+            weights are all the same.
         draws: K.
         kind: "exact"; "lower bound" in expectation.
+        terms: means over the draws of the named parts of ln w, nats (n,) each: "reconstruction", an estimate of
+            E[ln p(x | z)], and "KL", one of KL(q(z | x) ‖ p(z)), whose difference is the evidence lower bound; also the
+            KL of every layer, where z has layers. None where nothing was drawn.
     """
 
     value: Tensor
@@ -49,6 +59,15 @@ class Estimate:
     k_hat: Tensor
     draws: int
     kind: Literal["exact", "lower bound"]
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Estimate"]) -> "Estimate":
+        """One after the other, of as many draws each."""
+        columns = [(part.value, part.standard_error, part.effective_sample_size, part.k_hat) for part in parts]
+        value, error, size, k_hat = (torch.cat(column) for column in zip(*columns, strict=True))
+        terms = {name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms}
+        return cls(value, error, size, k_hat, parts[0].draws, parts[0].kind, terms)
 
 
 @torch.no_grad()
@@ -62,6 +81,8 @@ def importance_sampling(
 ) -> Estimate:
     """L_K with K = `draws`, in memory that does not grow with K.
 
+    The encoder's network runs once for an example and up to 4,096 draws, where the encoder makes use of that.
+
     Args:
         model: prior, decoder and encoder.
         x: examples (n, *event.shape).
@@ -74,17 +95,40 @@ def importance_sampling(
         InputError: data that are not the model's, K < 1, or nothing to draw z from.
     """
     x = model.check(x)
-    weights = _Weights(draws, len(x))
-    for part in _parts(draws, len(x)):
-        weights.add(draw_terms(model, x, part, generator, proposal).log_weight)
-    return weights.estimate()
+    if draws < 1:
+        raise InputError(f"the number of draws of z must be at least 1, found {draws}")
+    found = []
+    for rows in x.split(max(1, CHUNK // draws)):
+        weights = _Weights(draws, len(rows))
+        for part in _parts(draws, len(rows)):
+            weights.add(draw_terms(model, rows, part, generator, proposal))
+        found.append(weights.estimate())
+    return Estimate.joined(found)
 
 
 def prior_sampling(
     model: LatentVariable, x: Tensor, draws: int, *, generator: torch.Generator | None = None
 ) -> Estimate:
-    """ln 1/K Σ_k p(x | z_k), z_k ~ p(z): `importance_sampling` from the prior."""
-    return importance_sampling(model, x, draws, proposal=model.prior, generator=generator)
+    """ln 1/K Σ_k p(x | z_k), z_k ~ p(z): `importance_sampling` from the prior.
+
+    Warns:
+        UnreliableEstimate: of half the examples or more, hardly a draw explains them.
+    """
+    estimate = importance_sampling(model, x, draws, proposal=model.prior, generator=generator)
+    warn_of_few(estimate, "prior sampling")
+    return estimate
+
+
+def warn_of_few(estimate: Estimate, name: str) -> None:
+    """Warn where the median effective sample size is below ten, and below half the draws."""
+    median = float(estimate.effective_sample_size.median())
+    if not median >= min(FEW, estimate.draws / 2):
+        warnings.warn(
+            f"{name}: in the median, {median:.1f} of {estimate.draws:,} draws count; the estimate is a bound that may "
+            "be far below ln p(x), and its standard error says nothing; draw z from an encoder, or far more often",
+            UnreliableEstimate,
+            stacklevel=3,
+        )
 
 
 @torch.no_grad()
@@ -111,24 +155,25 @@ def enumeration(model: LatentVariable, x: Tensor, *, limit: int = 2**16) -> Esti
 
 
 def _parts(draws: int, n: int) -> Iterator[int]:
-    if draws < 1:
-        raise InputError(f"the number of draws of z must be at least 1, found {draws}")
     size = max(1, CHUNK // n)
     for start in range(0, draws, size):
         yield min(size, draws - start)
 
 
 class _Weights:
-    """Running sums of w and w², and the largest of the log-weights, of every example."""
+    """Running sums of w, w² and the terms, and the largest of the log-weights, of every example."""
 
     def __init__(self, draws: int, n: int) -> None:
         self.draws = draws
         self.kept = min(math.ceil(TAIL * draws), math.ceil(3 * math.sqrt(draws))) + 1
         self.log_sum, self.log_square = torch.full((2, n), -math.inf, dtype=torch.float64)
         self.largest = self.log_sum[None][:0]
+        self.terms: dict[str, Tensor] = {}
 
-    def add(self, log_weights: Tensor) -> None:
-        log_weights = log_weights.double().cpu()
+    def add(self, terms: Terms) -> None:
+        for name, part in terms.by_name().items():
+            self.terms[name] = self.terms.get(name, 0) + part.double().cpu().sum(0)
+        log_weights = terms.log_weight.double().cpu()
         self.log_sum = self.log_sum.logaddexp(log_weights.logsumexp(0))
         self.log_square = self.log_square.logaddexp((2 * log_weights).logsumexp(0))
         together = torch.cat([self.largest, log_weights])
@@ -139,13 +184,15 @@ class _Weights:
         variance = (self.draws / size - 1).clamp_min(0) / max(1, self.draws - 1)  # of mean w, in units of (mean w)²
         error = variance.sqrt() if self.draws > 1 else torch.full_like(variance, math.nan)
         value = self.log_sum - math.log(self.draws)
-        return Estimate(value, error, size, pareto_shape(self.largest), self.draws, "lower bound")
+        terms = {name: total / self.draws for name, total in self.terms.items()}
+        return Estimate(value, error, size, pareto_shape(self.largest), self.draws, "lower bound", terms)
 
 
 def pareto_shape(log_weights: Tensor) -> Tensor:
     """k-hat (n,): the shape of the generalised Pareto distribution that fits the largest weights, in descending order.
 
-    The smallest of them (m + 1, n) is the threshold. NaN for fewer than five.
+    The smallest of them (m + 1, n) is the threshold. NaN for fewer than five above it, or where a quarter of them equal
+    it.
 
     Papers: Pareto Smoothed Importance Sampling (Vehtari, Simpson, Gelman, Yao, Gabry, 2024),
     https://arxiv.org/abs/1507.02646; the fit: A New and Efficient Estimation Method for the Generalized Pareto

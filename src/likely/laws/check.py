@@ -8,6 +8,7 @@ import torch
 
 from likely.density import Array, Density, seeded
 from likely.laws.bijections import invertible, log_determinant
+from likely.laws.bounds import bounds_in_order
 from likely.laws.case import Case
 from likely.laws.causality import no_blind_spot, no_leak, one_conditional, possible_symbols, same_samples
 from likely.laws.probability import bound_within_one, integrates_to_one, proper, proper_tables
@@ -58,6 +59,7 @@ LAWS = (
     *_both("proper", proper, 1e-5, 1e-12),
     Law("integrates to one", integrates_to_one, 1e-3),
     Law("bound within one", bound_within_one, 4.0),
+    Law("bounds in order", bounds_in_order, 4.0),
     *_both("proper tables", proper_tables, 1e-5, 1e-12),
     Law("no leak", no_leak, 0.0),
     Law("no blind spot", no_blind_spot, 0.0),

@@ -21,6 +21,11 @@ def grid(images: Tensor, levels: int, columns: int | None = None, side: int = 80
     return _tiled(_bytes(images, levels), columns or math.ceil(math.sqrt(len(images))), side)
 
 
+def rows(images: Tensor, levels: int, side: int = 1200) -> Image.Image:
+    """Images (rows, columns, c, h, w) of symbols, or of means of symbols, in their places; c is 1 or 3."""
+    return grid(images.flatten(0, 1), levels, images.shape[1], side)
+
+
 def infilling(original: Tensor, observed: Tensor, completed: Tensor, levels: int) -> Image.Image:
     """Three rows per sixteen examples: the originals, what was shown of them (the rest grey), and the completions."""
     original, completed = _bytes(original, levels), _bytes(completed, levels)

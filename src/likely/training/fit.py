@@ -361,7 +361,8 @@ class _Fit:
         self.model.eval()
         with self.average.applied():
             if self.validation_data is not None:
-                report = evaluate(self.model, self.validation_data, batch_size=max(64, self.recipe.batch_size))
+                size = max(64, self.recipe.batch_size)
+                report = evaluate(self.model, self.validation_data, batch_size=size, terms=False)
                 progress.bits_per_dim = report.bits_per_dim
             if self.validation_data is None or progress.bits_per_dim < progress.best:
                 progress.best, progress.best_step, progress.stale = progress.bits_per_dim, progress.step, 0

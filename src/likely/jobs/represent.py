@@ -1,0 +1,250 @@
+"""Represent: what models make of examples (latents), and what becomes of latents that are moved."""
+
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from likely.bases import Normal
+from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.density import Array, Density
+from likely.errors import InputError
+from likely.flows import Flow
+from likely.latent.diagnostics import posterior_means, spread
+from likely.latent.hierarchical_vae import OfLowestLayer
+from likely.latent.latent import LatentVariable
+
+Pair = tuple[Array, Array | None]
+Path = Literal["linear", "spherical"]
+DRAWS = 4096  # from a prior, for its mean and deviation
+EXAMPLES = 512  # at most, that say which latent values are active
+BATCH = 64  # latents decoded at once
+STRAIGHT = 1e-4  # sine of an angle whose arc is a line
+
+
+def embed(
+    model: Density, data: Array | Pair, *, batch_size: int = 128, generator: torch.Generator | None = None
+) -> Tensor:
+    """What a model represents examples by, (n, *latent shape), on the model's device.
+
+    Of a latent-variable model E[z | x] under its encoder, exact or the mean of 64 draws; of a latent of symbols, the
+    code (or the symbol drawn most often). Of a flow z = f(x), for one draw of what it draws.
+
+    Args:
+        model: a latent-variable model with an encoder, or a flow.
+        data: an array (n, *event.shape) or a pair with its context.
+        batch_size: examples per pass.
+        generator: of what is drawn (None: seeded with 0).
+
+    Raises:
+        InputError: data that are not the model's, or a model that has no representation.
+    """
+    if batch_size < 1:
+        raise InputError(f"a batch size of at least 1 is expected, found {batch_size}")
+    x, context = data if isinstance(data, tuple) else (data, None)
+    x, context = model.check(x), model.check_context(context, len(x))
+    generator = generator or torch.Generator(model.device).manual_seed(0)
+    contexts = [None] * len(x) if context is None else context.split(batch_size)
+    with torch.no_grad():
+        return torch.cat(
+            [_latents(model, *part, generator) for part in zip(x.split(batch_size), contexts, strict=False)]
+        )
+
+
+@singledispatch
+def _latents(model: Density, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Tensor:
+    raise InputError(
+        f"{type(model).__name__} represents nothing by latents: a latent-variable model with an encoder, or a flow, is "
+        "expected"
+    )
+
+
+@_latents.register
+def _(model: LatentVariable, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Tensor:
+    return posterior_means(model, x, generator=generator)
+
+
+@_latents.register
+def _(model: Flow, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Tensor:
+    return model.transform(x, model.encoded(context), generator)[0]
+
+
+@dataclass(frozen=True)
+class Traversal:
+    """What is decoded where one latent value after the other is moved, all others being at the prior's mean.
+
+    Attributes:
+        x: (latent values, places, *event.shape).
+        latents: which latent values, in raster order, the most active first.
+        activity: Var_x E[z | x] of each.
+        places: in standard deviations of the prior.
+    """
+
+    x: Tensor
+    latents: tuple[int, ...]
+    activity: tuple[float, ...]
+    places: tuple[float, ...]
+
+
+def traverse(
+    model: Density,
+    data: Array | None = None,
+    *,
+    rows: int = 10,
+    columns: int = 11,
+    reach: float = 3.0,
+    means: bool = True,
+    generator: torch.Generator | None = None,
+) -> Traversal:
+    """Move the most active latent values, one at a time, from −reach to reach standard deviations of the prior.
+
+    Args:
+        model: a latent-variable model with an encoder and real latents.
+        data: examples that say which latent values are active (the first 512 are used); None: samples of the model.
+        rows: latent values at most.
+        columns: places of each.
+        reach: standard deviations.
+        means: whether to return the decoder's means where they are known (Gaussians, independent symbols), or samples.
+        generator: of what is drawn (None: seeded with 0).
+
+    Raises:
+        InputError: another model, data that are not its, or numbers out of range.
+    """
+    if not isinstance(model, LatentVariable) or model.encoder is None or model.prior.event.discrete:
+        raise InputError(
+            f"a traversal needs a latent-variable model with an encoder and real latents, found {_described(model)}"
+        )
+    if rows < 1 or columns < 2 or not 0 < reach < float("inf"):
+        raise InputError(
+            "at least 1 row and 2 columns and a positive reach are expected, found "
+            f"rows={rows}, columns={columns}, reach={reach}"
+        )
+    generator = generator or torch.Generator(model.device).manual_seed(0)
+    x = model.sample(EXAMPLES, generator=generator) if data is None else model.check(data[:EXAMPLES])
+    activity = spread(model, x, generator=generator).flatten()
+    latents = activity.argsort(descending=True, stable=True)[:rows]
+    mean, deviation = _prior_moments(model.prior, generator)
+    places = torch.linspace(-reach, reach, columns, dtype=mean.dtype, device=mean.device)
+    z = mean.flatten().repeat(len(latents), columns, 1)  # (rows, columns, latent values)
+    for row, latent in enumerate(latents.tolist()):
+        z[row, :, latent] += places * deviation.flatten()[latent]
+    decoded = _decoded_all(model, z.view(-1, *mean.shape), None, means, generator)
+    return Traversal(
+        decoded.unflatten(0, (len(latents), columns)),
+        tuple(latents.tolist()),
+        tuple(activity[latents].tolist()),
+        tuple(places.tolist()),
+    )
+
+
+def interpolate(
+    model: Density,
+    first: Array,
+    second: Array,
+    context: Array | None = None,
+    *,
+    steps: int = 11,
+    path: Path = "linear",
+    means: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Decode latents on the way from examples to others, (n, steps, *event.shape).
+
+    Args:
+        model: a flow, or a latent-variable model with an encoder and real latents.
+        first, second: examples (n, *event.shape), whose latents (see `embed`) are the ends.
+        context: of both ends and the way between (n, *context.shape), where the model is conditional.
+        steps: places on the way, both ends included.
+        path: "linear" in z, or "spherical", an arc along which the length changes evenly with the angle.
+        means: as for `traverse`; a flow has nothing but values.
+        generator: of what is drawn (None: seeded with 0).
+
+    Raises:
+        InputError: another model, examples that are not its or not as many, fewer than two steps, or no such path.
+    """
+    if len(first) != len(second):
+        raise InputError(f"as many examples at either end are expected, found {len(first)} and {len(second)}")
+    if steps < 2 or path not in ("linear", "spherical"):
+        raise InputError(f'at least 2 steps and a "linear" or "spherical" path are expected, found {steps}, {path!r}')
+    generator = generator or torch.Generator(model.device).manual_seed(0)
+    start, end = (embed(model, (x, context), generator=generator) for x in (first, second))
+    if not start.is_floating_point():
+        raise InputError(f"symbols have nothing between them: real latents are expected, found {_described(model)}")
+    t = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)
+    z = (_along_line if path == "linear" else _along_arc)(start, end, t)  # (n, steps, *latent shape)
+    given = model.check_context(context, len(start))
+    contexts = None if given is None else given.repeat_interleave(steps, 0)
+    return _decoded_all(model, z.flatten(0, 1), contexts, means, generator).unflatten(0, (len(start), steps))
+
+
+def _along_line(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
+    t = t.view(-1, *[1] * (start.ndim - 1))
+    return start[:, None] + t * (end - start)[:, None]
+
+
+def _along_arc(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
+    """sin((1 − t) ω) / sin ω · start + sin(t ω) / sin ω · end, ω the angle between; a line where it is 0 or π."""
+    a, b = start.reshape(len(start), 1, -1), end.reshape(len(end), 1, -1)
+    cosine = torch.cosine_similarity(a, b, -1)[..., None].clamp(-1, 1)
+    angle, t = cosine.acos(), t[:, None]
+    sine = angle.sin()
+    arc = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / sine
+    line = (1 - t) * a + t * b
+    turns = (sine > STRAIGHT) & (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True) > 0)
+    return torch.where(turns, arc, line).view(len(start), -1, *start.shape[1:])
+
+
+def _prior_moments(prior: Density, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every latent value: known of a `Normal`, else of draws."""
+    z = prior.sample(DRAWS, generator=generator)
+    if isinstance(prior, Normal):
+        return torch.zeros_like(z[0]), torch.ones_like(z[0])
+    return z.mean(0), z.std(0)
+
+
+@torch.no_grad()
+def _decoded_all(model: Density, z: Tensor, context: Tensor | None, means: bool, generator: torch.Generator) -> Tensor:
+    contexts = [None] * len(z) if context is None else context.split(BATCH)
+    parts = zip(z.split(BATCH), contexts, strict=False)
+    if isinstance(model, Flow):
+        return torch.cat([model.transform.inverse(part, model.encoded(given))[0] for part, given in parts])
+    assert isinstance(model, LatentVariable)
+    decode = _decoded if means else _drawn
+    return torch.cat([decode(model.decoder, part, generator) for part, _ in parts])
+
+
+def _drawn(decoder: Density, z: Tensor, generator: torch.Generator) -> Tensor:
+    return decoder.sample(len(z), z, generator=generator)
+
+
+@singledispatch
+def _decoded(decoder: Density, z: Tensor, generator: torch.Generator) -> Tensor:
+    """E[x | z] where it is known, else a sample."""
+    return _drawn(decoder, z, generator)
+
+
+@_decoded.register
+def _(decoder: ConditionalNormal, z: Tensor, generator: torch.Generator) -> Tensor:
+    return decoder.parameters_of(z).mu.view(-1, *decoder.event.shape) * decoder.deviation + decoder.mean
+
+
+@_decoded.register
+def _(decoder: ConditionalSymbols, z: Tensor, generator: torch.Generator) -> Tensor:
+    anything = torch.zeros(len(z), *decoder.event.shape, dtype=torch.int64, device=z.device)
+    if decoder.head == "logistics" and len(decoder.event.shape) == 3 and decoder.event.shape[0] > 1:
+        return _drawn(decoder, z, generator)  # channels depend on one another
+    table = decoder.conditionals(anything, z).table()
+    return table @ torch.arange(table.shape[-1], dtype=table.dtype, device=table.device)
+
+
+@_decoded.register
+def _(decoder: OfLowestLayer, z: Tensor, generator: torch.Generator) -> Tensor:
+    return _decoded(decoder.decoder, z[:, : decoder.size], generator)
+
+
+def _described(model: Density) -> str:
+    if not isinstance(model, LatentVariable):
+        return type(model).__name__
+    return f"{type(model).__name__} with {'no' if model.encoder is None else 'an'} encoder of {model.prior.event}"
