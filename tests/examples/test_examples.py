@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "experiments.md"
 QUICK = {  # experiment: arguments of its main, constants of its module
     "ffjord_tolerance": ({"steps": 2, "points": 4}, {"TOLERANCES": [1e-2, 1e-6], "TRAIN": 100}),
+    "gradient_variance": ({"steps": 2}, {"COUNTS": (2, 4), "ESTIMATES": 2, "BATCH": 2}),
     "kl_two_ways": ({"steps": 2}, {"CELLS": 7, "FINE": 7, "TRAIN": 100, "FRESH": 50}),
     "rounded_gaussians": ({"steps": 2}, {"TRAIN": 100, "FRESH": 50}),
     "universality": ({"steps": 2}, {"TRAIN": 100, "FRESH": 50}),

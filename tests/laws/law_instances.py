@@ -32,6 +32,7 @@ from likely.flows.activation import LeakyReLU, Logit, Sigmoid
 from likely.flows.coupling import Coupling
 from likely.flows.dequantization import preprocessing
 from likely.flows.spline import RationalQuadraticSpline
+from likely.latent import IWAE, BetaVAE, DiscreteVAE, WakeSleep
 from likely.laws.case import examples, inside
 
 LINE, PLANE, SPACE = Event((1,)), Event((2,)), Event((2, 3))
@@ -57,6 +58,7 @@ REAL, AREA = PROMISES | {"true samples"}, {"integrates to one"}
 BIJECTION = {"invertible, float32", "invertible, float64"}
 DETERMINANT = {"log-determinant, float32", "log-determinant, float64"}
 FLOW = REAL | BIJECTION | DETERMINANT
+LATENT = PROMISES - {"one by one"} | {"bounds in order"}
 BOUND = PROMISES - {"one by one"} | BIJECTION | DETERMINANT | {"bound within one"}
 
 # name: (how it is built, the laws that apply beside ALWAYS)
@@ -199,6 +201,32 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
     "neural spline coupling, label": (
         lambda: NeuralSplineCoupling(PLANE, LABEL, layers=2, bins=4, hidden=(8,), features=4),
         FLOW | AREA,
+    ),
+    # Latent variables
+    "IWAE": (lambda: IWAE(PLANE, latent=2, hidden=(8,), gradient="doubly reparametrized"), LATENT),
+    "IWAE of symbols": (
+        lambda: IWAE(Event((3,), (2, 3, 4)), latent=2, hidden=(8,)),
+        LATENT | {"bound within one"},
+    ),
+    "beta-VAE of symbols": (
+        lambda: BetaVAE(Event((3,), 3), latent=2, hidden=(8,), beta=0.2),
+        LATENT | {"bound within one"},
+    ),
+    "wake-sleep": (lambda: WakeSleep(PLANE, latent=2, hidden=(8,)), LATENT),
+    "wake-sleep of symbols, exclusive": (
+        lambda: WakeSleep(Event((3,), 3), latent=2, hidden=(8,), divergence="exclusive"),
+        LATENT | {"bound within one"},
+    ),
+    "discrete VAE": (lambda: DiscreteVAE(PLANE, latent=3, categories=3, hidden=(8,)), LATENT),
+    "discrete VAE of symbols, VIMCO": (
+        lambda: DiscreteVAE(Event((3,), (2, 3, 4)), latent=4, hidden=(8,), gradient="VIMCO"),
+        LATENT | {"bound within one"},
+    ),
+    "discrete VAE over images, straight through": (
+        lambda: DiscreteVAE(
+            Event((1, 2, 2), 4), latent=3, categories=3, hidden=(8,), channels=4, gradient="straight through"
+        ),
+        LATENT | {"bound within one"},
     ),
     "FFJORD": (lambda: FFJORD(LINE, hidden=(8, 8), tolerance=1e-3), FLOW | AREA),
     "FFJORD of symbols, label": (lambda: FFJORD(Event((2,), 3), LABEL, hidden=(8, 8), tolerance=1e-3), BOUND),

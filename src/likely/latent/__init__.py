@@ -3,7 +3,16 @@
 from likely.discovery import models_in
 from likely.latent.bounds import Estimate, enumeration, importance_sampling, prior_sampling
 from likely.latent.latent import LatentVariable
+from likely.latent.objectives import OBJECTIVES, TrainedOn
 
 globals().update(models_in(__name__))
 
-__all__ = ["Estimate", "LatentVariable", "enumeration", "importance_sampling", "prior_sampling"]
+__all__ = [
+    "OBJECTIVES",
+    "Estimate",
+    "LatentVariable",
+    "TrainedOn",
+    "enumeration",
+    "importance_sampling",
+    "prior_sampling",
+]

@@ -1,0 +1,86 @@
+"""DiscreteVAE: a variational autoencoder whose latents are symbols."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from likely.autoregressive.made import MADE
+from likely.conditional import ConditionalSymbols
+from likely.density import Density
+from likely.errors import InputError
+from likely.event import Event
+from likely.latent.indicators import OnIndicators
+from likely.latent.objectives import TrainedOn, refuse_unknown
+from likely.latent.vae import Head, decoder_of, networks
+
+Gradient = Literal["score function", "leave one out", "VIMCO", "straight through"]
+GRADIENTS = ("score function", "leave one out", "VIMCO", "straight through")
+
+
+class DiscreteVAE(TrainedOn):
+    """p(x) = Σ_z p(x | z) p(z), symbols z, q(z | x) = ∏_i q(z_i | x).
+
+    The prior is learnt, every symbol a linear model of those before it; the decoder is that of `VAE`, on indicators.
+    A draw has no derivative. The score function needs none, but is nearly all noise unless a draw is compared with the
+    others: "leave one out" for the evidence lower bound, "VIMCO" for L_K. These have no bias; "straight through", which
+    takes the decoder for linear between symbols, has.
+
+    Papers: Neural Variational Inference and Learning in Belief Networks (Mnih, Gregor, 2014),
+    https://arxiv.org/abs/1402.0030; those of the gradients are named in `likely.latent.gradients`.
+
+    Args:
+        event: any.
+        latent: number of latent symbols.
+        categories: size of their alphabet, at least 2.
+        hidden: units of the hidden layers of encoder and decoder.
+        channels: of convolutions over images, on either side of one hidden layer, the last of `hidden`; 0: none, images
+            are taken as vectors.
+        head: how symbols are decoded, "categorical" (Bernoulli where there are two) or "logistics".
+        gradient: "score function", "leave one out", "VIMCO" (trained on L_K, not the evidence lower bound) or "straight
+            through".
+        particles: K, draws of z for every example; at least 2 where they are compared.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        *,
+        latent: int = 32,
+        categories: int = 2,
+        hidden: tuple[int, ...] = (200, 200),
+        channels: int = 0,
+        head: Head = "categorical",
+        gradient: Gradient = "leave one out",
+        particles: int = 4,
+        seed: int = 0,
+    ) -> None:
+        refuse_unknown("gradient", gradient, GRADIENTS)
+        parts = discrete_parts(event, latent, categories, hidden, channels, head, seed)
+        super().__init__(*parts, objective=gradient, draws=particles)
+        self.latent, self.categories, self.hidden, self.channels = latent, categories, tuple(hidden), channels
+        self.head, self.gradient, self.particles, self.seed = head, gradient, particles, seed
+
+
+class SharedSymbols(ConditionalSymbols):
+    """Symbols independent given the context, whose network runs once for a context however many are drawn for it."""
+
+    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        any_symbols = torch.zeros(len(context), *self.event.shape, dtype=torch.int64, device=context.device)
+        p = self._conditionals(any_symbols, context, 0)
+        p = p.map(lambda parameter: parameter.repeat(count, *[1] * (parameter.ndim - 1)))
+        z = p.sample(generator)
+        return z, p.log_prob(z).flatten(1).sum(1)
+
+
+def discrete_parts(
+    event: Event, latent: int, categories: int, hidden: tuple[int, ...], channels: int, head: Head, seed: int
+) -> tuple[Density, Density, Density]:
+    """A learnt prior over `latent` symbols, a decoder of what the event needs, an encoder with independent symbols."""
+    if categories < 2:
+        raise InputError(f"categories: an alphabet of at least 2 symbols is expected, found {categories}")
+    into, out = networks(latent, hidden, channels)
+    z = Event((latent,), levels=categories)
+    decoder = decoder_of(event, z, OnIndicators(out), head, seed)
+    return MADE(z, hidden=(), seed=seed + 2), decoder, SharedSymbols(z, event, network=into, seed=seed + 1)
