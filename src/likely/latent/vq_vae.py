@@ -1,0 +1,431 @@
+"""VQVAE: an autoencoder whose code is a few entries of a codebook, and an autoregressive prior over codes."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from likely.autoregressive.gated_pixelcnn import GatedPixelCNN
+from likely.autoregressive.made import MADE
+from likely.classical.expectation_maximization import k_means_start
+from likely.conditional import ConditionalNormal, ConditionalSymbols, standardize_context
+from likely.density import Array, Density, seeded
+from likely.distributions.discrete import uniform
+from likely.errors import InputError
+from likely.event import Event
+from likely.latent.diagnostics import scorer
+from likely.latent.latent import Borrower, LatentVariable
+from likely.latent.vae import Head, decoder_of
+from likely.nn import Conv2d, ReLU
+from likely.nn.network import (
+    ChannelsLast,
+    DepthToSpace,
+    MultilayerPerceptron,
+    Network,
+    Places,
+    ResidualBlock,
+    SpaceToDepth,
+    Values,
+    is_image,
+)
+
+EPSILON = 1e-5  # of Laplace smoothing
+ROUNDS = 10  # of k-means
+ROWS, DISTANCES = 2**14, 2**24  # that k-means looks at, at most, as long as there are more rows than entries
+CHUNK = 256  # examples that the encoder takes at once
+
+
+class VQVAE(LatentVariable):
+    """ln p(x) ≥ ln p(x | z) + ln p(z), z the entries of a codebook e that are nearest to what a network makes of x.
+
+    The encoder is deterministic, q(z | x) = 1 at z_i = argmin_k |h_i(x) − e_k|, so that the bound has two terms and
+    ln q(z | x) = 0. Networks are trained on −ln p(x | z) + β Σ_i |h_i(x) − e_{z_i}|², the gradient of the entries being
+    handed on to h(x) as it is (straight through); an entry is the moving average of the h_i(x) it is nearest to, and
+    one that has long been nearest to none starts again at one of them. The prior is a Gated PixelCNN over the map of
+    an image's codes, a MADE over the codes of anything else. It is trained along, and in the last part of a fit alone.
+
+    Paper: Neural Discrete Representation Learning (van den Oord, Vinyals, Kavukcuoglu, 2017),
+    https://arxiv.org/abs/1711.00937; restarts: Jukebox (Dhariwal et al., 2020), https://arxiv.org/abs/2005.00341
+
+    Args:
+        event: any.
+        codes: entries of the codebook.
+        size: values of an entry.
+        latent: number of codes of an event that is no image.
+        halvings: how often an image's sides are halved to the map of codes, as far as they are even and leave 2 pixels.
+        channels: of the convolutions over images.
+        blocks: residual blocks at every size of an image.
+        hidden: units of the hidden layers of encoder and decoder where there are no images.
+        head: how symbols are decoded, "categorical" (Bernoulli where there are two) or "logistics".
+        commitment: β.
+        decay: γ of the entries' moving averages.
+        revival: steps after which an entry that no h_i(x) was nearest to starts again.
+        prior_channels: width of the prior over a map.
+        prior_layers: its gated layers.
+        prior_hidden: units of the prior's hidden layers where there is no map.
+        prior_from: part of a fit after which nothing but the prior is trained.
+        seed: of the initial weights.
+
+    Raises:
+        InputError: settings out of range.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        *,
+        codes: int = 64,
+        size: int = 16,
+        latent: int = 8,
+        halvings: int = 1,
+        channels: int = 32,
+        blocks: int = 1,
+        hidden: tuple[int, ...] = (200, 200),
+        head: Head = "categorical",
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        revival: int = 100,
+        prior_channels: int = 32,
+        prior_layers: int = 4,
+        prior_hidden: tuple[int, ...] = (256,),
+        prior_from: float = 0.6,
+        seed: int = 0,
+    ) -> None:
+        if codes < 2 or min(size, latent, channels, blocks, revival, *hidden) < 1 or halvings < 0:
+            raise InputError(
+                "at least 2 codes, a size, latent, channels, blocks, hidden units and a revival of at least 1 and "
+                f"halvings of at least 0 are expected, found codes={codes}, size={size}, latent={latent}, "
+                f"channels={channels}, blocks={blocks}, hidden={hidden}, revival={revival} and halvings={halvings}"
+            )
+        if commitment < 0 or not 0 <= decay < 1 or not 0 < prior_from <= 1:
+            raise InputError(
+                "a commitment of at least 0, a decay in [0, 1) and a prior_from in (0, 1] are expected, found "
+                f"{commitment}, {decay} and {prior_from}"
+            )
+        z = code_event(event, codes, latent, halvings)
+        into: Network = Downscaling(channels, blocks) if is_image(event) else MultilayerPerceptron(hidden)
+        out: Network = Upscaling(channels, blocks) if is_image(event) else MultilayerPerceptron(hidden[::-1])
+        decoder = decoder_of(event, z, OnCodes(out, size), head, seed)
+        prior = (
+            GatedPixelCNN(z, channels=prior_channels, layers=prior_layers, kernel=3, first_kernel=5, seed=seed + 2)
+            if is_image(event)
+            else MADE(z, hidden=prior_hidden, seed=seed + 2)
+        )
+        super().__init__(prior, decoder, NearestCodes(decoder, network=into, seed=seed + 1))
+        self.codes, self.size, self.latent, self.halvings = codes, size, latent, halvings
+        self.channels, self.blocks, self.hidden = channels, blocks, tuple(hidden)
+        self.head: Head = head
+        self.commitment, self.decay, self.revival = commitment, decay, revival
+        self.prior_channels, self.prior_layers, self.prior_hidden = prior_channels, prior_layers, tuple(prior_hidden)
+        self.prior_from, self.seed, self.settled = prior_from, seed, False
+
+    @property
+    def codebook(self) -> "Codebook":
+        """The entries, which are the decoder's first layer."""
+        return self.quantizer.codebook
+
+    @property
+    def quantizer(self) -> "NearestCodes":
+        """The encoder."""
+        assert isinstance(self.encoder, NearestCodes)
+        return self.encoder
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """Let the networks start from data, and the codebook from clusters of what the encoder makes of them.
+
+        Raises:
+            InputError: a codebook larger than that.
+        """
+        x = self.check(x)
+        with torch.no_grad():
+            standardize_context(self.quantizer, x)
+            vectors = torch.cat([self.quantizer.vectors(rows) for rows in x.split(CHUNK)])
+            found = vectors.numel() // self.size
+            if found < self.codes:
+                raise InputError(
+                    f"a codebook of {self.codes} entries needs as many places in the training data to start from, "
+                    f"found {found}: {len(x)} examples of {self.prior.event.dims} codes; choose fewer codes"
+                )
+            self.codebook.start(vectors.view(-1, self.size), generator)
+            z = self.codebook.nearest(vectors)
+            self.prior.initialize(z, generator=generator)
+            self.decoder.initialize(x, z, generator=generator)
+
+    def advance(self, fraction: float) -> None:
+        """Leave all but the prior as it is in the last part."""
+        self.settled = fraction >= self.prior_from
+
+    def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        if self.settled:
+            with torch.no_grad():
+                z = self.quantizer._sample(len(x), x, generator)
+            return -self.prior._log_prob(z, None, generator).mean() / self.event.dims
+        vectors = self.quantizer.vectors(x)
+        z = self.codebook.nearest(vectors)
+        entries = self.codebook(z)
+        reconstruction = self.decoder._log_prob(x, straight_through(vectors, entries), generator)
+        distance = (vectors - entries).square().flatten(1).sum(1)
+        bound = reconstruction + self.prior._log_prob(z, None, generator)
+        if self.training:
+            self.codebook.update(vectors.detach(), z, self.decay, self.revival, generator)
+        return (self.commitment * distance - bound).mean() / self.event.dims
+
+
+def code_event(event: Event, codes: int, latent: int, halvings: int) -> Event:
+    """A map (1, h, w) of codes for an image, a vector of them for anything else."""
+    if not is_image(event):
+        return Event((latent,), levels=codes)
+    _, height, width = event.shape
+    while halvings and height % 2 == width % 2 == 0 and min(height, width) >= 4:
+        halvings, height, width = halvings - 1, height // 2, width // 2
+    return Event((1, height, width), levels=codes)
+
+
+def straight_through(vectors: Tensor, entries: Tensor) -> Tensor:
+    """The entries, with the derivatives of the vectors."""
+    return vectors + (entries - vectors).detach()
+
+
+class Codebook(nn.Module):
+    """Entries e_k, each the moving average of the vectors it is the nearest to.
+
+    With n_k of a batch's vectors nearest to e_k, and s_k their sum,
+
+        N_k ← γ N_k + (1 − γ) n_k,  m_k ← γ m_k + (1 − γ) s_k,  e_k = m_k / N̂_k,
+
+    where N̂_k = N (N_k + ε) / (N + K ε), N = Σ_k N_k, is never zero (Laplace smoothing).
+
+    Args:
+        codes: K.
+        size: values of an entry.
+    """
+
+    def __init__(self, codes: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("entries", torch.randn(codes, size))
+        self.register_buffer("counts", torch.ones(codes))  # N
+        self.register_buffer("sums", self.entries.clone())  # m
+        self.register_buffer("idle", torch.zeros(codes, dtype=torch.int64))  # steps since it was nearest to anything
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Codes (n, *places) → entries (n, *places, size); what are vectors already stay as they are."""
+        return z if z.is_floating_point() else self.entries[z]
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """Codes (…) of the nearest entries, from vectors (…, size); the first of several."""
+        with torch.no_grad():  # in float64, so that a batch of another size makes no difference
+            flat = vectors.detach().reshape(-1, vectors.shape[-1]).double()
+            return torch.cdist(flat, self.entries.double()).argmin(1).view(vectors.shape[:-1])
+
+    @torch.no_grad()
+    def start(self, vectors: Tensor, generator: torch.Generator | None) -> None:
+        """Put the entries at the centres of clusters of vectors (n, size): k-means from a k-means++ start."""
+        codes = len(self.entries)
+        most = max(codes, min(ROWS, DISTANCES // codes))
+        rows = vectors[uniform((len(vectors),), generator, vectors).argsort()[:most]]
+        z = k_means_start(rows, codes, generator).argmax(1)
+        for _ in range(ROUNDS):
+            counts, sums = self._sums(rows, z)
+            self.entries.copy_(torch.where(counts[:, None] > 0, sums / counts[:, None], self.entries))
+            z = self.nearest(rows)
+        self._begin(torch.arange(codes, device=z.device), self.entries.clone())
+
+    @torch.no_grad()
+    def update(self, vectors: Tensor, z: Tensor, decay: float, revival: int, generator: torch.Generator | None) -> None:
+        """Take in the vectors (…, size) of a batch, whose nearest entries are z (…); start dead entries again.
+
+        Args:
+            vectors: of a batch.
+            z: their codes.
+            decay: γ.
+            revival: number of updates after which an entry that was nearest to nothing is put where a vector is.
+            generator: of which vectors that is.
+        """
+        rows = vectors.reshape(-1, vectors.shape[-1])
+        counts, sums = self._sums(rows, z.flatten())
+        self.counts.lerp_(counts, 1 - decay)
+        self.sums.lerp_(sums, 1 - decay)
+        total = self.counts.sum()
+        smoothed = total * (self.counts + EPSILON) / (total + len(self.counts) * EPSILON)
+        self.entries.copy_(self.sums / smoothed[:, None])
+        self.idle.add_(1).masked_fill_(counts > 0, 0)
+        dead = (self.idle >= revival).nonzero()[:, 0]
+        if len(dead):
+            places = uniform((len(rows),), generator, rows).argsort()[: len(dead)]
+            self._begin(dead[: len(places)], rows[places])
+
+    def _begin(self, codes: Tensor, entries: Tensor) -> None:
+        """Put some entries somewhere, as if each had been the nearest to one vector there."""
+        self.entries[codes] = entries
+        self.sums[codes] = entries
+        self.counts[codes] = 1.0
+        self.idle[codes] = 0
+
+    def _sums(self, rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Number and sum of the rows (n, size) of every code: (K,), (K, size)."""
+        counts = z.bincount(minlength=len(self.entries)).to(self.entries.dtype)
+        return counts, torch.zeros_like(self.entries).index_add_(0, z, rows.to(self.entries.dtype))
+
+
+class NearestCodes(Borrower, Density):
+    """q(z | x) = 1 at the codes of the entries that are nearest to what a network makes of x: ln q = 0 there, else −∞.
+
+    Args:
+        lender: the decoder, p(x | z), which has the codebook as its first layer.
+        network: kind of network.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, lender: Density, *, network: Network, seed: int = 0) -> None:
+        z, x = lender.context, lender.event
+        assert z is not None
+        super().__init__(z, x)
+        self.borrow(lender)
+        self.network, self.seed = network, seed
+        places = (z.shape[1], z.shape[2]) if is_image(x) else ()
+        with seeded(seed):
+            self.body = network.build(x, places, self.codebook.entries.shape[1] * z.dims // math.prod(places))
+
+    @property
+    def codebook(self) -> Codebook:
+        """The decoder's."""
+        assert isinstance(self.lender, ConditionalNormal | ConditionalSymbols)
+        codebook = self.lender.body.get_submodule("0")
+        assert isinstance(codebook, Codebook)
+        return codebook
+
+    def vectors(self, x: Tensor) -> Tensor:
+        """h(x) (n, *event.shape, size)."""
+        h = self.body(x).view(len(x), *self.event.shape, -1)
+        return h.float() if h.dtype == torch.bfloat16 else h
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        same = (self._sample(len(x), context, generator) == x).flatten(1).all(1)
+        return torch.where(same, 0.0, -math.inf).to(self.dtype)
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        assert context is not None
+        return self.codebook.nearest(self.vectors(context))
+
+    def _draw(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        z = self._sample(n, context, generator)
+        return z, torch.zeros(len(z), dtype=self.dtype, device=z.device)
+
+    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        z, log_q = self._draw(len(context), context, generator)
+        return z.repeat(count, *[1] * (z.ndim - 1)), log_q.repeat(count)
+
+
+@scorer.register
+def _(encoder: NearestCodes, x: Tensor) -> Callable[[Tensor], Tensor]:
+    codes = encoder._sample(len(x), x, None).flatten(1)
+
+    def scored(z: Tensor) -> Tensor:
+        same = (z.flatten(1)[:, None] == codes).all(2)
+        return torch.where(same, 0.0, -math.inf).to(encoder.dtype)
+
+    return scored
+
+
+class CodebookUse(NamedTuple):
+    """How much of a codebook is used.
+
+    Attributes:
+        used: part of the entries that some example has.
+        perplexity: exp of the entropy of the entries' frequencies, from 1 to the number of entries, which it reaches
+            where all are used alike.
+        counts: how often each entry is used (codes,).
+    """
+
+    used: float
+    perplexity: float
+    counts: Tensor
+
+
+@torch.no_grad()
+def codebook_use(model: VQVAE, x: Array) -> CodebookUse:
+    """Which entries of the codebook examples (n, *event.shape) are coded with.
+
+    Raises:
+        InputError: data that are not the model's.
+    """
+    x = model.check(x)
+    z = torch.cat([model.quantizer._sample(len(rows), rows, None).flatten() for rows in x.split(CHUNK)])
+    counts = z.bincount(minlength=model.codes)
+    entropy = torch.special.entr(counts.double() / counts.sum()).sum()
+    return CodebookUse(float((counts > 0).double().mean()), float(entropy.exp()), counts)
+
+
+@dataclass(frozen=True)
+class OnCodes(Network):
+    """A network from codes, which begins with the codebook.
+
+    Args:
+        network: from the entries on.
+        size: values of an entry.
+    """
+
+    network: Network
+    size: int
+
+    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
+        """For codes of one codebook and any places."""
+        built = self.network.build(Event((*given.shape, self.size)), places, outputs)
+        assert isinstance(built, nn.Sequential)
+        built[0] = Codebook(given.alphabets[0], self.size)  # in place of values that are standardised
+        return built
+
+
+@dataclass(frozen=True)
+class Downscaling(Network):
+    """Convolutions from an image to a map whose sides are those of the image, halved some times.
+
+    Args:
+        channels: of all layers.
+        blocks: residual blocks at every size.
+    """
+
+    channels: int
+    blocks: int
+
+    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
+        """From an image (channels, height, width) to (n, h, w, outputs)."""
+        values, width = Values(given), self.channels
+        parts: list[nn.Module] = [values, ChannelsLast(), Conv2d(given.shape[0] * values.width, width, 3)]
+        for _ in range(halvings_between(given.shape[1:], places)):
+            parts += [*residual(width, self.blocks), SpaceToDepth(), Conv2d(4 * width, width, 1)]
+        return nn.Sequential(*parts, *residual(width, self.blocks), ReLU(), Conv2d(width, outputs, 1))
+
+
+@dataclass(frozen=True)
+class Upscaling(Network):
+    """Convolutions from a map of vectors to an image whose sides are those of the map, doubled some times.
+
+    Args:
+        channels: of all layers.
+        blocks: residual blocks at every size.
+    """
+
+    channels: int
+    blocks: int
+
+    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
+        """From a map (1, h, w, size) to (n, height, width, outputs)."""
+        width = self.channels
+        parts: list[nn.Module] = [Values(given), ChannelsLast(), Conv2d(given.shape[3], width, 3)]
+        for _ in range(halvings_between(places, given.shape[1:3])):
+            parts += [*residual(width, self.blocks), Conv2d(width, 4 * width, 1), DepthToSpace()]
+        return nn.Sequential(*parts, *residual(width, self.blocks), ReLU(), Conv2d(width, outputs, 3))
+
+
+def residual(channels: int, blocks: int) -> list[nn.Module]:
+    """So many residual blocks."""
+    return [ResidualBlock(channels) for _ in range(blocks)]
+
+
+def halvings_between(large: tuple[int, ...], small: tuple[int, ...]) -> int:
+    """How often both sides of a large map are halved to those of a small one."""
+    return round(math.log(math.prod(large) / math.prod(small), 4))
