@@ -9,7 +9,18 @@ from torch import nn
 import likely
 from likely.bases import Logistic, Normal
 from likely.event import Event
-from likely.flows import NICE, Affine, Flow, FlowPlusPlus, Glow, RealNVP, Shift
+from likely.flows import (
+    NICE,
+    Affine,
+    Elementwise,
+    Flow,
+    FlowPlusPlus,
+    Glow,
+    MaskedAutoregressive,
+    RealNVP,
+    RecurrentAutoregressive,
+    Shift,
+)
 from likely.flows.activation import LeakyReLU, Logit, Scale
 from likely.flows.actnorm import ActNorm
 from likely.flows.chain import Chain
@@ -116,6 +127,17 @@ def test_an_unknown_mask_is_refused():
 def test_a_map_into_another_interval_is_refused():
     with pytest.raises(likely.InputError, match=r"Logit leads from \(0, 1\) to \(-inf, inf\)"):
         Coupling(Logit(), (2,))
+
+
+def test_a_map_without_parameters_has_nothing_to_depend_on():
+    for build in (
+        lambda: Coupling(LeakyReLU(), (2,)),
+        lambda: MaskedAutoregressive(LeakyReLU(), (2,)),
+        lambda: RecurrentAutoregressive(LeakyReLU(), (2,)),
+        lambda: Elementwise(LeakyReLU(), (2,), 3),
+    ):
+        with pytest.raises(likely.InputError, match="depend on something is expected, LeakyReLU has none"):
+            build()
 
 
 def test_networks_that_do_not_fit_are_refused():
@@ -265,7 +287,7 @@ def test_inputs_far_out_are_finite_or_refused(name, dtype, seed):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_one_value_is_no_coupling(name):
-    for shape in [(1,), (1, 1, 1)]:
+    for shape in [(), (1,), (1, 1, 1)]:
         with pytest.raises(likely.InputError, match="at least two values"):
             MODELS[name](Event(shape))
 

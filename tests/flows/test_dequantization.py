@@ -13,7 +13,7 @@ from likely.event import Event
 from likely.flows import Affine, Composition, Elementwise, Flow
 from likely.flows.conditioner import ResidualNetwork
 from likely.flows.coupling import Coupling
-from likely.flows.dequantization import Dequantize, Standardize, preprocessing
+from likely.flows.dequantization import Dequantize, LogitWithMargin, Standardize, noise_for, preprocessing
 from likely.flows.noise import SymbolNoise, UnitSpline, variational_noise
 
 EVENTS = {
@@ -110,7 +110,8 @@ def small_flow(event, kind):
     """A flow over two symbols with random weights; images by convolutions."""
     conditioner = ResidualNetwork(4, 1) if len(event.shape) == 3 else None
     couplings = [Coupling(Affine(), event.shape, swapped=swapped, conditioner=conditioner) for swapped in (False, True)]
-    flow = Flow(Normal(Event(event.shape)), [*preprocessing(event, kind), *couplings])
+    start = [Dequantize(event.levels, noise_for(event, kind)), LogitWithMargin(0.05), Standardize(event.shape)]
+    flow = Flow(Normal(Event(event.shape)), [*start, *couplings])
     flow.initialize(symbols(event, 200), generator=torch.Generator().manual_seed(1))
     return moved(flow, 0.2)
 

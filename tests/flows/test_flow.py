@@ -7,9 +7,26 @@ import torch
 
 import likely
 from likely.bases import Logistic, Normal, Uniform
-from likely.flows import Affine, Elementwise, Flow, Inverse
+from likely.classical import SymbolHistogram
+from likely.event import Event
+from likely.flows import (
+    Affine,
+    Composition,
+    Continuous,
+    Elementwise,
+    Flow,
+    Inverse,
+    LeakyReLU,
+    Permutation,
+    Power,
+    Tanh,
+    TanhField,
+)
 from likely.flows.activation import Logit, Sigmoid
+from likely.flows.actnorm import ActNorm
+from likely.flows.convolution import InvertibleConvolution
 from likely.flows.dequantization import Dequantize, LogitWithMargin, Standardize, preprocessing
+from likely.flows.shape import Squeeze
 
 PAIR = likely.Event((2,))
 DIGITS = likely.Event((2,), levels=4)
@@ -26,8 +43,147 @@ def test_a_base_that_the_transforms_do_not_fill_is_refused():
         Flow(Normal(PAIR), [Elementwise(Sigmoid(), (2,))])
     with pytest.raises(likely.InputError, match="would not integrate to one"):
         Flow(Normal(PAIR), [Elementwise(Sigmoid(), (2,)), affine()])
-    with pytest.raises(likely.InputError, match=r"Elementwise takes values inside \(0, 1\), but Elementwise before it"):
+    misfit = r"Elementwise\(Logit\) takes values inside \(0, 1\), but Elementwise\(Affine\) before it .* \(-inf, inf\)"
+    with pytest.raises(likely.InputError, match=misfit):
         Flow(Normal(PAIR), [affine(), Elementwise(Logit(), (2,))])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: Flow(Normal(PAIR), [affine(), Elementwise(Power(), (2,))]),
+            r"Elementwise\(Power\) takes .* \(0, inf\), but Elementwise\(Affine\) before it gives .* \(-inf, inf\)",
+        ),
+        (
+            lambda: Flow(Normal(PAIR), [Inverse(Elementwise(Tanh(), (2,))), Inverse(Elementwise(Sigmoid(), (2,)))]),
+            r"Inverse\(Elementwise\(Sigmoid\)\) takes values inside \(0, 1\), but Inverse\(Elementwise\(Tanh\)\)",
+        ),
+        (
+            lambda: Flow(Normal(PAIR), [Elementwise(Affine(), (3,))]),
+            r"Elementwise\(Affine\) is built for events of shape \(3,\), found Event\(shape=\(2,\)",
+        ),
+        (
+            lambda: Flow(Normal(Event((5,))), [Squeeze((1, 2, 2))]),
+            r"the transforms lead to Event\(shape=\(4, 1, 1\).* found a base over Event\(shape=\(5,\)",
+        ),
+        (
+            lambda: Flow(Normal(Event((1, 2, 2))), [Standardize((2, 1, 1))]),
+            r"Standardize is built for events of shape \(2, 1, 1\), found Event\(shape=\(1, 2, 2\)",
+        ),
+        (
+            lambda: Flow(Normal(PAIR), [Continuous(TanhField(3, (4, 4)))]),
+            r"velocities over 3 values found Event\(shape=\(2,\)",
+        ),
+    ],
+    ids=["range", "range of an inverse", "shape", "squeeze", "standardisation", "field"],
+)
+def test_transforms_that_do_not_fit_are_refused_when_a_flow_is_built(build, message):
+    with pytest.raises(likely.InputError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Flow(Normal(PAIR), [affine(), Dequantize(4)]),
+        lambda: Flow(Uniform(PAIR), [Permutation((2,)), Dequantize(4)]),
+        lambda: Composition([affine()]).event_after(DIGITS),
+    ],
+    ids=["affine", "permutation", "composition"],
+)
+def test_symbols_are_dequantised_first(build):
+    with pytest.raises(
+        likely.InputError, match=r"takes real values, found .*levels=4.* grows without bound .* Dequantize"
+    ):
+        build()
+
+
+def test_a_flow_ends_in_real_values():
+    with pytest.raises(
+        likely.InputError, match=r"real values, found a base over symbols, Event\(.*levels=4.* Dequantize"
+    ):
+        Flow(SymbolHistogram(DIGITS), [affine()])
+
+
+LABEL = Event((), levels=3)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Flow(Normal(PAIR), [affine(features=4)]), "take 4 context features, the flow has no context"),
+        (lambda: Flow(Normal(PAIR), [affine(features=4)], LABEL), "take 4 context features, the flow has 64"),
+        (
+            lambda: Flow(Normal(PAIR), [affine(features=4), Inverse(affine(features=5))], LABEL, features=4),
+            r"one number of context features .* found \[4, 5\]",
+        ),
+        (
+            lambda: Flow(Normal(PAIR), [Continuous(TanhField(2, (4, 4), 3))]),
+            "take 3 context features, the flow has no context",
+        ),
+        (
+            lambda: Flow(Flow(Normal(PAIR), [affine(features=4)], LABEL, features=4), [affine()]),
+            r"the base is conditioned on Event\(shape=\(\), levels=3\), the flow on None",
+        ),
+    ],
+    ids=["none", "another number", "two numbers", "field", "base"],
+)
+def test_a_context_that_does_not_fit_is_refused_when_a_flow_is_built(build, message):
+    with pytest.raises(likely.InputError, match=message):
+        build()
+
+
+def test_context_features_that_are_missing_are_refused():
+    flow = Flow(Normal(PAIR), [affine(features=4)], LABEL, features=4)
+    for call in (flow.transform, flow.transform.inverse, flow.transforms[0]):
+        with pytest.raises(likely.InputError, match=r"expects context features of shape \(3, 4\), found none"):
+            call(torch.zeros(3, 2))
+        with pytest.raises(likely.InputError, match=r"expects context features of shape \(3, 4\), found \(2, 4\)"):
+            call(torch.zeros(3, 2), torch.zeros(2, 4))
+    with pytest.raises(likely.InputError, match=r"is conditional: a context of .* is expected, none was given"):
+        flow.log_prob(torch.zeros(3, 2))
+    with pytest.raises(likely.InputError, match=r"symbols 0 to 2 are expected"):
+        flow.log_prob(torch.zeros(3, 2), torch.full((3,), 3))
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape"),
+    [
+        (Elementwise(Affine(), (1,)), (3,)),
+        (ActNorm((1,)), (3,)),
+        (ActNorm((2, 1, 1)), (2, 3, 1)),
+        (ActNorm((2, 2, 2)), (2, 3, 2)),
+        (InvertibleConvolution((2, 1, 2)), (2, 3, 2)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_shared_by_more_values_counts_for_each(transform, shape):
+    """ln|det| of values of another shape than was said is theirs."""
+    for parameter in transform.double().parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, *shape, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda x: transform(x)[0].flatten(), x).reshape(x.numel(), -1)
+    z, ladj = transform(x)
+    torch.testing.assert_close(ladj[0], torch.linalg.slogdet(jacobian)[1])
+    torch.testing.assert_close(transform.inverse(z)[1], -ladj)
+
+
+def test_what_overflows_is_refused_but_for_a_loss():
+    """Training says by itself, with its step, where a loss is not finite."""
+    stretch, x = Elementwise(Affine(), (2,)), torch.tensor([[0.0, 0.0], [1.0, 3e38]])
+    flow = Flow(Normal(PAIR), [Elementwise(LeakyReLU(), (2,)), stretch])
+    torch.nn.init.constant_(stretch.constant, 3.0)
+    for call in (flow.transform, stretch):
+        with pytest.raises(likely.InputError, match=r"z: found inf at index \(1, 1\); x is further out"):
+            call(x)
+    with pytest.raises(likely.InputError, match=r"log p\(x\): found -inf at index \(1,\); x is further out"):
+        flow.log_prob(x)
+    assert flow.loss(x).isinf()
+    torch.nn.init.constant_(stretch.constant, -3.0)
+    for call in (flow.transform.inverse, stretch.inverse):
+        with pytest.raises(likely.InputError, match=r"x: found inf at index \(1, 1\); z is further out"):
+            call(x)
 
 
 def test_sigmoid_of_a_logistic_value_is_uniform():
@@ -39,8 +195,9 @@ def test_sigmoid_of_a_logistic_value_is_uniform():
 def test_values_outside_the_support_are_refused():
     flow = Flow(Logistic(PAIR), [Elementwise(Logit(), (2,))])
     assert flow.support == likely.event.UNIT
-    with pytest.raises(likely.InputError, match=r"found 1\.5 at index \(0, 1\); values inside \(0, 1\) are expected"):
-        flow.log_prob(torch.tensor([[0.5, 1.5]]))
+    for call in (flow.log_prob, flow.transform, Elementwise(Logit(), (2,))):
+        with pytest.raises(likely.InputError, match=r"x: found 1\.5 at index \(0, 1\); values inside \(0, 1\) are"):
+            call(torch.tensor([[0.5, 1.5], [0.0, 0.5]]))
 
 
 def test_whole_numbers_have_no_density():
@@ -86,6 +243,8 @@ def test_symbols_come_back_from_their_cells():
     assert torch.equal(Dequantize(4).inverse(z)[0], x)
     beyond = torch.tensor([[-0.3, 1.2]])
     assert Dequantize(4).inverse(beyond)[0].tolist() == [[0, 3]]
+    with pytest.raises(likely.InputError, match=r"z: found nan at index \(0, 1\)"):
+        Dequantize(4).inverse(torch.tensor([[0.5, torch.nan]]))
 
 
 def test_a_flow_over_symbols_is_a_lower_bound_in_units_of_the_symbols():
@@ -131,4 +290,4 @@ def test_only_a_bijection_can_be_turned_around():
 
 def test_the_logit_of_a_value_outside_its_interval_is_refused():
     with pytest.raises(likely.InputError, match=r"found 1\.25 at index \(0, 1\); values inside \(-0\.05, 1\.05\)"):
-        LogitWithMargin()(torch.tensor([[0.5, 1.25]]))
+        LogitWithMargin(0.05)(torch.tensor([[0.5, 1.25]]))

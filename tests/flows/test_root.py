@@ -115,6 +115,17 @@ def test_what_is_beyond_the_range_is_refused():
         inverted(lambda x, parameters: (x.tanh(), -2 * x.cosh().log()), torch.tensor([0.5, 1.5, -2.0]))
 
 
+def test_a_root_beyond_the_range_is_refused_though_f_overflows_before():
+    """The root is 3e39; f is infinite from 1.7e38 on, as if it had jumped over z."""
+    for sign in (1, -1):
+        with pytest.raises(ConvergenceError, match=r"z: found -?3\.0\d*e\+37, which no number of this precision"):
+            inverted(
+                lambda x, parameters: (2 * x / 200, torch.full_like(x, -math.log(100))), torch.tensor([sign * 3e37])
+            )
+    found, _ = inverted(line, torch.tensor([3e37, -3e37]))
+    torch.testing.assert_close(found, torch.tensor([3e37, -3e37]), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_values_that_are_none_are_refused(value):
     with pytest.raises(likely.InputError, match=r"z: found (nan|inf|-inf) at index \(1,\)"):

@@ -24,6 +24,11 @@ def jacobians(transform, x, context):
     return torch.stack(rows).reshape(len(x), -1, x[0].numel())
 
 
+def rows(x):
+    """The sizes of the values of every example (n, dims)."""
+    return x.abs().reshape(len(x), -1)
+
+
 def invert_error(transform, x, context, z, back):
     """|back − x| in units of eps · (|x| + |J⁻¹| (|z| + r)): what rounding x, z and the terms of z may do. The largest.
 
@@ -32,12 +37,12 @@ def invert_error(transform, x, context, z, back):
     rough = copy.deepcopy(transform).float()
     near, given = x.float(), context.float()
     exact = copy.deepcopy(rough).double()
-    off = (rough(near, given)[0].double() - exact(near.double(), given.double())[0]).abs().flatten(1).mean(0)
-    size = z.double().abs().flatten(1)
+    off = rows(rough(near, given)[0].double() - exact(near.double(), given.double())[0]).mean(0)
+    size = rows(z.double())
     size = size + torch.minimum(off / torch.finfo(torch.float32).eps, 4 * size.mean(0))
     inverse = torch.linalg.inv(jacobians(exact, x.double(), context.double())).abs()
-    unit = torch.finfo(x.dtype).eps * (x.double().abs().flatten(1) + (inverse @ size[..., None])[..., 0])
-    error = (back - x).double().abs().flatten(1) / unit.clamp_min(torch.finfo(x.dtype).tiny)
+    unit = torch.finfo(x.dtype).eps * (rows(x.double()) + (inverse @ size[..., None])[..., 0])
+    error = rows((back - x).double()) / unit.clamp_min(torch.finfo(x.dtype).tiny)
     return error.max().item()
 
 

@@ -17,7 +17,7 @@ from likely.flows.conditioner import AttentionNetwork, ResidualNetwork
 from likely.flows.convolution import InvertibleConvolution
 from likely.flows.coupling import Coupling
 from likely.flows.linear import FullMatrix, LUMatrix, OrthogonalMatrix, Permutation, TriangularMatrix
-from likely.flows.mixture import Mixture
+from likely.flows.mixture import MixtureLogit
 from likely.flows.monotone import MonotoneLayer
 from likely.flows.shape import Multiscale, Squeeze
 from likely.flows.spline import RationalQuadraticSpline
@@ -29,12 +29,14 @@ INSTANCES: dict[str, tuple[Callable[[], Transform], tuple[int, ...]]] = {
     "shift": (lambda: Elementwise(Shift(), (3,)), (3,)),
     "affine": (lambda: Elementwise(Affine(), (3,)), (3,)),
     "affine, context": (lambda: Elementwise(Affine(), (2, 2), FEATURES), (2, 2)),
+    "affine, single value, context": (lambda: Elementwise(Affine(), (), FEATURES), ()),
     "composition": (lambda: Composition([Elementwise(Affine(), (3,)), Elementwise(Shift(), (3,))]), (3,)),
     "empty composition": (lambda: Composition([]), (3,)),
     "inverse": (lambda: Inverse(Elementwise(Affine(), (3,))), (3,)),
     "full matrix": (lambda: FullMatrix((2, 3)), (2, 3)),
     "triangular matrix": (lambda: TriangularMatrix((4,)), (4,)),
     "LU matrix": (lambda: LUMatrix((4,)), (4,)),
+    "LU matrix, single value": (lambda: LUMatrix(()), ()),
     "orthogonal matrix": (lambda: OrthogonalMatrix((4,)), (4,)),
     "reversal": (lambda: Permutation((2, 3)), (2, 3)),
     "permutation": (lambda: Permutation((5,), 1), (5,)),
@@ -49,10 +51,10 @@ INSTANCES: dict[str, tuple[Callable[[], Transform], tuple[int, ...]]] = {
     "logistic to normal": (lambda: Elementwise(LogisticToNormal(), (3,)), (3,)),
     "spline": (lambda: Elementwise(RationalQuadraticSpline(), (3,)), (3,)),
     "spline, context": (lambda: Elementwise(RationalQuadraticSpline(), (3,), FEATURES), (3,)),
-    "mixture of logistics": (lambda: Elementwise(Mixture(), (3,)), (3,)),
-    "mixture of Gaussians": (lambda: Elementwise(Mixture(3, "gaussian"), (3,)), (3,)),
-    "mixture, context": (lambda: Elementwise(Mixture(4), (3,), FEATURES), (3,)),
-    "inverse of a mixture": (lambda: Inverse(Elementwise(Mixture(2, "gaussian"), (3,))), (3,)),
+    "mixture of logistics": (lambda: Elementwise(MixtureLogit(), (3,)), (3,)),
+    "mixture of Gaussians": (lambda: Elementwise(MixtureLogit(3, "gaussian"), (3,)), (3,)),
+    "mixture, context": (lambda: Elementwise(MixtureLogit(4), (3,), FEATURES), (3,)),
+    "inverse of a mixture": (lambda: Inverse(Elementwise(MixtureLogit(2, "gaussian"), (3,))), (3,)),
     "monotone layer": (lambda: Elementwise(MonotoneLayer(), (3,)), (3,)),
     "coupling, halves": (lambda: Coupling(Affine(), (5,)), (5,)),
     "coupling, checkerboard, context": (lambda: Coupling(Affine(), (5,), "checkerboard", features=FEATURES), (5,)),
@@ -69,6 +71,7 @@ INSTANCES: dict[str, tuple[Callable[[], Transform], tuple[int, ...]]] = {
     ),
     "chain of maps": (lambda: Elementwise(Chain([Scale(), LeakyReLU(), Affine()]), (3,)), (3,)),
     "actnorm": (lambda: ActNorm((3,)), (3,)),
+    "actnorm, single value": (lambda: ActNorm(()), ()),
     "actnorm over images": (lambda: ActNorm((2, 2, 2)), (2, 2, 2)),
     "1×1 convolution": (lambda: InvertibleConvolution((3, 2, 2)), (3, 2, 2)),
     "1×1 convolution of a vector": (lambda: InvertibleConvolution((4,), 1), (4,)),
@@ -83,10 +86,15 @@ INSTANCES: dict[str, tuple[Callable[[], Transform], tuple[int, ...]]] = {
         lambda: MaskedAutoregressive(RationalQuadraticSpline(), (4,), (16,), order=1, features=FEATURES),
         (4,),
     ),
-    "masked autoregressive, mixture": (lambda: MaskedAutoregressive(Mixture(3), (3,), (8, 8), order="reversed"), (3,)),
+    "masked autoregressive, mixture": (
+        lambda: MaskedAutoregressive(MixtureLogit(3), (3,), (8, 8), order="reversed"),
+        (3,),
+    ),
     "masked autoregressive, one value": (lambda: MaskedAutoregressive(Affine(), (1,), features=FEATURES), (1,)),
+    "masked autoregressive, single value": (lambda: MaskedAutoregressive(Affine(), (), (8,), features=FEATURES), ()),
     "inverse autoregressive": (lambda: Inverse(MaskedAutoregressive(Affine(), (4,), (3,), order=2)), (4,)),
     "recurrent autoregressive": (lambda: RecurrentAutoregressive(Affine(), (4,), 8, order="reversed"), (4,)),
+    "recurrent autoregressive, single value": (lambda: RecurrentAutoregressive(MixtureLogit(3), (), 8), ()),
     "recurrent autoregressive, context": (
         lambda: RecurrentAutoregressive(RationalQuadraticSpline(), (3,), 8, features=FEATURES),
         (3,),

@@ -29,12 +29,11 @@ class Sigmoid(Map):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """No parameters."""
-        return UNIT.check(x.sigmoid(), "σ(x)"), logsigmoid(x) + logsigmoid(-x)
+        return _sigmoid(x, "σ(x)")
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = ln z − ln(1 − z)."""
-        UNIT.check(z, "z")
-        return z.logit(), -z.log() - (-z).log1p()
+        return _logit(z, "z")
 
 
 class Logit(Map):
@@ -45,11 +44,11 @@ class Logit(Map):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """No parameters."""
-        return Sigmoid().inverse(x, parameters)
+        return _logit(x, "x")
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = σ(z)."""
-        return Sigmoid().forward(z, parameters)
+        return _sigmoid(z, "σ(z)")
 
 
 class Tanh(Map):
@@ -189,6 +188,15 @@ class LogisticToNormal(Map):
         central = 2 * (z.clamp(-1, 1) * math.sqrt(0.5)).erf().atanh()
         x = torch.where(z.abs() < 1, central, log_normal_cdf(z) - log_normal_cdf(-z))
         return x, log_hazard(-z.abs()) - log_normal_cdf(z.abs())
+
+
+def _sigmoid(x: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    return UNIT.check(x.sigmoid(), name), logsigmoid(x) + logsigmoid(-x)
+
+
+def _logit(x: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    UNIT.check(x, name)
+    return x.logit(), -x.log() - (-x).log1p()
 
 
 def _precise(z: Tensor, name: str) -> Tensor:

@@ -1,13 +1,11 @@
 """Activation normalisation: scale and shift that start from data."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from likely.errors import InputError
 from likely.flows.conditioner import is_image
-from likely.flows.transform import Pair, Transform
+from likely.flows.transform import Pair, Transform, finite
 
 
 class ActNorm(Transform):
@@ -57,8 +55,8 @@ class ActNorm(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """e⁻ˢ z + b."""
-        return (-self.log_scale).exp() * z + self.shift, -self._log_det(z)
+        return finite((-self.log_scale).exp() * z + self.shift, -self._log_det(z))
 
     def _log_det(self, x: Tensor) -> Tensor:
-        places = math.prod(self.shape) // self.log_scale.numel()
+        places = x[0].numel() // self.log_scale.numel()
         return (places * self.log_scale.sum()).expand(len(x))

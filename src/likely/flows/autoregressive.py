@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from likely.errors import InputError
-from likely.flows.map import Map
-from likely.flows.transform import Pair, Transform
+from likely.flows.map import Map, require_parameters
+from likely.flows.transform import Pair, Transform, finite, vectors
 from likely.nn import MaskedNetwork, RecurrentNetwork
 
 Order = Literal["raster", "reversed"] | int
@@ -37,20 +37,20 @@ class AutoregressiveTransform(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """One parallel pass."""
-        values = x.flatten(1).index_select(1, self.places)
+        values = vectors(x).index_select(1, self.places)
         z, ladj = self.map.forward(values, self.network(values, context))
         return z.index_select(1, self.places.argsort()).view(x.shape), ladj.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """In order. It is differentiable, like `forward`, and raises what the map's inverse raises."""
         if torch.is_grad_enabled():
-            return self._inverse(z, context)
+            return finite(*self._inverse(z, context))
         with torch.inference_mode():  # a step is few and small operations, which autograd's bookkeeping would slow down
             x, ladj = self._inverse(z, context)
-        return x.clone(), ladj.clone()
+        return finite(x.clone(), ladj.clone())
 
     def _inverse(self, z: Tensor, context: Tensor | None) -> Pair:
-        by_place = z.flatten(1).index_select(1, self.places).T.contiguous()  # (dims, n)
+        by_place = vectors(z).index_select(1, self.places).T.contiguous()  # (dims, n)
         values, found = iter(by_place.split(self.network.sizes)), []
 
         def choose(theta: Tensor) -> Tensor:
@@ -77,6 +77,9 @@ class MaskedAutoregressive(AutoregressiveTransform):
         hidden: units of each hidden layer.
         order: of the values, "raster", "reversed", or drawn at random with this seed.
         features: number of context features that θ depends on, if it does.
+
+    Raises:
+        InputError: a map without parameters, or an unknown order.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class MaskedAutoregressive(AutoregressiveTransform):
         order: Order = "raster",
         features: int | None = None,
     ) -> None:
-        super().__init__(map, shape, order, MaskedNetwork(math.prod(shape), map.count, hidden, features))
+        super().__init__(map, shape, order, MaskedNetwork(math.prod(shape), require_parameters(map), hidden, features))
         self.hidden, self.features = tuple(hidden), features
 
 
@@ -104,6 +107,9 @@ class RecurrentAutoregressive(AutoregressiveTransform):
         hidden: size of the network's state.
         order: of the values, "raster", "reversed", or drawn at random with this seed.
         features: number of context features that θ depends on, if it does.
+
+    Raises:
+        InputError: a map without parameters, or an unknown order.
     """
 
     def __init__(
@@ -115,7 +121,9 @@ class RecurrentAutoregressive(AutoregressiveTransform):
         order: Order = "raster",
         features: int | None = None,
     ) -> None:
-        super().__init__(map, shape, order, RecurrentNetwork(math.prod(shape), map.count, hidden, features))
+        super().__init__(
+            map, shape, order, RecurrentNetwork(math.prod(shape), require_parameters(map), hidden, features)
+        )
         self.hidden, self.features = hidden, features
 
 

@@ -6,7 +6,7 @@ from likely.event import Event
 from likely.flows.autoregressive import MaskedAutoregressive
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.mixture import Mixture
+from likely.flows.mixture import MixtureLogit
 
 
 class AutoregressiveMixtureCDF(Flow):
@@ -45,7 +45,7 @@ class AutoregressiveMixtureCDF(Flow):
             transforms = preprocessing(event, dequantization)
             for k in range(layers):
                 order = "reversed" if k % 2 else "raster"
-                mixture = Mixture(components)
+                mixture = MixtureLogit(components)
                 transforms.append(MaskedAutoregressive(mixture, event.shape, hidden, order=order, features=given))
         super().__init__(Logistic(Event(event.shape)), transforms, context, features=features, seed=seed)
         self.layers, self.components, self.hidden = layers, components, tuple(hidden)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from likely.errors import ConvergenceError, InputError
-from likely.event import Configured
+from likely.event import Configured, Event
 from likely.flows.ode import STEPS, dormand_prince, require_torchdiffeq, runge_kutta
-from likely.flows.transform import Pair, Transform
+from likely.flows.transform import Pair, Transform, vectors
 
 Solver = Literal["rk4", "dopri5", "dopri5-adjoint"]
 
@@ -24,6 +24,9 @@ class VelocityField(nn.Module, Configured, ABC):
     A subclass keeps its constructor's arguments as attributes of the same names and writes `forward`; and `divergence`,
     where it knows a cheaper way than one pass for every dimension.
     """
+
+    dims: int | None = None  # of z; None: any
+    features: int | None = None  # of the context, that it must be handed; None: it looks at none
 
     @abstractmethod
     def forward(self, z: Tensor, t: float | Tensor, context: Tensor | None = None) -> Tensor:
@@ -132,6 +135,13 @@ class Continuous(Transform):
         if solver != "rk4":
             require_torchdiffeq()
         self.field, self.solver, self.tolerance, self.max_steps = field, solver, tolerance, max_steps
+        self.features = field.features
+
+    def event_after(self, before: Event) -> Event:
+        """The same; of as many values as the field takes."""
+        if self.field.dims not in (None, before.dims):
+            raise InputError(f"a field of velocities over {self.field.dims} values found {before}")
+        return super().event_after(before)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """From time 0 to time 1.
@@ -148,7 +158,7 @@ class Continuous(Transform):
     def estimate(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None) -> Pair:
         """z, and an unbiased estimate of ln|det ∂z/∂x| by Hutchinson's trace; raises as `forward`."""
         device = x.device if generator is None else generator.device
-        coins = torch.randint(2, x.flatten(1).shape, generator=generator, device=device)
+        coins = torch.randint(2, vectors(x).shape, generator=generator, device=device)
         return self._carried(x, context, 0.0, 1.0, (2 * coins - 1).to(x))
 
     def _carried(
@@ -162,7 +172,7 @@ class Continuous(Transform):
         finest = 16 * torch.finfo(x.dtype).eps
         if self.tolerance < finest:
             raise ConvergenceError(f"a tolerance of {self.tolerance:g} is beyond {x.dtype}: at least {finest:.2g}")
-        state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], 1)  # (n, dims + 1): z, and ∫ tr ∂f/∂z dt so far
+        state = torch.cat([vectors(x), x.new_zeros(len(x), 1)], 1)  # (n, dims + 1): z, and ∫ tr ∂f/∂z dt so far
         settings = start, stop, self.tolerance, self.max_steps
         with torch.autocast(x.device.type, enabled=False):  # half-precision products have no such tolerance
             if self.solver == "rk4":

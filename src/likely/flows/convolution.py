@@ -1,13 +1,11 @@
 """Invertible convolutions."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from likely.errors import InputError
 from likely.event import refuse
-from likely.flows.transform import Pair, Transform
+from likely.flows.transform import Pair, Transform, finite
 
 
 class InvertibleConvolution(Transform):
@@ -32,7 +30,6 @@ class InvertibleConvolution(Transform):
         self.shape, self.seed = tuple(shape), seed
         if not shape:
             raise InputError("a convolution takes events whose first dimension are channels, found a single value")
-        self.places = math.prod(self.shape[1:])
         noise = torch.randn(shape[0], shape[0], dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         permutation, lower, upper = torch.linalg.lu(torch.linalg.qr(noise)[0])
         diagonal = upper.diagonal()
@@ -57,13 +54,19 @@ class InvertibleConvolution(Transform):
         lower, upper = self._factors()
         columns = z.index_select(1, self.order.argsort()).view(len(z), len(lower), -1)
         between = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(upper, between, upper=True).view(z.shape), -self._log_det(z)
+        return finite(torch.linalg.solve_triangular(upper, between, upper=True).view(z.shape), -self._log_det(z))
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         diagonal = self.signs * self.log_diagonal.exp()
-        refuse(~(diagonal.isfinite() & (diagonal != 0)), diagonal, "diagonal of a matrix", "a regular one is expected")
+        refuse(
+            ~(diagonal.isfinite() & (diagonal != 0)),
+            diagonal,
+            "diagonal of a matrix",
+            "finite numbers other than zero are expected",
+        )
         ones = torch.ones_like(diagonal).diag()
         return self.triangles.tril(-1) + ones, self.triangles.triu(1) + diagonal.diag()
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (self.places * self.log_diagonal.sum()).expand(len(x))
+        places = x[0].numel() // len(self.log_diagonal)
+        return (places * self.log_diagonal.sum()).expand(len(x))

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from likely.errors import InputError
 from likely.flows.conditioner import Conditioner, network_for
-from likely.flows.map import Map
-from likely.flows.transform import Pair, Transform
+from likely.flows.map import Map, require_parameters
+from likely.flows.transform import Pair, Transform, finite
 
+FAR = 1e12  # larger values look alike to a network, whose own values must not overflow
 Mask = Literal["halves", "checkerboard", "channels"] | tuple[bool, ...]
 
 
@@ -38,8 +39,8 @@ class Coupling(Transform):
         features: number of context features that θ depends on, if it does.
 
     Raises:
-        InputError: a mask that leaves nothing to change or nothing to depend on, or one of another size; or a map
-            into other values than it takes, which those that pass would not join.
+        InputError: a mask that leaves nothing to change or nothing to depend on, or one of another size; a map without
+            parameters; or one into other values than it takes, which those that pass would not join.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Coupling(Transform):
             nothing = "change" if passes.all() else "depend on"
             raise InputError(f"the mask {mask!r} leaves a coupling over shape {self.shape} nothing to {nothing}")
         self.register_buffer("changes", (~passes).flatten().nonzero()[:, 0], persistent=False)
-        self.network = self.conditioner.build(passes, map.count, features)
+        self.network = self.conditioner.build(passes, require_parameters(map), features)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """The map, on the values that change."""
@@ -78,10 +79,10 @@ class Coupling(Transform):
         """Its inverse, under the same parameters: what they depend on has not changed."""
         values, theta = self._values(z, context)
         x, ladj = self.map.inverse(values, theta)
-        return self._replaced(z, x), ladj.sum(1)
+        return finite(self._replaced(z, x), ladj.sum(1))
 
     def _values(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        return x.flatten(1).index_select(1, self.changes), self.network(x, context)
+        return x.flatten(1).index_select(1, self.changes), self.network(x.clamp(-FAR, FAR), context)
 
     def _replaced(self, x: Tensor, values: Tensor) -> Tensor:
         return x.flatten(1).index_copy(1, self.changes, values).view(x.shape)

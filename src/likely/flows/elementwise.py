@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from likely.flows.map import Map
-from likely.flows.transform import Pair, Transform, sum_values
+from likely.flows.map import Map, require_parameters
+from likely.flows.transform import Pair, Transform, finite, sum_values
 
 
 class Elementwise(Transform):
@@ -16,10 +16,15 @@ class Elementwise(Transform):
         map: what is done to each value.
         shape: of one example.
         features: number of context features that θ depends on (linearly), if it does.
+
+    Raises:
+        InputError: features, for a map without parameters.
     """
 
     def __init__(self, map: Map, shape: tuple[int, ...], features: int | None = None) -> None:
         super().__init__()
+        if features is not None:
+            require_parameters(map)
         self.map, self.shape, self.features = map, tuple(shape), features
         self.domain, self.codomain = map.domain, map.codomain
         size = (*self.shape, map.count)
@@ -35,9 +40,9 @@ class Elementwise(Transform):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """The map, value by value."""
         z, ladj = self.map.forward(x, self._theta(len(x), context))
-        return z, sum_values(ladj)
+        return z, sum_values(ladj.expand(z.shape))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """Its inverse, value by value."""
         x, ladj = self.map.inverse(z, self._theta(len(z), context))
-        return x, sum_values(ladj)
+        return finite(x, sum_values(ladj.expand(x.shape)))

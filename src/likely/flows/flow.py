@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from likely.density import Array, Density, seeded
 from likely.errors import InputError
 from likely.event import Event, Interval, refuse
-from likely.flows.transform import Composition, Transform
+from likely.flows.transform import Composition, Transform, named
 from likely.nn import ContextEncoder
 
 
@@ -31,8 +31,9 @@ class Flow(Density):
         seed: of the context encoder's initial weights.
 
     Raises:
-        InputError: transforms whose values do not fill the base's support, so that p would not integrate to one, or
-            transforms without a dequantisation over an event of symbols.
+        InputError: transforms whose values do not fill the base's support, so that p would not integrate to one; that
+            do not fit the base's event, or each other's; without a dequantisation over symbols; or built for other
+            context features than the flow has.
     """
 
     def __init__(
@@ -44,16 +45,26 @@ class Flow(Density):
         features: int = 64,
         seed: int = 0,
     ) -> None:
+        if base.event.discrete:
+            raise InputError(
+                f"a flow ends in real values, found a base over symbols, {base.event}; "
+                "give it a base of real values, and transforms that begin with Dequantize"
+            )
         transform = Composition(transforms)
         super().__init__(transform.event_before(base.event), context)
         if base.context not in (None, context):
             raise InputError(f"the base is conditioned on {base.context}, the flow on {context}")
-        if base.event.discrete:
-            raise InputError(f"a flow ends in real values, found a base over symbols: {base.event}")
         if not transform.onto or transform.codomain != base.support:
             raise InputError(
                 f"p would not integrate to one: the base is a density of values inside {base.support}, which "
-                f"{' → '.join(type(part).__name__ for part in transform) or 'no transform'} does not fill"
+                f"{' → '.join(map(named, transform)) or 'no transform'} does not fill"
+            )
+        if (after := transform.event_after(self.event)) != base.event:
+            raise InputError(f"the transforms lead to {after}, found a base over {base.event}")
+        given = None if context is None else features
+        if transform.features not in (None, given):
+            raise InputError(
+                f"the transforms take {transform.features} context features, the flow has {given or 'no context'}"
             )
         self.base, self.transform, self.features, self.seed = base, transform, features, seed
         with seeded(seed):
@@ -89,7 +100,7 @@ class Flow(Density):
         return None if self.encode is None else self.encode(context)
 
     def _density(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        z, ladj = self.transform(x, self._encoded(context), generator)
+        z, ladj = self.transform.forward(x, self._encoded(context), generator)
         return self.base._log_prob(z, context if self.base.context else None, generator) + ladj
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -103,12 +114,23 @@ class Flow(Density):
     def _draw(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         if self.transform.stochastic:
             return super()._draw(n, context, generator)
-        z, log_prob = self.base._draw(n, context if self.base.context else None, generator)
-        x, ladj = self.transform.inverse(z, self._encoded(context))
+        drawn = self.base._draw(n, context if self.base.context else None, generator)
+        return self._from_base(*drawn, self._encoded(context))
+
+    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        features = self._encoded(context)
+        if self.transform.stochastic or features is None:
+            return super()._draw_each(count, context, generator)
+        if self.base.context:
+            drawn = self.base._draw_each(count, context, generator)
+        else:
+            drawn = self.base._draw(count * len(context), None, generator)
+        return self._from_base(*drawn, features.repeat(count, 1))
+
+    def _from_base(self, z: Tensor, log_prob: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        x, ladj = self.transform.inverse(z, features)
         return x, log_prob - ladj
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         z = self.base._sample(n, context if self.base.context else None, generator)
-        x, _ = self.transform.inverse(z, self._encoded(context))
-        refuse(~x.isfinite(), x, "a sample", "z is further out than this precision can tell")
-        return x
+        return self.transform.inverse(z, self._encoded(context))[0]

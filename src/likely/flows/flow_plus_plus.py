@@ -14,7 +14,7 @@ from likely.flows.coupling import Coupling, Mask
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
 from likely.flows.map import Affine
-from likely.flows.mixture import Mixture
+from likely.flows.mixture import MixtureLogit
 from likely.flows.shape import Squeeze
 from likely.flows.transform import Composition, Transform
 
@@ -72,10 +72,10 @@ class FlowPlusPlus(Flow):
 def _step(
     components: int, width: int, depth: int, features: int | None, seed: int, shape: Shape, mask: Mask, k: int
 ) -> list[Transform]:
-    map = Chain([Mixture(components), Affine(2.0)])
+    map = Chain([MixtureLogit(components), Affine(2.0)])
     conditioner = AttentionNetwork(width, (depth + 1) // 2) if is_image(shape) else Perceptron((width,) * depth)
-    mix = [] if mask == "checkerboard" or shape[:1] == (1,) else [InvertibleConvolution(shape, seed + k)]
     coupling = Coupling(map, shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
+    mix = [] if mask == "checkerboard" or shape[:1] == (1,) else [InvertibleConvolution(shape, seed + k)]
     return [ActNorm(shape), *mix, coupling]
 
 

@@ -70,9 +70,9 @@ class Glow(Flow):
 
 def _step(width: int, depth: int, features: int | None, seed: int, shape: Shape, k: int) -> list[Transform]:
     single = shape[:1] == (1,)
-    mask, mix = ("checkerboard", []) if single else ("channels", [InvertibleConvolution(shape, seed + k)])
-    conditioner = network_for(shape, width, depth)
+    mask, conditioner = "checkerboard" if single else "channels", network_for(shape, width, depth)
     coupling = Coupling(Affine(2.0), shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
+    mix = [] if single else [InvertibleConvolution(shape, seed + k)]
     return [ActNorm(shape), *mix, coupling]
 
 

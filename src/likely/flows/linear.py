@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from likely.event import refuse
-from likely.flows.transform import Pair, Transform
+from likely.flows.transform import Pair, Transform, finite, vectors
 
 
 class Linear(Transform, ABC):
@@ -39,13 +39,13 @@ class Linear(Transform, ABC):
         Raises:
             InputError: W is singular in this precision.
         """
-        z = self._times(x.reshape(len(x), -1)) + self.shift
+        z = self._times(vectors(x)) + self.shift
         return z.view(x.shape), self._log_det().expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """W⁻¹ (z − b); raises as `forward`."""
-        x = self._solve(z.reshape(len(z), -1) - self.shift)
-        return x.view(z.shape), -self._log_det().expand(len(z))
+        x = self._solve(vectors(z) - self.shift)
+        return finite(x.view(z.shape), -self._log_det().expand(len(z)))
 
 
 class FullMatrix(Linear):
@@ -173,11 +173,11 @@ class Permutation(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """z_i = x_order(i)."""
-        return x.reshape(len(x), -1)[:, self.order].view(x.shape), x.new_zeros(len(x))
+        return vectors(x)[:, self.order].view(x.shape), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """x_order(i) = z_i."""
-        return z.reshape(len(z), -1)[:, self.order.argsort()].view(z.shape), z.new_zeros(len(z))
+        return vectors(z)[:, self.order.argsort()].view(z.shape), z.new_zeros(len(z))
 
 
 def _positive(log_diagonal: Tensor) -> Tensor:

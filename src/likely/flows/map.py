@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from likely.errors import InputError
 from likely.event import REAL, Configured, Interval
 
 
@@ -29,6 +30,20 @@ class Map(Configured, ABC):
         Raises:
             ConvergenceError: a root was bracketed no closer than the precision allows.
         """
+
+
+def require_parameters(map: Map) -> int:
+    """The number of a map's parameters, which something is to determine.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not map.count:
+        raise InputError(
+            f"a map whose parameters depend on something is expected, {type(map).__name__} has none: "
+            "take Elementwise, without features"
+        )
+    return map.count
 
 
 def bounded(a: Tensor, bound: float) -> Tensor:

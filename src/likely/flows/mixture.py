@@ -40,7 +40,7 @@ DISTRIBUTIONS = {
 }
 
 
-class Mixture(Map):
+class MixtureLogit(Map):
     """z = ln F(x) − ln(1 − F(x)), F(x) = Σ_k π_k K((x − μ_k) / s_k): values of the mixture become logistic ones.
 
     `Sigmoid` after it makes them uniform, z = F(x), and `LogisticToNormal` normal. Parameters of zero give components

@@ -6,7 +6,7 @@ from likely.flows.activation import LogisticToNormal
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
-from likely.flows.mixture import Kernel, Mixture
+from likely.flows.mixture import Kernel, MixtureLogit
 
 
 class MixtureCDF(Flow):
@@ -39,7 +39,7 @@ class MixtureCDF(Flow):
         features: int = 64,
         seed: int = 0,
     ) -> None:
-        mixture = Elementwise(Mixture(components, kernel), event.shape, None if context is None else features)
+        mixture = Elementwise(MixtureLogit(components, kernel), event.shape, None if context is None else features)
         transforms = [*preprocessing(event, dequantization), mixture, Elementwise(LogisticToNormal(), event.shape)]
         super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)
         self.components, self.kernel, self.dequantization = components, kernel, dequantization

@@ -12,7 +12,7 @@ from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
 from likely.flows.map import Map
 from likely.flows.spline import RationalQuadraticSpline
-from likely.flows.transform import Inverse, Pair, Transform, sum_values
+from likely.flows.transform import Inverse, Pair, Transform, finite, sum_values
 from likely.nn import ContextEncoder
 
 FEATURES = 64
@@ -97,7 +97,7 @@ class GivenParameters(Transform):
         """Its inverse, value by value."""
         assert context is not None
         x, ladj = self.map.inverse(z, context)
-        return x, sum_values(ladj)
+        return finite(x, sum_values(ladj))
 
 
 class Table(nn.Module):

@@ -45,7 +45,8 @@ def invert(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: T
 
 
 def _bracket(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = torch.minimum(low, high), torch.maximum(low, high)
+    most = torch.finfo(z.dtype).max / 4  # further out, what f computes on its way may overflow
+    low, high = torch.minimum(low, high).clamp(-most, most), torch.maximum(low, high).clamp(-most, most)
     width = (high - low).maximum(torch.finfo(z.dtype).eps * torch.maximum(low.abs(), high.abs()))
     width = width.clamp_min(torch.finfo(z.dtype).tiny)
     while True:
@@ -53,11 +54,12 @@ def _bracket(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high:
         too_low = ~(forward(high, parameters)[0] >= z)
         if not (too_high | too_low).any():
             return low, high
-        low, high = torch.where(too_high, low - width, low), torch.where(too_low, high + width, high)
-        width = width * GROWTH
-        lost = ~(low.isfinite() & high.isfinite())
+        lost = too_high & ~(low > -most) | too_low & ~(high < most)
         if lost.any():
             raise ConvergenceError(f"z: found {z[lost][0].item()}, which no number of this precision is mapped to")
+        low = torch.where(too_high, (low - width).clamp_min(-most), low)
+        high = torch.where(too_low, (high + width).clamp_max(most), high)
+        width = width * GROWTH
 
 
 def _root(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: Tensor) -> Tensor:

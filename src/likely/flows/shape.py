@@ -7,7 +7,7 @@ from torch import Tensor
 
 from likely.errors import InputError
 from likely.event import Event
-from likely.flows.transform import Pair, Transform
+from likely.flows.transform import Pair, Transform, named
 
 
 class Squeeze(Transform):
@@ -44,7 +44,8 @@ class Squeeze(Transform):
         return squares.reshape(-1, *self.shape), z.new_zeros(len(z))
 
     def event_after(self, before: Event) -> Event:
-        """Smaller images of four times as many channels."""
+        """Smaller images of four times as many channels; of symbols too."""
+        self._require_shape(before)
         return Event(self.after, before.levels)
 
     def event_before(self, after: Event) -> Event:
@@ -71,14 +72,14 @@ class Multiscale(Transform):
         if not self.shape or self.shape[0] < 2:
             raise InputError(f"at least two channels are expected, of which half go on, found shape {self.shape}")
         if inner.stochastic or inner.domain != inner.codomain or not inner.onto:
-            raise InputError(f"{type(inner).__name__} leads to other values than those that do not go through it")
-        self.domain, self.codomain = inner.domain, inner.codomain
+            raise InputError(f"{named(inner)} leads to other values than those that do not go through it")
+        self.features, self.domain, self.codomain = inner.features, inner.domain, inner.codomain
         self.done = self.shape[0] // 2
         self.going = (self.shape[0] - self.done, *self.shape[1:])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """(n, *shape) → (n, values)."""
-        z, ladj = self.inner(x[:, self.done :], context)
+        z, ladj = self.inner.forward(x[:, self.done :], context)
         return torch.cat([x[:, : self.done].flatten(1), z.flatten(1)], 1), ladj
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
@@ -94,7 +95,7 @@ class Multiscale(Transform):
     def event_after(self, before: Event) -> Event:
         """A vector."""
         self.inner.event_after(Event(self.going))
-        return Event((before.dims,))
+        return Event((super().event_after(before).dims,))
 
     def event_before(self, after: Event) -> Event:
         """Of the shape that was said."""

@@ -7,19 +7,37 @@ example, shape (n,). What a transform is conditioned on comes as features (n, fe
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from likely.errors import InputError
-from likely.event import REAL, Configured, Event, Interval
+from likely.event import REAL, Configured, Event, Interval, refuse
+from likely.flows.map import Map
 
 Pair = tuple[Tensor, Tensor]
 
 
+def vectors(x: Tensor) -> Tensor:
+    """Every example as a vector: (n, …) → (n, dims), of single values (n,) too."""
+    return x.reshape(len(x), -1)
+
+
 def sum_values(ladj: Tensor) -> Tensor:
-    """Σ over everything but the batch: (n, …) → (n,), of single values (n,) too."""
-    return ladj.reshape(len(ladj), -1).sum(1)
+    """Σ over everything but the batch: (n, …) → (n,)."""
+    return vectors(ladj).sum(1)
+
+
+def finite(x: Tensor, ladj: Tensor) -> Pair:
+    """Return what an inverse has found, x and ln|det ∂x/∂z|.
+
+    Raises:
+        InputError: a value is infinite or NaN.
+    """
+    refuse(~x.isfinite(), x, "x", "z is further out than this precision can tell")
+    refuse(~ladj.isfinite(), ladj, "ln|det ∂x/∂z|", "z is further out than this precision can tell")
+    return x, ladj
 
 
 class Transform(nn.Module, Configured, ABC):
@@ -28,19 +46,37 @@ class Transform(nn.Module, Configured, ABC):
     A subclass keeps each of its constructor's arguments as an attribute of the same name (they are what is saved) and
     writes `forward` and `inverse`. Where z has another shape than x it writes `event_before` and `event_after`; where
     it starts from data, `initialize`.
+
+    Called as `transform(x)`, it is `forward` and a check that nothing overflowed. `forward` alone is for compositions,
+    and for losses: training says by itself where a loss is not finite.
     """
 
+    shape: Any = None  # of one example, a tuple; None: any
+    features: int | None = None  # of the context, that it must be handed; None: it looks at none
     domain: Interval = REAL
     codomain: Interval = REAL
     onto: bool = True  # whether z takes every value inside codomain as x takes every value inside domain
     stochastic: bool = False  # whether forward draws
 
-    @abstractmethod
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+    def __call__(self, x: Tensor, context: Tensor | None = None, *noise: torch.Generator | None) -> Pair:
         """x (n, …) → z and ln|det ∂z/∂x| (n,).
 
         Raises:
-            InputError: x is outside the domain, or so far out that z has no such value in this precision.
+            InputError: x is outside the domain, or so far out that z has no such value in this precision; or context
+                features are missing, or of another number.
+        """
+        self._require_features(x, context)
+        z, ladj = super().__call__(x, context, *noise)
+        refuse(~z.isfinite(), z, "z", "x is further out than this precision can tell")
+        refuse(~ladj.isfinite(), ladj, "ln|det ∂z/∂x|", "x is further out than this precision can tell")
+        return z, ladj
+
+    @abstractmethod
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """x (n, …) → z and ln|det ∂z/∂x| (n,), which are infinite or NaN where they overflow.
+
+        Raises:
+            InputError: x is outside the domain, or z would be too near an end of the codomain to tell.
         """
 
     @abstractmethod
@@ -55,16 +91,41 @@ class Transform(nn.Module, Configured, ABC):
         """The event of z, given that of x.
 
         Raises:
-            InputError: x cannot be of that event.
+            InputError: x cannot be of that event: it has another shape than the transform, or symbols.
         """
+        if before.discrete:
+            raise InputError(
+                f"{named(self)} takes real values, found {before}: a density of real values grows without bound on "
+                "symbols; begin with Dequantize, which adds noise to them"
+            )
+        self._require_shape(before)
         return before
 
     def event_before(self, after: Event) -> Event:
-        """The event of x, given that of z."""
-        return after
+        """The event of x, given that of z; raises as `event_after`."""
+        return self.event_after(after)
+
+    def _require_features(self, x: Tensor, context: Tensor | None) -> None:
+        found = None if context is None else tuple(context.shape[:2])
+        if self.features is not None and found != (len(x), self.features):
+            raise InputError(
+                f"{named(self)} expects context features of shape ({len(x)}, {self.features}), "
+                f"found {found or 'none'}; a flow makes them by encoded(context)"
+            )
+
+    def _require_shape(self, event: Event) -> None:
+        if self.shape not in (None, event.shape):
+            raise InputError(f"{named(self)} is built for events of shape {self.shape}, found {event}")
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Set what depends on data, from a batch; a second call changes nothing."""
+
+
+def named(transform: Transform) -> str:
+    """What errors call it: its class, and those of the map or the transform that it applies, "Elementwise(Logit)"."""
+    inner = [named(part) for part in transform.children() if isinstance(part, Transform)]
+    inner += [type(part).__name__ for part in vars(transform).values() if isinstance(part, Map)]
+    return f"{type(transform).__name__}({', '.join(inner)})" if inner else type(transform).__name__
 
 
 class Surjection(Transform):
@@ -94,7 +155,8 @@ class Composition(Transform):
         transforms: in the order of x → z.
 
     Raises:
-        InputError: the values of one are outside the domain of the next.
+        InputError: the values of one are outside the domain of the next, or they are built for different numbers of
+            context features.
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
@@ -104,9 +166,13 @@ class Composition(Transform):
         for first, second in pairwise(parts):
             if not second.domain.holds(first.codomain):
                 raise InputError(
-                    f"{type(second).__name__} takes values inside {second.domain}, "
-                    f"but {type(first).__name__} before it gives values inside {first.codomain}"
+                    f"{named(second)} takes values inside {second.domain}, "
+                    f"but {named(first)} before it gives values inside {first.codomain}"
                 )
+        wanted = {part.features for part in parts if part.features is not None}
+        if len(wanted) > 1:
+            raise InputError(f"one number of context features is expected of all transforms, found {sorted(wanted)}")
+        self.features = next(iter(wanted), None)
         self.domain, self.codomain = (parts[0].domain, parts[-1].codomain) if parts else (REAL, REAL)
         fits = (first.codomain == second.domain or first.stochastic for first, second in pairwise(parts))
         self.onto = all(fits) and all(part.onto for part in parts)
@@ -120,12 +186,13 @@ class Composition(Transform):
         total = 0.0
         for part in self:
             noise = (generator,) if part.stochastic else ()
-            x, ladj = part(x, context, *noise)
+            x, ladj = part.forward(x, context, *noise)
             total = total + ladj
         return x, total if isinstance(total, Tensor) else x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """z → x, backwards through every transform."""
+        self._require_features(z, context)
         total = z.new_zeros(len(z))
         for part in reversed(list(self)):
             z, ladj = part.inverse(z, context)
@@ -165,8 +232,8 @@ class Inverse(Transform):
     def __init__(self, transform: Transform) -> None:
         super().__init__()
         if transform.stochastic or not transform.onto:
-            raise InputError(f"{type(transform).__name__} is no bijection and cannot be turned around")
-        self.transform = transform
+            raise InputError(f"{named(transform)} is no bijection and cannot be turned around")
+        self.transform, self.features = transform, transform.features
         self.domain, self.codomain = transform.codomain, transform.domain
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:

@@ -10,6 +10,7 @@ from torch import Tensor
 from likely.errors import Error
 from likely.event import Interval
 from likely.flows import Composition, Flow, Transform
+from likely.flows.transform import vectors
 from likely.laws.case import Case, inside
 from likely.laws.probability import worst
 from likely.laws.table import Measured, NotApplicable
@@ -75,20 +76,20 @@ def round_trips(
     eps, found, steps, start = torch.finfo(x.dtype).eps, {}, [], x
     for k, (part, roughly, exactly) in enumerate(zip(*map(leaves, (bijection, rough, exact)), strict=True)):
         z, _ = part(x, features)
-        size, wide = x.double().abs().flatten(1), as_type(features, torch.float64)
+        size, wide = vectors(x.double().abs()), as_type(features, torch.float64)
         own = jacobian(exactly, x.double(), wide)
         inverse = torch.linalg.inv_ex(own)[0].abs()
-        least = z.double().abs().flatten(1) + times(own.abs(), size)
+        least = vectors(z.double().abs()) + times(own.abs(), size)
         summed = (rounding(roughly, exactly, x.double(), wide) / (1 + least)).amax(0).clamp_max(SUMMED)
         error = eps * least.maximum(summed * (1 + least))
-        slack = 10 * tolerance(part) * (1 + z.double().abs().flatten(1))
+        slack = 10 * tolerance(part) * (1 + vectors(z.double().abs()))
         steps.append((size, inverse, error, slack))
         with suppress(Error):
             moved = eps * size + times(inverse, error)
             trip = ratios(x, part.inverse(z, features)[0], moved, times(inverse, slack))
             found[f"transform {k} ({type(part).__name__})"] = trip[told(moved, size)]
         x = z
-    moved = slack = torch.zeros_like(x.double().flatten(1))
+    moved = slack = torch.zeros_like(vectors(x.double()))
     tells = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for size, inverse, error, late in reversed(steps):
         moved, slack = eps * size + times(inverse, error + moved), times(inverse, late + slack)
@@ -109,7 +110,7 @@ def told(moved: Tensor, size: Tensor) -> Tensor:
 
 def ratios(x: Tensor, back: Tensor, moved: Tensor, slack: Tensor) -> Tensor:
     """The largest error of each example (n,), over what is allowed."""
-    error = ((back.double() - x.double()).abs().flatten(1) - slack).clamp_min(0)
+    error = (vectors((back.double() - x.double()).abs()) - slack).clamp_min(0)
     return (error / (moved + torch.finfo(x.dtype).tiny)).amax(1).nan_to_num(math.inf, math.inf)
 
 
@@ -118,11 +119,11 @@ def rounding(rough: Transform, exact: Transform, x: Tensor, features: Tensor | N
     given = as_type(features, torch.float32)
     beside = x + LOST * x.abs().clamp_min(1) * torch.arange(1.0, x.numel() + 1).cos().view_as(x).to(x)
     beside = torch.where((beside > exact.domain.low) & (beside < exact.domain.high), beside, x)
-    seen = torch.zeros_like(x).flatten(1)
+    seen = torch.zeros_like(vectors(x))
     for near in (x.float(), beside.float()):
         with suppress(Error):  # float32 may not reach as far
             error = rough(near, given)[0].double() - exact(near.double(), as_type(given, torch.float64))[0]
-            seen = seen.maximum(error.abs().flatten(1).nan_to_num(0.0, 0.0) / torch.finfo(torch.float32).eps)
+            seen = seen.maximum(vectors(error.abs()).nan_to_num(0.0, 0.0) / torch.finfo(torch.float32).eps)
     return seen
 
 

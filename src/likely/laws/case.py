@@ -166,7 +166,7 @@ class Case:
     def drawn(self, n: int, name: str, context: int, generator: torch.Generator) -> Tensor:
         """Real values (n, dims), float64, that one of the models draws in float64."""
         x = self.models(torch.float64)[name].sample(n, self.contexts[context], generator=generator)
-        return self.event.check(x, "samples").flatten(1).double().cpu()
+        return self.event.check(x, "samples").reshape(n, -1).double().cpu()
 
     def density(self, name: str, context: int) -> Callable[[Tensor], Tensor]:
         """ln p of values (n, dims) → (n,) under one of the models in float64; −inf where the model refuses a value."""

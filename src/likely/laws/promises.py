@@ -62,7 +62,7 @@ def repeatable(case: Case) -> Measured:
     context = None if case.context is None else case.context[0]
     for name, model in case.models().items():
         first, second = (model.sample(16, context, generator=case.generator()) for _ in range(2))
-        found[name] = float((first != second).flatten(1).any(1).sum())
+        found[name] = float((first != second).reshape(16, -1).any(1).sum())
     return worst(found)
 
 
@@ -77,7 +77,7 @@ def samples_fit(case: Case) -> Measured:
             log_prob = model.log_prob(x, repeated(context, 16), generator=case.generator())
             wrong = ~(log_prob > -math.inf)
             if not case.event.discrete:
-                wrong |= ~((x > model.support.low) & (x < model.support.high)).flatten(1).all(1)
+                wrong |= ~((x > model.support.low) & (x < model.support.high)).reshape(16, -1).all(1)
             found[f"{name}, context {c}"] = float(wrong.sum())
     return worst(found)
 
