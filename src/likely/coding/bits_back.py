@@ -21,7 +21,17 @@ from likely.coding import integers
 from likely.coding.exact import normal_frequencies
 from likely.coding.frequencies import Frequencies
 from likely.coding.rans import Stack
-from likely.coding.schemes import Uniform, alike, decode, encode, pop, push, slices
+from likely.coding.schemes import (
+    Uniform,
+    alike,
+    decode,
+    encode,
+    in_proportion,
+    log2_likelihood,
+    pop,
+    push,
+    slices,
+)
 from likely.conditional import ConditionalNormal
 from likely.density import Autoregressive, Density
 from likely.errors import FormatError
@@ -38,7 +48,7 @@ def _(model: LatentVariable, stack: Stack, x: Tensor, context: Tensor | None, ba
     if plain:
         push(stack, alike(model.event, plain), x[len(x) - plain :])
     for rows in reversed(others):
-        part = pop_latents(model.encoder, stack, len(x[rows]), x[rows], batch)
+        part = _pop_posterior(model, stack, x[rows], batch)
         encode(model.decoder, stack, x[rows], latents(model.prior.event, part), batch)
         push_latents(model.prior, stack, part, None, batch)
 
@@ -53,10 +63,34 @@ def _(model: LatentVariable, stack: Stack, n: int, context: Tensor | None, batch
             raise FormatError(f"the payload ends after {rows.start} of {n} items")
         part = pop_latents(model.prior, stack, rows.stop - rows.start, None, batch)
         x[rows] = decode(model.decoder, stack, len(part), latents(model.prior.event, part), batch)
-        push_latents(model.encoder, stack, part, x[rows], batch)
+        _push_posterior(model, stack, part, x[rows], batch)
     if plain:
         x[n - plain :] = pop(stack, alike(model.event, plain))
     return x
+
+
+def _pop_posterior(model: LatentVariable, stack: Stack, x: Tensor, batch: int) -> Tensor:
+    if model.encoder is None:
+        return pop(stack, exact_posterior(model, x))
+    return pop_latents(model.encoder, stack, len(x), x, batch)
+
+
+def _push_posterior(model: LatentVariable, stack: Stack, parts: Tensor, x: Tensor, batch: int) -> None:
+    if model.encoder is None:
+        push(stack, exact_posterior(model, x), parts)
+    else:
+        push_latents(model.encoder, stack, parts, x, batch)
+
+
+def exact_posterior(model: LatentVariable, x: Tensor) -> Frequencies:
+    """p(z | x) of a single symbol z, from p(z) and p(x | z) of all its values: nothing is lost to a bound then."""
+    assert isinstance(model.prior, Autoregressive)
+    assert isinstance(model.decoder, Autoregressive)
+    logs = []
+    for symbol in range(model.prior.event.alphabets[0]):
+        z = torch.full((len(x),), symbol)
+        logs.append(log2_likelihood(model.prior, z, None, 0) + log2_likelihood(model.decoder, x, z, 0))
+    return in_proportion(torch.stack(logs, 1))
 
 
 def latent_groups(model: LatentVariable, n: int, batch: int) -> tuple[int, list[slice]]:

@@ -16,12 +16,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from likely import store
 from likely.classical.counts import Counts
+from likely.classical.independent_pixels import IndependentPixels
 from likely.coding import exact
 from likely.coding.bits_back import latent_frequencies
 from likely.data import Preparation
 from likely.density import Array, Autoregressive, Density, run
 from likely.errors import FormatError, InputError, StoreError
-from likely.latent import LatentVariable
+from likely.event import Event
+from likely.latent.latent import LatentVariable, draw_terms
+from likely.latent.mixture import Mixture
 from likely.nn import Symbols
 
 FORMAT = "likely-frozen/1"
@@ -136,6 +139,8 @@ def freeze(
         InputError: the data are not the model's, or a part of its network has no exact twin; names it.
         NotImplementedError: the class of density cannot be frozen yet.
     """
+    if isinstance(model, Mixture):
+        model = _summed_by_coding(model)
     if not isinstance(model, Autoregressive | LatentVariable):
         raise NotImplementedError(
             f"{type(model).__name__} cannot be frozen: autoregressive densities and latent-variable models have exact "
@@ -143,9 +148,10 @@ def freeze(
         )
     if not model.event.discrete:
         raise NotImplementedError(f"{type(model).__name__} over real values cannot be frozen: symbols are coded")
-    if isinstance(model, LatentVariable) and (model.encoder is None or not isinstance(model.decoder, Autoregressive)):
+    if isinstance(model, LatentVariable) and not _has_scheme(model):
         raise NotImplementedError(
-            f"{type(model).__name__} cannot be frozen: an encoder and a decoder of symbols are needed"
+            f"{type(model).__name__} cannot be frozen: a decoder of symbols and an encoder are needed, or a latent "
+            "of one symbol, whose posterior is known"
         )
     x, context = calibration if isinstance(calibration, tuple) else (calibration, None)
     x = model.check(x[:EXAMPLES])
@@ -165,6 +171,28 @@ def freeze(
     return frozen
 
 
+def _has_scheme(model: LatentVariable) -> bool:
+    z = model.prior.event
+    summed = z.discrete and z.shape == () and isinstance(model.prior, Autoregressive)
+    return isinstance(model.decoder, Autoregressive) and (model.encoder is not None or summed)
+
+
+@torch.no_grad()
+def _summed_by_coding(model: Mixture) -> LatentVariable:
+    """The same mixture with its component as a latent symbol, which is coded and got back (bits back).
+
+    Raises:
+        NotImplementedError: a mixture for every label.
+    """
+    if model.context is not None:
+        raise NotImplementedError("a Mixture with a context cannot be frozen yet")
+    which, (log_weights, log_tables) = Event((), model.components), model.products()
+    prior, decoder = IndependentPixels(which), IndependentPixels(model.event, which)
+    prior.table.copy_(log_weights.exp().view_as(prior.table))
+    decoder.table.copy_(log_tables[0].exp().movedim(-1, 0))
+    return LatentVariable(prior, decoder)
+
+
 @torch.no_grad()
 def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[str, float]:
     """The largest |input| of every linear leaf on the calibration data."""
@@ -180,7 +208,11 @@ def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[s
     try:
         for start in range(0, len(x), 100):
             part = None if context is None else context[start : start + 100]
-            model._log_prob(x[start : start + 100], part, torch.Generator(x.device).manual_seed(start))
+            rows, generator = x[start : start + 100], torch.Generator(x.device).manual_seed(start)
+            if isinstance(model, LatentVariable) and model.encoder is None:
+                draw_terms(model, rows, 1, generator, model.prior)
+            else:
+                model._log_prob(rows, part, generator)
     finally:
         for hook in hooks:
             hook.remove()
@@ -410,8 +442,9 @@ def _rehearse_latents(model: LatentVariable, x: Tensor) -> None:
     z = torch.zeros(
         len(x), *model.prior.event.shape, dtype=torch.int64 if model.prior.event.discrete else torch.float64
     )
-    assert model.encoder is not None
     for density, value, given in ((model.encoder, z, x), (model.decoder, x, z), (model.prior, z, None)):
+        if density is None:
+            continue
         if isinstance(density, Autoregressive):
             _rehearse_steps(density, value, given)
         elif given is not None:

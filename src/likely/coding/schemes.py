@@ -161,16 +161,22 @@ def intervals(
         yield torch.stack(starts).numpy(), torch.stack(widths).numpy()
 
 
-def posterior(model: Autoregressive, x: Tensor, context: Tensor | None) -> Frequencies:
-    """p(ordering | x), the orderings being equally probable before."""
-    logs = []
-    for order in range(model.orders):
-        widths = np.concatenate([width for _, width in intervals(model, x, context, order)], 1)
-        logs.append(integers.log2(torch.from_numpy(widths)).sum(0).reshape(len(x), -1).sum(1))
-    bits = torch.stack(logs, 1)  # in units of 2⁻²⁰
+def log2_likelihood(model: Autoregressive, x: Tensor, context: Tensor | None, order: int) -> Int[Tensor, " n"]:
+    """log2 p(x | context) of each example (n,), in units of 2⁻²⁰ above a constant, as it is coded."""
+    widths = np.concatenate([width for _, width in intervals(model, x, context, order)], 1)
+    return integers.log2(torch.from_numpy(widths)).sum(0).reshape(len(x), -1).sum(1)
+
+
+def in_proportion(bits: Int[Tensor, "n k"]) -> Frequencies:
+    """Distributions whose logarithms to base 2 are these, in units of 2⁻²⁰, up to a constant for each."""
     below = (bits.amax(1, keepdim=True) - bits).clamp(max=1 << 26)
     nats = (below * 744261118) >> 40  # ln 2 in units of 2⁻³⁰: from 2⁻²⁰ bits to 2⁻¹⁰ nats
     return Cumulative.of_weights(softmax(-nats, integers.UNIT))
+
+
+def posterior(model: Autoregressive, x: Tensor, context: Tensor | None) -> Frequencies:
+    """p(ordering | x), the orderings being equally probable before."""
+    return in_proportion(torch.stack([log2_likelihood(model, x, context, k) for k in range(model.orders)], 1))
 
 
 def _push_steps(model: Autoregressive, stack: Stack, x: Tensor, context: Tensor | None, order: int) -> None:
