@@ -24,6 +24,7 @@ from likely.flows import (
     FlowPlusPlus,
     Glow,
     MixtureCDF,
+    NeuralAutoregressiveFlow,
     NeuralSplineCoupling,
     NeuralSplineFlow,
     RealNVP,
@@ -32,10 +33,22 @@ from likely.flows.activation import LeakyReLU, Logit, Sigmoid
 from likely.flows.coupling import Coupling
 from likely.flows.dequantization import preprocessing
 from likely.flows.spline import RationalQuadraticSpline
-from likely.latent import IWAE, BetaVAE, DiscreteVAE, WakeSleep
+from likely.latent import (
+    IAFVAE,
+    IWAE,
+    VAE,
+    VQVAE,
+    BetaVAE,
+    DiscreteVAE,
+    HierarchicalVAE,
+    Mixture,
+    MixtureOf,
+    PixelVAE,
+    WakeSleep,
+)
 from likely.laws.case import examples, inside
 
-LINE, PLANE, SPACE = Event((1,)), Event((2,)), Event((2, 3))
+VALUE, LINE, PLANE, SPACE = Event(()), Event((1,)), Event((2,)), Event((2, 3))
 LABEL, VECTOR, PICTURE = Event((), levels=3), Event((2,)), Event((1, 1, 2), levels=4)
 SMALL = {"channels": 6, "layers": 2, "first_kernel": 5, "features": 4}
 LOGISTICS = {"head": "logistics", "components": 2}
@@ -117,7 +130,9 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
         lambda: GaussianMixture(SPACE, components=2, covariance="diagonal"),
         REAL,
     ),
+    "gaussian mixture, single value": (lambda: GaussianMixture(VALUE, components=2), REAL | AREA),
     "normal": (lambda: Normal(PLANE), REAL | AREA),
+    "normal, single value": (lambda: Normal(VALUE), REAL | AREA),
     "logistic": (lambda: Logistic(SPACE), REAL),
     "uniform": (lambda: Uniform(PLANE), REAL | AREA),
     # Flows
@@ -145,6 +160,14 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
     "flow, spline couplings": (
         lambda: Flow(Normal(PLANE), [Coupling(RationalQuadraticSpline(), (2,), swapped=k > 0) for k in range(2)]),
         FLOW | AREA,
+    ),
+    "flow, single value": (
+        lambda: Flow(Normal(VALUE), [Elementwise(RationalQuadraticSpline(4), ()), Elementwise(LeakyReLU(), ())]),
+        FLOW | AREA,
+    ),
+    "flow of a single symbol": (
+        lambda: Flow(Normal(VALUE), [*preprocessing(Event((), 4), "variational"), Elementwise(Affine(), ())]),
+        BOUND,
     ),
     "flow of symbols": (
         lambda: Flow(Normal(Event((1, 2))), [*preprocessing(Event((1, 2), 5)), Elementwise(Affine(), (1, 2))]),
@@ -174,8 +197,10 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
         BOUND,
     ),
     "affine flow, label": (lambda: AffineFlow(PLANE, LABEL, features=4), FLOW | AREA),
+    "affine flow, single value": (lambda: AffineFlow(VALUE), FLOW | AREA),
     "affine flow, 2x3": (lambda: AffineFlow(SPACE), FLOW),
     "mixture CDF, label": (lambda: MixtureCDF(LINE, LABEL, components=3, features=4), FLOW | AREA),
+    "mixture CDF, single value": (lambda: MixtureCDF(VALUE, components=2), FLOW | AREA),
     "mixture CDF, Gaussian": (lambda: MixtureCDF(PLANE, components=3, kernel="gaussian"), FLOW | AREA),
     "autoregressive mixture CDF, label": (
         lambda: AutoregressiveMixtureCDF(PLANE, LABEL, layers=1, components=3, hidden=(8,), features=4),
@@ -194,15 +219,83 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
     "Flow++": (lambda: FlowPlusPlus(PLANE, layers=2, components=3, width=8, depth=1), FLOW | AREA),
     "Flow++ of symbols": (lambda: FlowPlusPlus(Event((1, 2, 2), 2), layers=2, components=3, width=8, depth=1), BOUND),
     "MAF, label": (lambda: MAF(PLANE, LABEL, layers=3, hidden=(8, 8), features=4), FLOW | AREA),
+    "MAF, single value, label": (lambda: MAF(VALUE, LABEL, layers=2, hidden=(8,), features=4), FLOW | AREA),
     "MAF of symbols": (lambda: MAF(Event((4,), 4), layers=2, hidden=(8,)), BOUND),
     "IAF": (lambda: IAF(PLANE, layers=2, hidden=(8,)), FLOW | AREA),
     "IAF, 2x3, vector": (lambda: IAF(SPACE, VECTOR, layers=2, hidden=(8,), features=4), FLOW),
+    "neural autoregressive flow, 1": (
+        lambda: NeuralAutoregressiveFlow(LINE, layers=2, units=4, hidden=()),
+        FLOW | AREA,
+    ),
+    "neural autoregressive flow, label": (
+        lambda: NeuralAutoregressiveFlow(PLANE, LABEL, layers=2, units=3, hidden=(8,), features=4),
+        FLOW | AREA,
+    ),
     "neural spline flow": (lambda: NeuralSplineFlow(PLANE, layers=2, bins=4, hidden=(8,)), FLOW | AREA),
     "neural spline coupling, label": (
         lambda: NeuralSplineCoupling(PLANE, LABEL, layers=2, bins=4, hidden=(8,), features=4),
         FLOW | AREA,
     ),
     # Latent variables
+    "mixture, mixed table": (lambda: Mixture(Event((3,), (2, 5, 17)), components=3), SUMS | NETWORK),
+    "mixture 2x3 binary, label": (lambda: Mixture(Event((1, 2, 3), 2), LABEL, components=3), SUMS | NETWORK),
+    "mixture 8x8x17": (lambda: Mixture(Event((1, 8, 8), 17), components=5), NETWORK),
+    "mixture of one": (lambda: Mixture(Event((3,), 4), components=1), SUMS | NETWORK),
+    "mixture of densities, label": (
+        lambda: MixtureOf([IndependentPixels(Event((3,), 3), LABEL), MADE(Event((3,), 3), LABEL, hidden=(8,))]),
+        SUMS | PROMISES | {"true samples"},
+    ),
+    "mixture of flows": (
+        lambda: MixtureOf([AffineFlow(PLANE), RealNVP(PLANE, layers=2, width=8)]),
+        REAL | AREA,
+    ),
+    "VAE": (lambda: VAE(PLANE, latent=2, hidden=(8,)), LATENT),
+    "VAE of symbols": (lambda: VAE(Event((3,), (2, 3, 4)), latent=2, hidden=(8,)), LATENT | {"bound within one"}),
+    "VAE over images, logistics": (
+        lambda: VAE(Event((1, 2, 2), 4), latent=2, hidden=(8,), channels=4, head="logistics"),
+        LATENT | {"bound within one"},
+    ),
+    "VAE of symbols, full covariance, mixture prior": (
+        lambda: VAE(Event((3,), 3), latent=2, hidden=(8,), covariance="full", prior_kind="mixture", components=3),
+        LATENT | {"bound within one"},
+    ),
+    "VAE, prior of pseudo-inputs": (
+        lambda: VAE(PLANE, latent=2, hidden=(8,), prior_kind="vamp", components=3),
+        LATENT,
+    ),
+    "hierarchical VAE": (lambda: HierarchicalVAE(PLANE, latents=(3, 2, 1), hidden=(8,)), LATENT - {"bounds in order"}),
+    "hierarchical VAE of symbols": (
+        lambda: HierarchicalVAE(Event((3,), (2, 3, 4)), latents=(1, 1), hidden=(8,)),
+        LATENT | {"bound within one"},
+    ),
+    "IAF-VAE": (lambda: IAFVAE(PLANE, latent=2, hidden=(8,), layers=2, flow_hidden=(8,), features=4), LATENT),
+    "IAF-VAE of symbols, flow prior": (
+        lambda: IAFVAE(
+            Event((3,), 3), latent=2, hidden=(8,), layers=2, flow_hidden=(8,), features=4, prior_kind="flow"
+        ),
+        LATENT | {"bound within one"},
+    ),
+    "PixelVAE": (
+        lambda: PixelVAE(Event((1, 2, 2), 4), latent=2, hidden=8, channels=4, features=4),
+        LATENT | {"bound within one"},
+    ),
+    "PixelVAE of RGB, logistics": (
+        lambda: PixelVAE(Event((3, 2, 2), 8), latent=2, hidden=8, channels=4, features=4, head="logistics"),
+        LATENT,
+    ),
+    "VQ-VAE": (lambda: VQVAE(PLANE, codes=5, size=2, latent=2, hidden=(8,), prior_hidden=(8,)), LATENT),
+    "VQ-VAE of symbols": (
+        lambda: VQVAE(Event((3,), (2, 3, 4)), codes=4, size=2, latent=3, hidden=(8,), prior_hidden=(8,)),
+        LATENT | {"bound within one"},
+    ),
+    "VQ-VAE over images, logistics": (
+        lambda: VQVAE(Event((1, 4, 4), 4), codes=6, size=3, channels=4, head="logistics", prior_channels=4),
+        LATENT,
+    ),
+    "VQ-VAE over images of real values": (
+        lambda: VQVAE(Event((2, 4, 4)), codes=6, size=3, channels=4, prior_channels=4),
+        LATENT,
+    ),
     "IWAE": (lambda: IWAE(PLANE, latent=2, hidden=(8,), gradient="doubly reparametrized"), LATENT),
     "IWAE of symbols": (
         lambda: IWAE(Event((3,), (2, 3, 4)), latent=2, hidden=(8,)),
