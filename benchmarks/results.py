@@ -4,7 +4,7 @@
 
 Runs are kept in a folder outside the repository (default ../likely-runs). A fit that was interrupted is resumed, one
 that is finished is only evaluated, so calling this again costs little and loses nothing. FOLDER of the data holds
-mnist.npz, binary/nltcs.npz and fashion-mnist/ (Debian: dataset-fashion-mnist); `digits` needs none.
+mnist.npz, binary/ (nltcs.npz, plants.npz) and fashion-mnist/ (Debian: dataset-fashion-mnist); `digits` needs none.
 """
 
 import argparse
@@ -46,6 +46,7 @@ FASHION = {
     "test": "{data}/fashion-mnist/t10k-images-idx3-ubyte.gz",
 }
 NLTCS = {"train": "{data}/binary/nltcs.npz:train", "test": "{data}/binary/nltcs.npz:test"}
+PLANTS = {"train": "{data}/binary/plants.npz:train", "test": "{data}/binary/plants.npz:test"}
 DIGITS = {"train": "digits:train", "test": "digits:test"}
 PIXELCNN = {
     "batch_size": 16,
@@ -114,6 +115,34 @@ JOBS = {
         settings=PIXELCNN | {"budget": "34000 steps"},
         coded=True,
     ),
+    "mnist-maf": Job(
+        "MAF",
+        **(MNIST | {"binarize": None}),
+        bar="1.89 (paper)",
+        arguments={"layers": 5, "hidden": (512,), "dequantization": "factorized"},
+        settings={
+            "budget": "2000 steps",
+            "batch_size": 100,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.3,
+            "evaluations": 10,
+            "holdout": 1 / 60,
+        },
+    ),
+    "mnist-glow": Job(
+        "Glow",
+        **(MNIST | {"binarize": None}),
+        bar="1.8 in an hour; paper, GPU-days: 1.05",
+        arguments={"layers": 8, "width": 64, "dequantization": "factorized"},
+        settings={
+            "budget": "600 steps",
+            "batch_size": 32,
+            "weight_decay": 0.1,
+            "evaluations": 10,
+            "holdout": 1 / 60,
+            "precision": "bfloat16",
+        },
+    ),
     "nltcs-made": Job(
         "MADE",
         **NLTCS,
@@ -121,6 +150,8 @@ JOBS = {
         arguments={"hidden": (256, 256)},
         settings={"budget": "10m", "batch_size": 256, "validation_size": 2157},
     ),
+    "nltcs-mixture": Job("Mixture", **NLTCS, bar="-6.02 nats", arguments={"components": 64}),
+    "plants-mixture": Job("Mixture", **PLANTS, bar="-13.0 nats", arguments={"components": 256}),
 }
 
 
