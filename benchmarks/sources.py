@@ -4,8 +4,8 @@
 
 Each flow is fitted on one thread to 200,000 points, and both densities are taken at 20,000 fresh ones: printed is the
 paired mean of ln p_source(x) − ln p(x), an estimate of the KL from the source to the flow, ± one standard error, and
-the processor's seconds of the fit. A flow with a bar that is above it, or any that is better than the truth by more than
-three standard errors, ends the run with an error.
+the processor's seconds of the fit. A flow with a bar that is above it, or any that is better than the truth by more
+than three standard errors, ends the run with an error.
 """
 
 import argparse
