@@ -40,7 +40,7 @@ BARS = {"moons": 0.02, "smiley": 0.02, "eight-gaussians": 0.02}
 FLOWS = (
     Flow("AutoregressiveMixtureCDF", settings={"budget": "5000 steps", "batch_size": 512}, bars=BARS),
     Flow("NeuralSplineFlow", {"hidden": (64, 64)}, {"budget": "3000 steps", "batch_size": 512}, BARS),
-    Flow("NeuralSplineCoupling", {"layers": 6, "hidden": (64, 64)}, {"budget": "4000 steps", "batch_size": 512}),
+    Flow("NeuralSplineCoupling", {"layers": 4, "hidden": (64, 64)}, {"budget": "3000 steps", "batch_size": 512}),
     Flow("RealNVP", settings={"budget": "6000 steps", "batch_size": 512}),
     Flow("FFJORD", {"tolerance": 1e-3}, {"budget": "1000 steps", "batch_size": 256, "learning_rate": 1e-2}),
 )
