@@ -32,6 +32,7 @@ from likely.flows import (
 from likely.flows.activation import LeakyReLU, Logit, Sigmoid
 from likely.flows.coupling import Coupling
 from likely.flows.dequantization import preprocessing
+from likely.flows.monotone import MonotoneLayer
 from likely.flows.spline import RationalQuadraticSpline
 from likely.latent import (
     IAFVAE,
@@ -154,7 +155,7 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
         FLOW | AREA,
     ),
     "flow on a flow": (
-        lambda: Flow(Flow(Normal(PLANE), [Elementwise(LeakyReLU(), (2,))]), [Coupling(Affine(), (2,))]),
+        lambda: Flow(Flow(Normal(PLANE), [Elementwise(MonotoneLayer(3), (2,))]), [Coupling(Affine(), (2,))]),
         FLOW | AREA,
     ),
     "flow, spline couplings": (

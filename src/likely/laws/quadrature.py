@@ -136,7 +136,7 @@ class Rule:
     """Lobatto's rule in every box (its nodes include the faces: a jump of p is seen), and an error along each axis.
 
     That is the weight w of the two highest Legendre polynomials that the nodes can tell; where it is small beside the
-    mass m, p is smooth, the rule is far better than that, and 120 w² / m is taken (of 3 w and this the smaller).
+    mass m, p is smooth, the rule is far better than that, and 60 w² / m is taken (of 3 w and this the smaller).
     """
 
     def __init__(self, dims: int) -> None:
@@ -158,7 +158,7 @@ class Rule:
             mass = mass @ self.weights
         tails = [self._tail(values.movedim(1 + axis, 1).reshape(len(low), NODES, -1)) for axis in range(self.dims)]
         w = torch.stack(tails, 1)
-        return mass, 3 * w * (40 * w / mass[:, None].clamp_min(torch.finfo(w.dtype).tiny)).clamp_max(1), peak
+        return mass, 3 * w * (20 * w / mass[:, None].clamp_min(torch.finfo(w.dtype).tiny)).clamp_max(1), peak
 
     def _tail(self, values: Tensor) -> Tensor:
         """Values (m, nodes, other points) → weight of the highest polynomials (m,)."""
