@@ -1,5 +1,6 @@
 """VQVAE: its codebook against a naive one, gradients, its bound against a sum over all codes, exact resumption."""
 
+import json
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from likely.latent import VQVAE, codebook_use, enumeration
 from likely.latent.diagnostics import mutual_information
 from likely.latent.latent import draw_terms
 from likely.latent.vq_vae import EPSILON, Codebook, NearestCodes, straight_through
+from likely.training.averaging import Average
 
 IMAGE = likely.Event((1, 4, 4), levels=3)
 TINY = {"codes": 3, "size": 2, "channels": 4, "prior_channels": 4, "prior_layers": 2}
@@ -288,6 +290,33 @@ def test_codebook_use_counts_codes():
     assert use.used == len(set(z)) / 3
     frequencies = [z.count(k) / len(z) for k in set(z)]
     assert abs(math.log(use.perplexity) + sum(p * math.log(p) for p in frequencies)) < 1e-9
+
+
+def test_the_codebook_is_averaged_with_the_weights():
+    """As it is at one step it would not fit averaged networks; a buffer that does not move stays the same to the bit."""
+    x = torch.randn(64, 2, generator=seeded())
+    model = started(likely.Event((2,)), x, **SHORT).train()
+    average = Average(model, 0.9)
+    expected, mean = model.codebook.entries.clone(), model.decoder.mean.clone()
+    for step in range(20):
+        model.loss(x[step : step + 20], generator=seeded(step))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.codebook.entries
+    own = model.codebook.entries.clone()
+    with average.applied():
+        torch.testing.assert_close(model.codebook.entries, expected)
+        assert torch.equal(model.decoder.mean, mean)
+    assert torch.equal(model.codebook.entries, own)
+    assert not torch.equal(own, expected)
+
+
+def test_what_is_kept_is_what_was_validated(tmp_path):
+    x, held_out = pictures(120), pictures(40, seed=1)
+    likely.fit(VQVAE(IMAGE, **TINY), x, valid=held_out, budget="40 steps", batch_size=16, out=tmp_path / "run")
+    lines = (tmp_path / "run" / store.METRICS).read_text().splitlines()
+    best = min(json.loads(line)["valid_bits_per_dim"] for line in lines)
+    assert likely.evaluate(store.load(tmp_path / "run"), held_out).bits_per_dim == pytest.approx(best, rel=1e-6)
 
 
 def test_a_crash_and_a_resumption_give_the_weights_of_an_uninterrupted_fit(tmp_path):

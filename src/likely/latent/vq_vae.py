@@ -80,7 +80,7 @@ class VQVAE(LatentVariable):
         codes: int = 64,
         size: int = 16,
         latent: int = 8,
-        halvings: int = 1,
+        halvings: int = 2,
         channels: int = 32,
         blocks: int = 1,
         hidden: tuple[int, ...] = (200, 200),
@@ -91,7 +91,7 @@ class VQVAE(LatentVariable):
         prior_channels: int = 32,
         prior_layers: int = 4,
         prior_hidden: tuple[int, ...] = (256,),
-        prior_from: float = 0.6,
+        prior_from: float = 0.75,
         seed: int = 0,
     ) -> None:
         if codes < 2 or min(size, latent, channels, blocks, revival, *hidden) < 1 or halvings < 0:

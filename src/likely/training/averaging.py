@@ -8,19 +8,26 @@ from torch import Tensor, nn
 
 
 class Average:
-    """w̄ ← w̄ + (1 − d)(w − w̄), with d = min(decay, (1 + t)/(10 + t)), so that short fits are not held back."""
+    """w̄ ← w̄ + (1 − d)(w − w̄), with d = min(decay, (1 + t)/(10 + t)), so that short fits are not held back.
+
+    Real buffers that are saved are averaged like weights: those that move in training, such as the entries of a
+    codebook, would not fit averaged weights as they are at one step; those that do not stay the same to the bit.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.names = [name for name, _ in model.named_parameters()]
         self.parameters: list[Tensor] = list(model.parameters())
-        self.averages = [parameter.detach().clone() for parameter in self.parameters]
+        saved = model.state_dict().keys()
+        buffers = {name: t for name, t in model.named_buffers() if name in saved and t.is_floating_point()}
+        self.names = [*(name for name, _ in model.named_parameters()), *buffers]
+        self.tensors = [*self.parameters, *buffers.values()]
+        self.averages = [tensor.detach().clone() for tensor in self.tensors]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step t = `step`, counted from 0."""
         if self.averages:
-            torch._foreach_lerp_(self.averages, self.parameters, 1 - min(self.decay, (1 + step) / (10 + step)))
+            torch._foreach_lerp_(self.averages, self.tensors, 1 - min(self.decay, (1 + step) / (10 + step)))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -32,7 +39,7 @@ class Average:
             self._swap()
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by parameter name."""
+        """The averages by name."""
         return dict(zip(self.names, self.averages, strict=True))
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -41,5 +48,5 @@ class Average:
             average.copy_(state[name])
 
     def _swap(self) -> None:
-        for i, parameter in enumerate(self.parameters):
-            parameter.data, self.averages[i] = self.averages[i], parameter.data
+        for i, tensor in enumerate(self.tensors):
+            tensor.data, self.averages[i] = self.averages[i], tensor.data
