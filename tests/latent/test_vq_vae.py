@@ -293,7 +293,7 @@ def test_codebook_use_counts_codes():
 
 
 def test_the_codebook_is_averaged_with_the_weights():
-    """As it is at one step it would not fit averaged networks; a buffer that does not move stays the same to the bit."""
+    """As it is at one step it would not fit averaged networks; what does not move stays the same to the bit."""
     x = torch.randn(64, 2, generator=seeded())
     model = started(likely.Event((2,)), x, **SHORT).train()
     average = Average(model, 0.9)
