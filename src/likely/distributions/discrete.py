@@ -130,7 +130,7 @@ class Bernoulli(Discrete):
 
     def log_prob(self, x: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Log-probability in nats of one symbol per distribution."""
-        return F.logsigmoid((2 * x - 1) * self.logit[..., 0])
+        return F.logsigmoid((2 * x.to(self.logit.dtype) - 1) * self.logit[..., 0])
 
     def log_table(self) -> Float[Tensor, "... 2"]:
         """Log-probability of 0 and of 1."""
