@@ -38,6 +38,8 @@ class Job:
     arguments: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     coded: bool = False  # compress the test data, decompress them, compare
+    importance_samples: int = 1
+    first: int | None = None  # of the test data; None: all
 
 
 MNIST = {"train": "{data}/mnist.npz:train_images", "test": "{data}/mnist.npz:test_images", "binarize": 0.5}
@@ -57,6 +59,16 @@ PIXELCNN = {
     "evaluations": 15,
     "holdout": 0.01667,
 }
+DYNAMIC = MNIST | {"binarize": "stochastic"}  # drawn anew in every epoch
+TWO_LAYERS = {"latent": 50, "hidden": (200, 200)}
+FIFTY_EPOCHS = {
+    "budget": "50 epochs",
+    "batch_size": 50,
+    "learning_rate": 1e-3,
+    "patience": 40,
+    "holdout": 1 / 60,
+}
+EQUAL_TIME = {"budget": "5m", "learning_rate": 1e-3, "weight_decay": 1.0, "patience": 40}
 SMALL = {"budget": "60 epochs", "learning_rate": 1e-2, "weight_decay": 1.0}  # few data: as much decay as data bear
 
 JOBS = {
@@ -143,6 +155,53 @@ JOBS = {
             "precision": "bfloat16",
         },
     ),
+    "digits-realnvp": Job(
+        "RealNVP",
+        **DIGITS,
+        bar="",
+        arguments={"dequantization": "variational"},
+        settings=EQUAL_TIME,
+        importance_samples=16,
+    ),
+    "digits-glow": Job(
+        "Glow",
+        **DIGITS,
+        bar="",
+        arguments={"dequantization": "variational"},
+        settings=EQUAL_TIME,
+        importance_samples=16,
+    ),
+    "digits-flow-plus-plus": Job(
+        "FlowPlusPlus",
+        **DIGITS,
+        bar="RealNVP, at equal time",
+        settings=EQUAL_TIME,
+        importance_samples=16,
+    ),
+    "mnist-vae": Job(
+        "VAE",
+        **DYNAMIC,
+        bar="90 nats; paper, 3,280 epochs: 86.76",
+        arguments=TWO_LAYERS,
+        settings=FIFTY_EPOCHS,
+        importance_samples=5000,
+    ),
+    "mnist-iwae-5": Job(
+        "IWAE",
+        **DYNAMIC,
+        bar="the one above; paper: 85.54",
+        arguments=TWO_LAYERS | {"particles": 5},
+        settings=FIFTY_EPOCHS,
+        importance_samples=5000,
+    ),
+    "mnist-iwae-50": Job(
+        "IWAE",
+        **DYNAMIC,
+        bar="88.5 nats; paper: 84.78",
+        arguments=TWO_LAYERS | {"particles": 50},
+        settings=FIFTY_EPOCHS,
+        importance_samples=5000,
+    ),
     "nltcs-made": Job(
         "MADE",
         **NLTCS,
@@ -176,8 +235,8 @@ def fitted(name: str, job: Job, data: str, folder: Path) -> likely.Density:
     train = load(job.train.format(data=data), "train", context=job.context)
     valid: Data | None = load_validation(job.train.format(data=data), context=job.context)
     preparation = Preparation.infer(train.x, binarize=job.binarize)
-    context = None if train.context is None else likely.Event((), int(train.context.max()) + 1)
-    model = getattr(likely, job.model)(preparation.event_of(train.x), context, **job.arguments)
+    context = [] if train.context is None else [likely.Event((), int(train.context.max()) + 1)]
+    model = getattr(likely, job.model)(preparation.event_of(train.x), *context, **job.arguments)
     return likely.fit(model, train, valid=valid, out=folder, preparation=preparation, watch=show(name), **job.settings)
 
 
@@ -187,9 +246,10 @@ def result(name: str, job: Job, data: str, folder: Path) -> dict[str, Any]:
     test = load(job.test.format(data=data), "test", context=job.context)
     preparation = Preparation.from_json(store.read_config(folder)["preparation"])
     x = preparation.apply(test.x, torch.Generator().manual_seed(0))
-    found = likely.evaluate(model, (x, test.context)).to_json()
+    x, given = x[: job.first], None if test.context is None else test.context[: job.first]
+    found = likely.evaluate(model, (x, given), importance_samples=job.importance_samples).to_json()
     if job.coded:
-        found["file"] = coded(preparation.restore(x).numpy(), test.context, folder, prepared=job.binarize is not None)
+        found["file"] = coded(preparation.restore(x).numpy(), given, folder, prepared=job.binarize is not None)
     return {"name": name, "model": job.model, "bar": job.bar, **job.settings, **job.arguments, **found}
 
 
@@ -243,6 +303,8 @@ def main() -> None:
                 f"{file['frozen_bytes']:,}), {file['chunks']} chunks; decoded: identical; "
                 f"{file['encode_seconds']:.0f} s to encode, {file['decode_seconds']:.0f} s to decode"
             )
+        if terms := line.get("terms"):
+            print("    " + ", ".join(f"{term} {value:.3f}" for term, value in terms.items()))
         print(f"    {machine}; fitted in {minutes(options.runs / name):.0f} min", flush=True)
 
 

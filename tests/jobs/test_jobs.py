@@ -170,6 +170,27 @@ def test_importance_samples_tighten_the_bound_in_order():
     assert float((exact - bounds[0])[inner].mean()) > 0.05
 
 
+def test_the_gap_of_one_draw_is_what_dequantization_costs():
+    """Of the affine flow on rounded Gaussians: ln P less the mean of ln p(x + u), both by quadrature over u."""
+    source = RoundedGaussian(0.3)
+    model = likely.AffineFlow(source.event).double()
+    model.estimate(source.sample(5000, generator=torch.Generator().manual_seed(0)))
+    x = source.sample(2000, generator=torch.Generator().manual_seed(1))
+    report = likely.evaluate(model, x, importance_samples=256)
+    u = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    symbols, places = x[:, 0].unique(return_inverse=True)
+    values = ((symbols[:, None] + u) / source.event.levels).view(-1, 1)
+    with torch.no_grad():
+        z, ladj = Composition(list(model.transform)[1:])(values)
+        log_p = (model.base.log_prob(z) + ladj).view(len(symbols), -1) - math.log(source.event.levels)
+    expected = (log_p.logsumexp(1) - math.log(1000) - log_p.mean(1))[places].mean()
+    terms = report.terms
+    assert terms["gap of one draw"] == pytest.approx(float(expected), abs=0.01)
+    assert terms["gap of one draw"] == pytest.approx(terms["importance weighted"] - terms["elbo"])
+    assert report.nats == -terms["importance weighted"]
+    assert "gap of one draw" not in likely.evaluate(model, x).terms
+
+
 def test_importance_samples_that_do_nothing_are_refused():
     model = redrawn(likely.MADE(EVENT, hidden=(8,)))
     x = model.sample(4)

@@ -146,6 +146,7 @@ def say_terms(console: Console, report: Any) -> None:
         **{name: name for name in terms if name.startswith("kl of ")},
         "elbo": "elbo",
         "importance weighted": f"importance weighted ± {terms.get('importance weighted standard error', 0):.4f}",
+        "gap of one draw": "gap of one draw, at least",
         "mutual information": f"mutual information (at most {terms.get('mutual information limit', 0):.2f})",
     }
     rows = [

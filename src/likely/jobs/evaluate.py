@@ -1,6 +1,5 @@
 """Evaluate: the likelihood of data under a model, in every unit, with its standard error."""
 
-import functools
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple
@@ -41,7 +40,9 @@ class Report:
             exceed "mutual information limit". Numbers: "effective sample size", of K, mean over examples; "k-hat above
             0.7", the part of the examples whose weights are too uneven for L_K to be trusted; "active units", how many
             of the "latent values" have a posterior mean that varies. The last two and the mutual information are
-            measured on at most 1,024 of the examples.
+            measured on at most 1,024 of the examples. Of any other bound by several draws: "elbo", their mean, and
+            "gap of one draw", L_K − elbo, by how much at least one draw falls short of ln p(x): for a flow, what
+            dequantisation costs.
         importance_samples: K, how many draws a bound was averaged over.
     """
 
@@ -192,17 +193,31 @@ def score(
     ]
     if isinstance(model, LatentVariable):
         return _latent(model, batches, generator, importance_samples, proposal, terms)
-    return Scored(_averaged(model, batches, generator, importance_samples), {})
+    nats, bound = _averaged(model, batches, generator, importance_samples)
+    return Scored(nats, _gap(nats, bound) if terms and importance_samples > 1 else {})
 
 
-def _averaged(model: Density, batches: list[Pair], generator: torch.Generator, draws: int) -> Tensor:
-    """−ln of the mean of p over draws of whatever the model draws."""
-    parts = []
+def _averaged(model: Density, batches: list[Pair], generator: torch.Generator, draws: int) -> tuple[Tensor, Tensor]:
+    """−ln of the mean of p over draws of whatever the model draws, and the mean of −ln p, which is no less."""
+    nats, bounds = [], []
     with torch.no_grad():
         for rows, context in batches:
-            found = (model.log_prob(rows, context, generator=generator).double() for _ in range(draws))
-            parts.append(math.log(draws) - functools.reduce(torch.logaddexp, found).cpu())
-    return torch.cat(parts)
+            found = torch.stack(
+                [model.log_prob(rows, context, generator=generator).double().cpu() for _ in range(draws)]
+            )
+            nats.append(math.log(draws) - found.logsumexp(0))
+            bounds.append(-found.mean(0))
+    return torch.cat(nats), torch.cat(bounds)
+
+
+def _gap(nats: Tensor, bound: Tensor) -> dict[str, float]:
+    """L_K beside the bound of one draw."""
+    return {
+        "elbo": -float(bound.mean()),
+        "importance weighted": -float(nats.mean()),
+        "importance weighted standard error": standard_error(nats),
+        "gap of one draw": float((bound - nats).mean()),
+    }
 
 
 def _latent(
@@ -213,7 +228,7 @@ def _latent(
     if draws == 1 and proposal == "encoder":
         again = torch.Generator(generator.device)
         again.set_state(generator.get_state())
-        nats = _averaged(model, batches, generator, 1)
+        nats, _ = _averaged(model, batches, generator, 1)
         if not terms or model.encoder is None:
             return Scored(nats, {})
         generator = again
