@@ -1,7 +1,9 @@
 """Bits back: what is decoded is what was encoded, at the price of the bound; on any machine, as the matrix holds."""
 
+import copy
 import io
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -11,13 +13,16 @@ from torch.special import ndtr, ndtri
 import likely
 from likely.bases import Normal
 from likely.coding import integers
-from likely.coding.bits_back import PART_BITS, latent_groups, latents, pop_latents, push_latents
-from likely.coding.exact import normal_frequencies
+from likely.coding.bits_back import PART_BITS, latent_groups, latents, middles, over_parts, pop_latents, push_latents
+from likely.coding.container import MODEL, Chunk, Reader, Writer
+from likely.coding.exact import ExactCodebook, ExactProduct, normal_frequencies, scale, standardized
 from likely.coding.rans import Stack
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.conditional import ConditionalNormal, ConditionalSymbols, Normals
 from likely.data import load
+from likely.errors import FormatError
 from likely.event import Event
-from likely.latent import VAE, LatentVariable, Mixture, enumeration
+from likely.latent import VAE, VQVAE, HierarchicalVAE, LatentVariable, Mixture, enumeration
+from likely.latent.vq_vae import Codebook
 from likely.nn.network import MultilayerPerceptron
 
 DIGITS = Event((1, 8, 8), levels=17)
@@ -29,14 +34,36 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def vae(digits):
-    model = VAE(DIGITS, latent=4, hidden=(32,))
-    return likely.fit(model, digits, budget="150 steps", learning_rate=5e-3)
+def models(digits):
+    """Fitted shortly."""
+    built = {
+        "VAE": VAE(DIGITS, latent=4, hidden=(32,)),
+        "HierarchicalVAE": HierarchicalVAE(DIGITS, latents=(4, 3, 2), hidden=(32,)),
+        "VQVAE": VQVAE(DIGITS, codes=8, size=3, channels=8, prior_channels=8, prior_layers=2),
+    }
+    return {
+        name: likely.fit(model, digits, budget="150 steps", learning_rate=5e-3).eval() for name, model in built.items()
+    }
 
 
 @pytest.fixture(scope="module")
-def frozen(vae, digits):
-    return likely.freeze(vae, digits)
+def all_frozen(models, digits):
+    return {name: likely.freeze(model, digits) for name, model in models.items()}
+
+
+@pytest.fixture(params=["VAE", "HierarchicalVAE", "VQVAE"])
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def model(name, models):
+    return models[name]
+
+
+@pytest.fixture
+def frozen(name, all_frozen):
+    return all_frozen[name]
 
 
 def coded(frozen, array, **settings):
@@ -72,7 +99,7 @@ def test_frequencies_of_a_normal_variable():
 
 
 def test_the_middle_of_a_part_is_its_median():
-    z = latents(Event((3,)), torch.tensor([[0, 1 << (PART_BITS - 1), (1 << PART_BITS) - 1]]))
+    z = latents(Normal(Event((3,))), torch.tensor([[0, 1 << (PART_BITS - 1), (1 << PART_BITS) - 1]]))
     expected = ndtri((torch.tensor([0.5, 2.0 ** (PART_BITS - 1) + 0.5, 2.0**PART_BITS - 0.5])) / 2**PART_BITS)
     torch.testing.assert_close(z[0], expected.double(), atol=2e-4, rtol=0)
 
@@ -82,13 +109,13 @@ def test_digits_come_back(frozen, digits, batch):
     coded(frozen, digits[:60].numpy().astype(np.uint8), batch=batch)
 
 
-def test_the_price_is_the_bound(vae, frozen, digits):
+def test_the_price_is_the_bound(model, frozen, digits):
     """Within half a percent of it, initial bits apart: what one more chunk of the same items adds is compared."""
     array = digits.numpy().astype(np.uint8)
     sizes = [8 * coded(frozen, array[:n], chunk_items=n).file_bytes for n in (300, 1500)]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        bound = sum(-vae.log_prob(digits[300:1500], generator=generator).sum() for _ in range(20)) / 20
+        bound = sum(-model.log_prob(digits[300:1500], generator=generator).sum() for _ in range(20)) / 20
     assert abs((sizes[1] - sizes[0]) / (float(bound) / math.log(2)) - 1) < 0.005
 
 
@@ -99,25 +126,170 @@ def test_noise_and_constants_are_stored_at_worst(frozen):
         assert found.file_bytes <= array.nbytes + 48 * found.chunks + 400
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 40])
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 40])
 def test_few_items(frozen, digits, n):
-    coded(frozen, digits[:n].numpy())
+    coded(frozen, digits[:n].numpy(), with_model=n == 2)
 
 
-def test_groups_cover_all_items_once(vae):
+def test_groups_cover_all_items_once(model):
     for n in (0, 1, 5, 100, 1000):
-        plain, groups = latent_groups(vae, n, 64)
+        plain, groups = latent_groups(model, n, 64)
         assert [i for rows in groups for i in range(n)[rows]] == list(range(n - plain))
+        assert all(rows.stop - rows.start <= 64 for rows in groups)
 
 
-def test_latents_are_popped_and_pushed_back(frozen, digits):
+def test_damage_is_said(frozen, digits):
+    """Whether the container's checksums notice or, once they are repaired, only the stack's end does."""
+    array, out, random = digits[:30].numpy().astype(np.uint8), io.BytesIO(), np.random.default_rng(0)
+    likely.compress(frozen, array, out, batch=16)
+    file = out.getvalue()
+    reader = Reader(io.BytesIO(file))
+    (chunk,) = reader.chunks()
+    assert chunk.method == MODEL
+
+    def flipped(content, position):
+        return content[:position] + bytes([content[position] ^ 1 << random.integers(8)]) + content[position + 1 :]
+
+    payloads = [chunk.payload[:length] for length in (0, 8, 9, len(chunk.payload) // 2)] + [chunk.payload + bytes(2)]
+    payloads += [flipped(chunk.payload, at) for at in random.integers(0, len(chunk.payload), 8)]
+    for payload in payloads:
+        out = io.BytesIO()
+        writer = Writer(out, reader.header)
+        writer.add(Chunk(0, chunk.items, MODEL, payload, chunk.raw_crc))
+        writer.close()
+        with pytest.raises(FormatError, match=r"damaged|ends|a stack"):
+            likely.decompress(io.BytesIO(out.getvalue()), frozen)
+    for at in random.integers(0, len(file), 8):
+        with pytest.raises(FormatError):
+            likely.decompress(io.BytesIO(flipped(file, at)), frozen)
+
+
+def test_latents_are_popped_and_pushed_back(name, frozen, digits):
     stack = Stack(12345, range(4000))
     state, words = stack.state, stack.words[:]
     x = digits[:50].long()
     parts = pop_latents(frozen.model.encoder, stack, 50, x, 8)
-    assert (stack.state, stack.words) != (state, words)
+    assert ((stack.state, stack.words) == (state, words)) == (name == "VQVAE")  # which pops nothing
     push_latents(frozen.model.encoder, stack, parts, x, 8)
     assert (stack.state, stack.words) == (state, words)
+
+
+# Layers of latents.
+
+LOW, HIGH = -7 * integers.STEPS, 7 * integers.STEPS
+
+
+def normals(generator, n):
+    """Gaussians on the grids of exact heads, of every scale that there is."""
+    mu = (torch.randn(n, generator=generator, dtype=torch.float64) * 2**16).round() / 2**14
+    return Normals(mu, torch.randint(LOW, HIGH + 1, (n,), generator=generator).double() / integers.STEPS, None)
+
+
+def test_the_exact_product_of_gaussians():
+    """1 / σ² = 1 / σ_a² + 1 / σ_b², μ / σ² = μ_a / σ_a² + μ_b / σ_b², with forty digits."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = normals(generator, 500), normals(generator, 500)
+    a.log_sigma[:3], b.log_sigma[:3] = torch.tensor([-7.0, 7.0, 0.5]), torch.tensor([7.0, -7.0, 0.5])
+    mu, log_sigma, _ = ExactProduct()(a, b)
+    assert torch.equal(log_sigma, (log_sigma * integers.STEPS).round() / integers.STEPS)
+    for i in range(500):
+        with localcontext(prec=40):
+            precisions = [(-2 * Decimal(p.log_sigma[i].item())).exp() for p in (a, b)]
+            mean = sum(w * Decimal(p.mu[i].item()) for w, p in zip(precisions, (a, b), strict=True)) / sum(precisions)
+            expected = -sum(precisions).ln() / 2
+        apart = abs(float(a.mu[i] - b.mu[i]))
+        assert abs(mu[i].item() - float(mean)) <= 1e-15 * (1 + abs(float(mean))) + 2.0**-30 * apart
+        assert abs(log_sigma[i].item() - float(expected)) <= 0.502 / integers.STEPS
+
+
+def test_scales_have_nine_digits():
+    steps = torch.arange(LOW, HIGH + 1)
+    found = scale(steps.double() / integers.STEPS)
+    for i in range(0, len(steps), 97):
+        assert float(found[i]) == pytest.approx(math.exp(steps[i].item() / integers.STEPS), rel=2e-6)
+
+
+def test_a_gaussian_over_the_parts_of_another():
+    """What q says of parts that are equally probable under p: their edges lie at p's quantiles, wherever p lies."""
+    one = torch.ones((), dtype=torch.float64)
+    q, p = Normals(301.5 * one, -1.0 * one, None), Normals(300.0 * one, 0.5 * one, None)
+    below = over_parts(*standardized(q, p)).below(torch.arange((1 << PART_BITS) + 1))
+    assert (below.diff() >= 1).all()
+    parts = torch.arange(1, 1 << PART_BITS, dtype=torch.float64) / (1 << PART_BITS)
+    exact = ndtr((300 + math.exp(0.5) * ndtri(parts) - 301.5) * math.e)
+    assert (below[1:-1] / 2**24 - exact).abs().max() < 2e-4 + 2.0 ** (PART_BITS - 24)
+
+
+def test_where_a_layer_lies_does_not_matter(models, digits):
+    """z_1 → 300 + 20 z_1 in every part of a model leaves p(x), the bound, and the size of files as they are."""
+    model = copy.deepcopy(models["HierarchicalVAE"])
+    x = digits[:200]
+    array = x.numpy().astype(np.uint8)
+    before = coded(likely.freeze(model, digits), array).file_bytes
+    with torch.no_grad():
+        for linear in (model.prior.given_above[0].body[-1], model.encoder.out[0][-1]):
+            linear.weight[0::2] *= 20
+            linear.bias[0::2] = linear.bias[0::2] * 20 + 300
+            linear.bias[1::2] += math.log(20)
+        values = model.decoder.decoder.body[0]
+        values.mean.copy_(values.mean * 20 + 300)
+        values.deviation.mul_(20)
+        bounds = [
+            float(copy.deepcopy(one).double().log_prob(x, generator=torch.Generator().manual_seed(0)).sum())
+            for one in (models["HierarchicalVAE"], model)
+        ]
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-3)
+    assert coded(likely.freeze(model, digits), array).file_bytes == pytest.approx(before, rel=2e-3)
+
+
+def test_layers_are_read_from_the_top(models, all_frozen):
+    """z_l = μ_l + σ_l times the middle of its part, as the fitted prior says it."""
+    parts = torch.randint(0, 1 << PART_BITS, (20, 9), generator=torch.Generator().manual_seed(0))
+    found = latents(all_frozen["HierarchicalVAE"].model.prior, parts)
+    prior, above, expected = models["HierarchicalVAE"].prior, None, []
+    with torch.no_grad():
+        factor = prior._conditionals(20, None)
+        for level, part in ((2, parts[:, 7:]), (1, parts[:, 4:7]), (0, parts[:, :4])):
+            above = factor(level, above).at(middles(part).float())
+            expected.insert(0, above)
+    torch.testing.assert_close(found, torch.cat(expected, 1).double(), rtol=0, atol=5e-3)
+
+
+# Codes that x determines.
+
+
+def test_codes_cost_no_initial_bits(models, all_frozen, digits):
+    """−log2 p(x | z) − log2 p(z) is the whole price, whatever the number of items."""
+    model, frozen = models["VQVAE"], all_frozen["VQVAE"]
+    header = likely.compress(frozen, digits[:0].numpy(), io.BytesIO()).file_bytes
+    for n in (20, 400):
+        with torch.no_grad():
+            bits = -float(frozen.model.log_prob(digits[:n]).sum()) / math.log(2)
+            fitted = -float(model.log_prob(digits[:n]).sum()) / math.log(2)
+        assert bits == pytest.approx(fitted, rel=1e-3)
+        size = coded(frozen, digits[:n].numpy().astype(np.uint8)).file_bytes - header
+        assert bits - 8 <= 8 * size <= 1.0001 * bits + 8 * 58
+
+
+def test_a_frozen_codebook_keeps_its_entries_only(all_frozen):
+    frozen = all_frozen["VQVAE"].model
+    assert isinstance(frozen.codebook, ExactCodebook)
+    assert [name for name, _ in frozen.codebook.named_buffers()] == ["entries"]
+
+
+def test_the_exact_codebook_finds_the_nearest_and_of_several_the_first():
+    codebook = Codebook(6, 3).double()
+    codebook.entries.copy_(torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    codebook.entries[4] = codebook.entries[1]
+    vectors = torch.randn(50, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = ExactCodebook(codebook).nearest(vectors)
+    distances = (vectors[:, :, None] - codebook.entries).square().sum(-1)
+    assert torch.equal(found, distances.argmin(-1))
+    assert 1 in found
+    assert 4 not in found
+
+
+# Latents that are symbols.
 
 
 def test_a_discrete_latent_with_a_prior_that_is_learnt():

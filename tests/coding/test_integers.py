@@ -19,6 +19,7 @@ from likely.coding.integers import (
     logistic,
     logistic_steps,
     look_up,
+    narrowing,
     tangent,
 )
 
@@ -114,6 +115,14 @@ def test_inverse_scales_are_floors_and_never_zero(lowest, highest, divisor, bits
     for i, value in enumerate(table.tolist()):
         x = (Decimal(-lowest) - Decimal(i) / STEPS).exp() / divisor * 2**bits
         assert max(1, floor(x * (1 - error))) <= value <= max(1, floor(x * (1 + error)))
+
+
+def test_narrowing_is_half_a_softplus_to_the_nearest():
+    """Of −log2 σ that is three units of 2⁻²⁰ off at most."""
+    table = narrowing().tolist()
+    assert len(table) == END + 1
+    for value, e in zip(table, decay(), strict=True):
+        assert abs(value - (1 + e).ln() / 2 * STEPS) < Decimal("0.502")
 
 
 def test_powers_of_two_have_whole_logarithms():

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from likely.coding import integers
 from likely.coding.frequencies import Cumulative, Frequencies, LogisticFrequencies, NormalFrequencies, softmax
+from likely.conditional import Normals
 from likely.errors import Error
+from likely.latent.hierarchical_vae import Product
+from likely.latent.vq_vae import Codebook
 from likely.nn import (
     CategoricalHead,
     Conv2d,
@@ -74,6 +77,11 @@ def to_integers(leaf: nn.Module, largest: float) -> dict[str, Tensor]:
 def orders(leaf: nn.Module) -> list[str]:
     """The buffers in which a leaf keeps other arrangements of its weights."""
     return [name for name in ("input_orders", "output_orders") if isinstance(getattr(leaf, name, None), Tensor)]
+
+
+def of_training(module: nn.Module) -> set[str]:
+    """The buffers that nothing but training reads."""
+    return {"counts", "sums", "idle"} if isinstance(module, Codebook) else set()
 
 
 def powers(exponents: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -278,7 +286,32 @@ class ExactNormalHead(nn.Module):
         mu, log_sigma = values.reshape(len(values), -1, 2).unbind(-1)
         highest = HIGHEST * integers.STEPS
         log_sigma = (log_sigma * integers.STEPS).round_().clamp_(self.lowest, highest) / integers.STEPS
-        return (mu * (1 << 16)).round_().clamp_(-FAR << 16, FAR << 16) / (1 << 16), log_sigma
+        return _means(mu), log_sigma
+
+
+class ExactProduct(nn.Module):
+    """Precisions weigh the means by a table; logarithms of scales stay on their grid of 2⁻¹⁰."""
+
+    def forward(self, a: Normals, b: Normals) -> Normals:
+        """As `Product`, of what exact normal heads say."""
+        reach = integers.REACH * integers.STEPS
+        ratio = (2 * integers.STEPS * (b.log_sigma - a.log_sigma)).clamp_(-reach, reach).long()  # ln of precisions'
+        weight = integers.look_up(integers.logistic(), ratio + reach).double() / (1 << integers.UNIT)
+        narrower = integers.look_up(integers.narrowing(), ratio.abs()).double() / integers.STEPS
+        mu = b.mu + weight * (a.mu - b.mu)
+        return Normals(mu, torch.minimum(a.log_sigma, b.log_sigma) - narrower, None)
+
+
+def standardized(q: Normals, p: Normals) -> tuple[Tensor, Tensor]:
+    """Mean and logarithm of the scale of (z − μ_p) / σ_p under q, on their grids."""
+    log_sigma = (q.log_sigma - p.log_sigma).clamp(LOWEST, HIGHEST)
+    return _means((q.mu - p.mu) / scale(p.log_sigma)), log_sigma
+
+
+def scale(log_sigma: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """σ, of logarithms on their grid, in units of 2⁻³⁰."""
+    place = HIGHEST * integers.STEPS - (log_sigma * integers.STEPS).long()
+    return integers.look_up(integers.inverse_scale(-HIGHEST, -LOWEST, 1, 30), place).double() / (1 << 30)
 
 
 def normal_frequencies(
@@ -290,6 +323,21 @@ def normal_frequencies(
     return NormalFrequencies((mu * (1 << 16)).long(), integers.look_up(inverses, place), edges)
 
 
+class ExactCodebook(Codebook):
+    """The entries alone; distances are added up value by value, in one order."""
+
+    def __init__(self, codebook: Codebook) -> None:
+        nn.Module.__init__(self)
+        self.register_buffer("entries", codebook.entries)
+
+    def nearest(self, vectors: Float[Tensor, "*batch size"]) -> Int[Tensor, "*batch"]:
+        """Codes of the nearest entries; the first of several."""
+        distance = vectors.new_zeros(())
+        for x, e in zip(vectors[..., None].unbind(-2), self.entries.unbind(1), strict=True):
+            distance = distance + (x - e) * (x - e)
+        return distance.argmin(-1)
+
+
 class ExactCountsHead(nn.Module):
     """Proportions of whole numbers."""
 
@@ -298,6 +346,11 @@ class ExactCountsHead(nn.Module):
         allowed = allowed.long()
         counts = torch.where(counts.sum(-1, keepdim=True) > 0, counts, allowed)
         return Cumulative.of_weights(counts, allowed)
+
+
+def _means(mu: Tensor) -> Tensor:
+    """μ on the grid of 2⁻¹⁶, within ±FAR."""
+    return (mu * (1 << 16)).round_().clamp_(-FAR << 16, FAR << 16) / (1 << 16)
 
 
 def _on_grid(x: Tensor, steps: int, reach: int) -> Int[Tensor, "..."]:
@@ -311,6 +364,7 @@ LEAVES = (
     ExactCategoricalHead,
     ExactLogisticsHead,
     ExactNormalHead,
+    ExactProduct,
     ExactCountsHead,
 )  # exact, whatever they do inside
 
@@ -339,6 +393,16 @@ def _(leaf: LogisticsHead) -> nn.Module:
 @twin.register
 def _(leaf: NormalHead) -> nn.Module:
     return ExactNormalHead(leaf)
+
+
+@twin.register
+def _(leaf: Product) -> nn.Module:
+    return ExactProduct()
+
+
+@twin.register
+def _(leaf: Codebook) -> nn.Module:
+    return ExactCodebook(leaf)
 
 
 @twin.register

@@ -18,11 +18,13 @@ from likely import store
 from likely.classical.counts import Counts
 from likely.classical.independent_pixels import IndependentPixels
 from likely.coding import exact
-from likely.coding.bits_back import latent_frequencies
+from likely.coding.bits_back import latents, pop_latents, push_latents
+from likely.coding.rans import Stack
 from likely.data import Preparation
 from likely.density import Array, Autoregressive, Density, run
 from likely.errors import FormatError, InputError, StoreError
 from likely.event import Event
+from likely.latent.hierarchical_vae import OfLowestLayer
 from likely.latent.latent import LatentVariable, draw_terms
 from likely.latent.mixture import Mixture
 from likely.nn import Symbols
@@ -41,6 +43,7 @@ PORTABLE = {
     *("constant_pad_nd", "copy", "clone", "_to_copy", "detach", "alias", "lift_fresh", "index_put", "as_strided"),
     *("zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "empty", "empty_like", "new_empty", "fill"),
     *("full", "full_like", "arange", "zero", "repeat", "_local_scalar_dense", "scalar_tensor", "new_empty_strided"),
+    *("argmin",),
 }
 
 # What a damaged file leads to, where its configuration and its numbers meet the constructors of models.
@@ -174,7 +177,8 @@ def freeze(
 def _has_scheme(model: LatentVariable) -> bool:
     z = model.prior.event
     summed = z.discrete and z.shape == () and isinstance(model.prior, Autoregressive)
-    return isinstance(model.decoder, Autoregressive) and (model.encoder is not None or summed)
+    decoder = model.decoder.decoder if isinstance(model.decoder, OfLowestLayer) else model.decoder
+    return isinstance(decoder, Autoregressive) and (model.encoder is not None or summed)
 
 
 @torch.no_grad()
@@ -241,7 +245,8 @@ def collect(model: nn.Module, largest: dict[str, float]) -> dict[str, Tensor]:
                 f"{type(model).__name__} cannot be frozen: {name or 'the model'} ({type(module).__name__}) holds "
                 f"weights of its own ({', '.join(weights)}), and has no exact twin"
             )
-        buffers = {key: b for key, b in module.named_buffers(recurse=False) if key in module.state_dict()}
+        kept = module.state_dict().keys() - exact.of_training(module)
+        buffers = {key: b for key, b in module.named_buffers(recurse=False) if key in kept}
         tensors |= {prefix + key: value for key, value in (weights | buffers).items()}
         if isinstance(module, Counts):
             tensors[prefix + "table"] = _whole(module.table)
@@ -288,7 +293,7 @@ def _swapped(module: Any, prefix: str, left: dict[str, Tensor]) -> Any:
                     _check(prefix + name, value, built)
                 value = value.double() if value.is_floating_point() else value
                 store_[name] = nn.Parameter(value, requires_grad=False) if store_ is module._parameters else value
-            elif built is not None and name not in module._non_persistent_buffers_set:
+            elif built is not None and name not in module._non_persistent_buffers_set | exact.of_training(module):
                 raise FormatError(f"{prefix}{name} is missing")
     twin = exact.twin(module)
     return module if twin is None else twin
@@ -323,6 +328,8 @@ def _check(name: str, value: Tensor, built: Tensor) -> None:
         raise FormatError(f"{name}: expected shape {expected}, found {found}")
     if not value.isfinite().all():
         raise FormatError(f"{name} is not finite everywhere")
+    if name.endswith("deviation") and not (value > 0).all():
+        raise FormatError(f"{name} is not positive everywhere")
     if built.dtype == torch.int64 and built.ndim and built.shape[-1] > 1:
         inside = torch.arange(built.shape[-1]).expand(built.shape)
         if torch.equal(built.sort(-1)[0], inside) and not torch.equal(value.sort(-1)[0], inside):
@@ -439,19 +446,20 @@ def _rehearse(frozen: Frozen, x: Tensor, context: Tensor | None) -> None:
 
 
 def _rehearse_latents(model: LatentVariable, x: Tensor) -> None:
-    z = torch.zeros(
-        len(x), *model.prior.event.shape, dtype=torch.int64 if model.prior.event.discrete else torch.float64
-    )
-    for density, value, given in ((model.encoder, z, x), (model.decoder, x, z), (model.prior, z, None)):
-        if density is None:
-            continue
+    parts = torch.zeros(len(x), *model.prior.event.shape, dtype=torch.int64)
+    for density, given in ((model.encoder, x), (model.prior, None)):
         if isinstance(density, Autoregressive):
-            _rehearse_steps(density, value, given)
-        elif given is not None:
-            with _portable(density):
-                latent_frequencies(density, len(x), given)
-        else:
-            latent_frequencies(density, len(x), given)
+            _rehearse_steps(density, parts, given)
+        elif density is not None:
+            with _portable(model):  # a density may borrow layers of another
+                push_latents(density, Stack(), pop_latents(density, Stack(), len(x), given, len(x)), given, len(x))
+    with _portable(model):
+        z = latents(model.prior, parts)
+    decoder = model.decoder
+    if isinstance(decoder, OfLowestLayer):
+        decoder, z = decoder.decoder, z[:, : decoder.size]
+    assert isinstance(decoder, Autoregressive)
+    _rehearse_steps(decoder, x, z)
 
 
 def _rehearse_steps(model: Autoregressive, x: Tensor, context: Tensor | None) -> None:

@@ -96,6 +96,16 @@ def normal_quantiles(parts: int) -> Int[Tensor, " edges"]:
 
 
 @cache
+def narrowing() -> Int[Tensor, " steps"]:
+    """½ ln(1 + e^(−i / 1024)) for i = 0 … 24 · 1024, in units of 2⁻¹⁰, to the nearest.
+
+    By so much ln σ of a Gaussian falls when it is multiplied with another, whose scale is e^(i / 2048) times σ.
+    """
+    below = (UNIT << 20) - log2(logistic()[REACH * STEPS :])  # log2(1 + e^(−i / 1024)), in units of 2⁻²⁰
+    return (below * 744261118 + (1 << 40)) >> 41  # ln 2 in units of 2⁻³⁰
+
+
+@cache
 def inverse_scale(lowest: int, highest: int, divisor: int, bits: int) -> Int[Tensor, " steps"]:
     """e^(−s) / divisor for s = lowest … highest in steps of 1/1024, in units of 2^−bits, at least one unit."""
     decay = _decay((highest - lowest) * STEPS + 1)

@@ -143,7 +143,7 @@ class LadderPosterior(Borrower, _TopDown):
             first = network.build(context, (), hidden)
             self.up = nn.ModuleList([first, *(_onwards(hidden, hidden) for _ in lender.layers[1:])])
             self.out = nn.ModuleList(_onwards(hidden, 2 * size) for size in lender.layers)
-        self.head = NormalHead(FLOOR)
+        self.head, self.product = NormalHead(FLOOR), Product()
 
     def evidence(self, x: Tensor) -> list[Normals]:
         """N(z_l; μ̂_l(x), σ̂_l²(x)) of every layer."""
@@ -158,15 +158,18 @@ class LadderPosterior(Borrower, _TopDown):
         assert context is not None
         evidence = [normals.repeated(n // len(context)) for normals in self.evidence(context)]
         return lambda level, above: (
-            evidence[level] if above is None else product(evidence[level], self.lender.given(level, above))
+            evidence[level] if above is None else self.product(evidence[level], self.lender.given(level, above))
         )
 
 
-def product(a: Normals, b: Normals) -> Normals:
+class Product(nn.Module):
     """N(μ_a, σ_a²) · N(μ_b, σ_b²), normalised: precisions are added up, and weigh the means."""
-    log_precision = torch.logaddexp(-2 * a.log_sigma, -2 * b.log_sigma)
-    mu = torch.lerp(b.mu, a.mu, (-2 * a.log_sigma - log_precision).exp())
-    return Normals(mu, -0.5 * log_precision, None)
+
+    def forward(self, a: Normals, b: Normals) -> Normals:
+        """Of two batches of Gaussians with diagonal covariances."""
+        log_precision = torch.logaddexp(-2 * a.log_sigma, -2 * b.log_sigma)
+        mu = torch.lerp(b.mu, a.mu, (-2 * a.log_sigma - log_precision).exp())
+        return Normals(mu, -0.5 * log_precision, None)
 
 
 def _onwards(inputs: int, outputs: int) -> nn.Module:
