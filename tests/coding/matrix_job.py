@@ -16,12 +16,17 @@ import numpy as np
 import torch
 
 from likely.coding import rans
+from likely.coding.bits_back import PART_BITS, latents, push_latents
 from likely.coding.codec import compress, decompress
 from likely.coding.container import Reader
 from likely.coding.exact import LEAVES
 from likely.coding.frequencies import Frequencies
 from likely.coding.frozen import Frozen
+from likely.coding.rans import Stack
+from likely.density import Density
 from likely.errors import Error
+from likely.latent import LatentVariable
+from likely.latent.hierarchical_vae import OfLowestLayer
 
 BATCHES = {1: 3, 7: 10, 64: 70, 256: 260}  # and of how many examples
 
@@ -51,12 +56,28 @@ def encoded(frozen: Frozen, file: Path) -> str:
     return sha256(out.getvalue()).hexdigest()
 
 
-def numbers(output: torch.Tensor | Frequencies) -> torch.Tensor:
-    """A leaf's output, without −0.0; of a head, F at some twenty edges."""
+def numbers(output: torch.Tensor | tuple | Frequencies) -> torch.Tensor:
+    """A leaf's output, without −0.0; of a head, F at some twenty edges, or its parameters."""
+    if isinstance(output, tuple):
+        return torch.cat([part for part in output if part is not None], -1) + 0.0
     if isinstance(output, torch.Tensor):
         return output + 0.0
     edges = torch.arange(output.levels + 1)[:: max(1, output.levels // 16)]
     return output.below(edges.expand(*output.shape, len(edges)))
+
+
+def parallel(model: Density, x: torch.Tensor, context: torch.Tensor | None, order: int) -> None:
+    """Every conditional; of a latent-variable model q(z | x) and p(x | z), of z that depend on x alone."""
+    if not isinstance(model, LatentVariable):
+        model._conditionals(x, context, order)
+        return
+    places = torch.arange(1, model.prior.event.dims + 1)
+    parts = x.flatten(1).sum(1, keepdim=True) * 37 * places % (1 << PART_BITS)
+    push_latents(model.encoder, Stack(), parts, x, len(x))
+    z, decoder = latents(model.prior, parts), model.decoder
+    if isinstance(decoder, OfLowestLayer):
+        z, decoder = z[:, : decoder.size], decoder.decoder
+    decoder._conditionals(x, z, order)
 
 
 @torch.no_grad()
@@ -69,11 +90,11 @@ def leaves(frozen: Frozen, data: np.ndarray, context: np.ndarray | None, batch: 
         if isinstance(leaf, LEAVES)
     ]
     found: list[str] = []
-    for order in range(frozen.model.orders):
+    for order in range(getattr(frozen.model, "orders", 1)):
         passes = []
         for start in range(0, len(data), batch):
             part = None if context is None else torch.from_numpy(context[start : start + batch])
-            frozen.model._conditionals(torch.from_numpy(data[start : start + batch]).long(), part, order)
+            parallel(frozen.model, torch.from_numpy(data[start : start + batch]).long(), part, order)
             passes.append(calls.copy())
             calls.clear()
         found += [digest(torch.cat(parts).numpy()) for parts in zip(*passes, strict=True)]

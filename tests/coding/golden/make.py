@@ -1,10 +1,11 @@
 """Make the golden files of this folder: self-contained .lk files of tiny models. Run once per version of a format.
 
-    python tests/coding/golden/make.py
+    python tests/coding/golden/make.py [NAME …]
 
 Every later version must decode these files, and encode them to the same bytes.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from likely.coding.codec import compress
 from likely.data import Preparation
 from likely.density import Density
 from likely.event import Event
+from likely.latent import VAE
 
 FOLDER = Path(__file__).parent
 PIXELCNN = {"channels": 2, "layers": 2, "first_kernel": 3, "head": "logistics", "components": 2}
@@ -53,13 +55,17 @@ def histogram() -> tuple[Density, np.ndarray, None, None]:
     return Histogram(Event((4,), 2)), states(100), None, None
 
 
-GOLDEN = {"pixelcnn": pixelcnn, "made": made, "histogram": histogram}
+def vae() -> tuple[Density, np.ndarray, None, None]:
+    return VAE(Event((4,), 2), latent=1, hidden=(2,)), states(100), None, None
+
+
+GOLDEN = {"pixelcnn": pixelcnn, "made": made, "histogram": histogram, "vae": vae}
 CHUNKS = {"chunk_items": 17, "batch": 5}  # several chunks, each of several groups
 
 
 def main() -> None:
-    for name, build in GOLDEN.items():
-        model, data, context, preparation = build()
+    for name in sys.argv[1:] or GOLDEN:
+        model, data, context, preparation = GOLDEN[name]()
         x = torch.from_numpy(data.astype(np.int64))
         x = x if preparation is None else preparation.apply(x)
         labels = None if context is None else torch.from_numpy(context)
