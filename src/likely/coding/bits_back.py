@@ -52,7 +52,7 @@ PART_BITS = 11  # a real latent is one of 2^11 parts
 def _(model: LatentVariable, stack: Stack, x: Tensor, context: Tensor | None, batch: int) -> None:
     plain, others = latent_groups(model, len(x), batch)
     if plain:
-        push(stack, alike(model.event, plain), x[len(x) - plain :])
+        push_plain(model, stack, x[len(x) - plain :])
     for rows in reversed(others):
         part = _pop_posterior(model, stack, x[rows], batch)
         encode(model.decoder, stack, x[rows], latents(model.prior, part), batch)
@@ -71,8 +71,33 @@ def _(model: LatentVariable, stack: Stack, n: int, context: Tensor | None, batch
         x[rows] = decode(model.decoder, stack, len(part), latents(model.prior, part), batch)
         _push_posterior(model, stack, part, x[rows], batch)
     if plain:
-        x[n - plain :] = pop(stack, alike(model.event, plain))
+        x[n - plain :] = pop_plain(model, stack, plain)
     return x
+
+
+def push_plain(model: LatentVariable, stack: Stack, x: Tensor) -> None:
+    """Push items, every symbol alike, so that their bits look random.
+
+    Latents are popped from them. Had those bits the order of data, of many zeros say, z would be no draw of q(z | x),
+    and the first items would cost far more than their bound.
+    """
+    p = alike(model.event, len(x))
+    push(stack, p, (x + _mask(p)) % p.alphabets)
+
+
+def pop_plain(model: LatentVariable, stack: Stack, n: int) -> Tensor:
+    """Pop n items: the inverse of `push_plain`."""
+    p = alike(model.event, n)
+    return (pop(stack, p) - _mask(p)) % p.alphabets
+
+
+def _mask(p: Uniform) -> Int[Tensor, "n *shape"]:
+    """A symbol for each distribution, by a linear congruential generator."""
+    state, found = 0, []
+    for _ in range(p.alphabets.numel()):
+        state = (6364136223846793005 * state + 1442695040888963407) % (1 << 64)
+        found.append(state >> 32)
+    return torch.tensor(found, dtype=torch.int64).view(p.shape) % p.alphabets
 
 
 def _pop_posterior(model: LatentVariable, stack: Stack, x: Tensor, batch: int) -> Tensor:
