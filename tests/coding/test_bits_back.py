@@ -2,11 +2,13 @@
 
 import copy
 import io
+import json
 import math
 from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch.special import ndtr, ndtri
 
@@ -23,8 +25,10 @@ from likely.coding.bits_back import (
     push_latents,
     push_plain,
 )
+from likely.coding.chunks import most_in_lockstep
 from likely.coding.container import MODEL, Chunk, Reader, Writer
 from likely.coding.exact import ExactCodebook, ExactProduct, normal_frequencies, scale, standardized
+from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack
 from likely.conditional import ConditionalNormal, ConditionalSymbols, Normals
 from likely.data import load
@@ -309,6 +313,23 @@ def test_the_exact_codebook_finds_the_nearest_and_of_several_the_first():
     assert torch.equal(found, distances.argmin(-1))
     assert 1 in found
     assert 4 not in found
+
+
+def test_wide_codebooks_are_decoded_a_few_items_at_a_time():
+    model = VQVAE(Event((4,), 2), codes=5000, size=1, latent=1, hidden=(2,), prior_hidden=(2,))
+    frozen = likely.freeze(model, torch.eye(4, dtype=torch.int64))
+    assert most_in_lockstep(frozen.model) == (1 << 24) // 5000
+    coded(frozen, np.eye(4, dtype=np.uint8))
+
+
+def test_a_scale_of_nothing_is_refused(all_frozen):
+    content = all_frozen["HierarchicalVAE"].content
+    header = 8 + int.from_bytes(content[:8], "little")
+    tensors = safetensors.torch.load(content)
+    tensors["decoder.decoder.body.0.deviation"][1] = 0
+    metadata = json.loads(content[8:header])["__metadata__"]
+    with pytest.raises(FormatError, match="deviation is not positive everywhere"):
+        Frozen(safetensors.torch.save(tensors, metadata))
 
 
 # Latents that are symbols.

@@ -22,6 +22,7 @@ from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack
 from likely.density import Density
 from likely.errors import Error, FormatError, InputError
+from likely.latent.latent import LatentVariable
 
 RAW_CHUNK = 1 << 21  # bytes of the array that a chunk holds, unless told otherwise
 SEED = 1 << 48  # a stack begins with it and the checksum of what it will hold
@@ -192,7 +193,10 @@ class ChunkCoder:
 
 def most_in_lockstep(model: Density) -> int:
     """How many items may be decoded in lock-step: a table of all their next symbols stays within 128 MiB."""
-    return max(1, min(4096, (1 << 24) // max(model.event.alphabets)))
+    alphabets = [max(model.event.alphabets)]
+    if isinstance(model, LatentVariable) and model.prior.event.discrete:
+        alphabets.append(max(model.prior.event.alphabets))
+    return max(1, min(4096, (1 << 24) // max(alphabets)))
 
 
 def usual_items(data: np.ndarray) -> int:
