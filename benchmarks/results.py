@@ -63,8 +63,7 @@ DYNAMIC = MNIST | {"binarize": "stochastic"}  # drawn anew in every epoch
 TWO_LAYERS = {"latent": 50, "hidden": (200, 200)}
 FIFTY_EPOCHS = {
     "budget": "50 epochs",
-    "batch_size": 50,
-    "learning_rate": 1e-3,
+    "batch_size": 100,
     "patience": 40,
     "holdout": 1 / 60,
 }

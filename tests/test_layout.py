@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import likely
-from likely.catalogue import models
+from likely.catalogue import flat, hyphenated, models
 
 SOURCE = Path(likely.__file__).parent
 LAYERS = [  # a part imports from itself and from lines above its own, never sideways and never from below
@@ -74,3 +74,8 @@ def test_import_is_light(module: str) -> None:
     code = f"import sys, {module}; print([name for name in ('torch', 'numpy', 'pydantic') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_model_has_a_file_of_its_name():
+    """The command line takes a model's name from it."""
+    assert all(flat(hyphenated(name)) == flat(name) for name in models())

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import re
 from functools import cache
 
 from likely.density import Density
@@ -37,5 +36,5 @@ def flat(name: str) -> str:
 
 
 def hyphenated(name: str) -> str:
-    """A class name as the command line writes it: GatedPixelCNN → gated-pixelcnn."""
-    return re.sub("(?<=[a-z])(?=[A-Z][a-z])", "-", name).lower()
+    """A model's name as the command line writes it, which is its file's: GatedPixelCNN → gated-pixelcnn."""
+    return models()[name].__module__.rpartition(".")[2].replace("_", "-")

@@ -52,7 +52,7 @@ class IAFVAE(Autoencoder):
         features: int = 64,
         prior_kind: Literal["normal", "mixture", "flow"] = "normal",
         components: int = 50,
-        kl_warmup: float = 0.0,
+        kl_warmup: float = 0.3,
         free_bits: float = 0.0,
         seed: int = 0,
     ) -> None:

@@ -2,24 +2,33 @@
 
 from typing import Literal
 
+import torch
+from torch import Tensor
+
+from likely.errors import InputError
 from likely.event import Event
-from likely.latent.objectives import ObjectiveName, TrainedOn, refuse_unknown
-from likely.latent.vae import Head, gaussian_parts
+from likely.latent.objectives import (
+    Objective,
+    doubly_reparametrized_bound,
+    importance_weighted,
+    refuse_unknown,
+)
+from likely.latent.vae import Autoencoder, Head, gaussian_parts
 
 Gradient = Literal["reparametrized", "doubly reparametrized"]
-OBJECTIVE: dict[str, ObjectiveName] = {
-    "reparametrized": "importance-weighted bound",
-    "doubly reparametrized": "doubly reparametrized",
+OBJECTIVE: dict[str, Objective] = {
+    "reparametrized": importance_weighted,
+    "doubly reparametrized": doubly_reparametrized_bound,
 }
 
 
-class IWAE(TrainedOn):
+class IWAE(Autoencoder):
     """The model of `VAE`, trained on L_K = E[ln 1/K Σ_k p(x, z_k) / q(z_k | x)], z_k ~ q(z | x).
 
     Prior, decoder and encoder have this one objective, at most ln p(x) and rising to it with K. With K the encoder's
     gradient falls faster than its noise if it is reparametrised as usual, and not if it is doubly, which costs another
-    pass of the encoder for every particle. `log_prob` reports the bound of one draw, which is looser; ask
-    `likely.latent.importance_sampling` for L_K.
+    pass of the encoder for every particle. The warm-up is that of `VAE`, on its bound. `log_prob` reports the bound of
+    one draw, which is looser; ask `likely.latent.importance_sampling` for L_K.
 
     Papers: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov, 2016), https://arxiv.org/abs/1509.00519;
     Tighter Variational Bounds are Not Necessarily Better (Rainforth et al., 2018), https://arxiv.org/abs/1802.04537
@@ -33,6 +42,7 @@ class IWAE(TrainedOn):
         head: how symbols are decoded, "categorical" (Bernoulli where there are two) or "logistics".
         particles: K, draws of z for every example.
         gradient: "reparametrized" or "doubly reparametrized".
+        kl_warmup: part of a fit during which it is a VAE's, the KL's weight rising from 0 to 1.
         seed: of the initial weights.
     """
 
@@ -46,10 +56,17 @@ class IWAE(TrainedOn):
         head: Head = "categorical",
         particles: int = 5,
         gradient: Gradient = "reparametrized",
+        kl_warmup: float = 0.3,
         seed: int = 0,
     ) -> None:
         refuse_unknown("gradient", gradient, OBJECTIVE)
-        parts = gaussian_parts(event, latent, hidden, channels, head, seed)
-        super().__init__(*parts, objective=OBJECTIVE[gradient], draws=particles)
+        if particles < 1:
+            raise InputError(f"particles: at least 1 draw of z is expected, found {particles}")
+        super().__init__(*gaussian_parts(event, latent, hidden, channels, head, seed), kl_warmup=kl_warmup)
         self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
         self.particles, self.gradient, self.seed = particles, gradient, seed
+
+    def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        if self.weight < 1:
+            return super()._loss(x, context, generator)
+        return -OBJECTIVE[self.gradient](self, x, self.particles, generator).mean() / self.event.dims

@@ -99,7 +99,7 @@ class VAE(Autoencoder):
         prior_kind: PriorKind = "normal",
         components: int = 50,
         covariance: Covariance = "diagonal",
-        kl_warmup: float = 0.0,
+        kl_warmup: float = 0.3,
         free_bits: float = 0.0,
         seed: int = 0,
     ) -> None:
