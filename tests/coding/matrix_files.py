@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from frozen_models import drawn
 from matrix_job import BATCHES
 
 from likely.autoregressive import MADE, GatedPixelCNN
 from likely.coding.codec import compress
 from likely.coding.frozen import freeze
-from likely.density import Density
+from likely.density import Autoregressive, Density
 from likely.event import Event
 from likely.latent import VAE, HierarchicalVAE, LatentVariable
 from likely.laws.case import Case
@@ -26,7 +27,7 @@ MODELS = {
 }
 
 
-def redrawn(name: str) -> Density:
+def redrawn(name: str) -> Autoregressive:
     """With random weights, large enough for conditionals that depend on what came before."""
     model = Case(MODELS[name]()).redrawn.eval()
     for parameter in model.parameters():
@@ -35,14 +36,26 @@ def redrawn(name: str) -> Density:
     return model
 
 
+def waves(n: int) -> torch.Tensor:
+    """Images (n, 1, 4, 4) of 0 … 16: waves of random phase and direction."""
+    phase, a, b = torch.rand(3, n, 1, 1, 1, generator=torch.Generator().manual_seed(0)) * 3
+    i, j = torch.arange(4)[:, None], torch.arange(4)
+    return (8 + 8 * torch.sin(2 * phase + a * i + b * j)).round().long()
+
+
+def made(name: str, n: int) -> tuple[Density, torch.Tensor, torch.Tensor | None]:
+    """A model, n examples of it and their contexts; a fitted one where an encoder drawn at random would fit nothing."""
+    model = MODELS[name]()
+    if isinstance(model, LatentVariable):
+        return fit(model, waves(n), budget="300 steps", learning_rate=1e-2, holdout=0.0).eval(), waves(n), None
+    return redrawn(name), *drawn(redrawn(name), n)
+
+
 def write(folder: Path) -> None:
     """NAME.frozen, and for every batch size NAME BATCH.lk and NAME BATCH.npz, what it was made of."""
     for name in MODELS:
-        model = redrawn(name)
-        x, context = drawn(model, max(BATCHES.values()))
-        if isinstance(model, LatentVariable):  # an encoder that was drawn would cost more than it gets back
-            fit(model, x, budget="100 steps", learning_rate=5e-3)
-        frozen = freeze(model.eval(), (x, context))
+        model, x, context = made(name, max(BATCHES.values()))
+        frozen = freeze(model, (x, context))
         frozen.save(folder / f"{name}.frozen")
         data = x.numpy().astype(np.min_scalar_type(max(model.event.alphabets) - 1))
         for batch, n in BATCHES.items():
