@@ -220,4 +220,5 @@ def training_loss(terms: Terms, weight: float = 1.0, free_nats: float = 0.0) -> 
     lower bound; else it is no bound of anything.
     """
     kl = (terms.kl[None] if terms.kl_of_layers is None else terms.kl_of_layers).flatten(1).mean(1)
-    return (weight * kl.clamp_min(free_nats) - kl).sum() - evidence_lower_bound(terms.log_weight).mean()
+    counted = kl.clamp_min(free_nats) if free_nats else kl  # a KL estimated by draws may be negative
+    return (weight * counted - kl).sum() - evidence_lower_bound(terms.log_weight).mean()
