@@ -20,6 +20,7 @@ from typing import Any
 
 import peers
 import torch
+from timing import in_turns, ratio, show, stepper
 from torch import Tensor, nn
 
 from likely import FFJORD, MAF, Event, RealNVP
@@ -130,30 +131,6 @@ def data(flow: Flow, n: int) -> Tensor:
     return ((x - x.mean(0)) / x.std(0)).view(n, *flow.event.shape)
 
 
-def stepper(module: nn.Module, loss: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], float]:
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
-
-    def step() -> float:
-        start = time.process_time()
-        optimizer.zero_grad(set_to_none=True)
-        loss(x).backward()
-        optimizer.step()
-        return time.process_time() - start
-
-    return step
-
-
-def in_turns(repeats: int, tasks: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Seconds of each task at each repeat, the tasks taking turns, after two rounds that are not counted."""
-    rounds = [{name: task() for name, task in tasks.items()} for _ in range(repeats + 2)][2:]
-    return {name: [found[name] for found in rounds] for name in tasks}
-
-
-def ratio(above: list[float], below: list[float], bar: float | None) -> dict[str, Any]:
-    first, middle, third = statistics.quantiles([a / b for a, b in zip(above, below, strict=True)], n=4)
-    return {"ratio": middle, "quartiles": (first, third), "bar": bar}
-
-
 def step(line: Line, repeats: int) -> dict[str, Any]:
     torch.manual_seed(0)
     flow, others = line.ours(), line.peers()
@@ -225,20 +202,6 @@ def timed(call: Callable[[Tensor], Any], x: Tensor) -> Callable[[], float]:
         return time.process_time() - start
 
     return task
-
-
-def show(title: str, found: dict[str, Any]) -> None:
-    print(title)
-    for name, value in found.items():
-        if isinstance(value, dict) and "quartiles" in value:
-            low, high = value["quartiles"]
-            bar = "" if value["bar"] is None else f", bar {value['bar']}"
-            text = f"{value['ratio']:.3g} ({low:.3g} to {high:.3g}{bar})"
-        elif isinstance(value, dict):
-            text = ", ".join(f"{key} {number:.4g}" for key, number in value.items())
-        else:
-            text = f"{value:.2g}"
-        print(f"    {name:<28}{text}", flush=True)
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ FIFTY_EPOCHS = {
     "patience": 40,
     "holdout": 1 / 60,
 }
-EQUAL_TIME = {"budget": "5m", "learning_rate": 1e-3, "weight_decay": 1.0, "patience": 40}
+BY_FLOWS = {"learning_rate": 1e-3, "weight_decay": 1.0, "patience": 40}  # budgets of the same processor time
 SMALL = {"budget": "60 epochs", "learning_rate": 1e-2, "weight_decay": 1.0}  # few data: as much decay as data bear
 
 JOBS = {
@@ -159,7 +159,7 @@ JOBS = {
         **DIGITS,
         bar="",
         arguments={"dequantization": "variational"},
-        settings=EQUAL_TIME,
+        settings=BY_FLOWS | {"budget": "1500 steps"},
         importance_samples=16,
     ),
     "digits-glow": Job(
@@ -167,14 +167,14 @@ JOBS = {
         **DIGITS,
         bar="",
         arguments={"dequantization": "variational"},
-        settings=EQUAL_TIME,
+        settings=BY_FLOWS | {"budget": "2200 steps"},
         importance_samples=16,
     ),
     "digits-flow-plus-plus": Job(
         "FlowPlusPlus",
         **DIGITS,
         bar="RealNVP, at equal time",
-        settings=EQUAL_TIME,
+        settings=BY_FLOWS | {"budget": "1150 steps"},
         importance_samples=16,
     ),
     "mnist-vae": Job(
