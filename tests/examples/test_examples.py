@@ -12,14 +12,20 @@ from scipy import stats
 
 import likely
 from likely.data.real_sources import LinearGaussian, smiley
+from likely.latent import importance_sampling
+from likely.latent.inference import Inferred
+from likely.latent.latent import draw_terms
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "experiments.md"
+SHARED = {"baselines", "fitted_digits", "linear_gaussian"}  # what experiments import
 QUICK = {  # experiment: arguments of its main, constants of its module
+    "amortization_gap": ({"steps": 2}, {"EXAMPLES": 8, "STEPS": 2, "PARTS": 2, "PART": 3}),
     "coupling_masks": (
         {"steps": 2},
         {"TRAIN": 200, "FRESH": 50, "CELLS": 21, "LAYERS": 2, "SHOWN": 4, "KINDS": [("checkerboard", True)]},
     ),
+    "effective_sample_size": ({"draws": 40}, {"DIMENSIONS": (1, 3, 16), "EXAMPLES": 5}),
     "ffjord_tolerance": ({"steps": 2, "points": 4}, {"TOLERANCES": [1e-2, 1e-6], "TRAIN": 100}),
     "gradient_variance": ({"steps": 2}, {"COUNTS": (2, 4), "ESTIMATES": 2, "BATCH": 2}),
     "growing_dimension": (
@@ -32,7 +38,20 @@ QUICK = {  # experiment: arguments of its main, constants of its module
             "COMPONENTS": 3,
         },
     ),
+    "importance_weighted_bound": ({"steps": 4}, {"COUNTS": (2, 4), "EXAMPLES": 3, "BLOCKS": 3, "DRAWS": 40}),
     "kl_two_ways": ({"steps": 2}, {"CELLS": 7, "FINE": 7, "TRAIN": 100, "FRESH": 50}),
+    "latent_traversals": ({"steps": 2}, {"PAIRS": 2}),
+    "posterior_collapse": (
+        {"steps": 2},
+        {
+            **dict.fromkeys(("TRAIN", "FRESH"), 100),
+            "DRAWS": 2,
+            "SIZES": {"latent": 2, "hidden": 8, "channels": 2, "features": 2},
+            "AIDS": {"neither": (0.0, 0.0), "both": (0.5, 4.0)},
+        },
+    ),
+    "probabilistic_pca": ({"steps": 2}, {"EXAMPLES": 100, "FITTED": {1: (0, 0, 0), 2: (0, 0, 0)}}),
+    "rate_distortion": ({"steps": 2}, {"BETAS": (0.5, 1.0), "DRAWS": 2}),
     "rounded_gaussians": ({"steps": 2}, {"TRAIN": 100, "FRESH": 50}),
     "universality": ({"steps": 2}, {"TRAIN": 100, "FRESH": 50}),
 }
@@ -47,7 +66,8 @@ def experiment(name):
 
 
 @pytest.fixture(autouse=True)
-def same_threads():
+def as_if_run_as_a_script(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -72,7 +92,7 @@ def test_it_is_on_the_page(name):
 
 def test_every_experiment_is_tested():
     scripts = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert scripts - {"demo", "baselines"} == set(QUICK)
+    assert scripts - {"demo"} - SHARED == set(QUICK)
 
 
 def test_the_entropy_from_neighbours_is_that_of_a_gaussian():
@@ -144,3 +164,125 @@ def test_neighbours_alike():
     alike = experiment("growing_dimension").alike
     assert abs(alike(noise)) < 4 / (2000 * 56) ** 0.5
     assert alike(noise[:, :1].expand(-1, 64)) == pytest.approx(1.0)
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_draws_from_the_posterior_say_the_evidence():
+    module, w, noise = experiment("linear_gaussian"), randn(5, 3), 0.7
+    x = 2 * randn(20, 5, seed=1)
+    found = module.model_of(w, noise).log_prob(x)
+    covariance = w @ w.T + noise**2 * torch.eye(5).double()
+    expected = stats.multivariate_normal.logpdf(x, cov=covariance)
+    torch.testing.assert_close(found, torch.from_numpy(expected), atol=1e-9, rtol=0.0)
+    torch.testing.assert_close(module.evidence(w, noise).log_prob(x), found, atol=1e-9, rtol=0.0)
+
+
+def test_the_second_moment_of_weights_is_an_integral():
+    module = experiment("linear_gaussian")
+    line = torch.linspace(-14, 14, 561, dtype=torch.float64)
+    z = torch.cartesian_prod(line, line)
+    factors, shift = randn(2, 2, 2), torch.tensor([[0.3, -0.5], [0.0, 0.0]], dtype=torch.float64)
+    p, q = 0.3 * torch.eye(2) + 0.2 * factors[0] @ factors[0].T, torch.eye(2) + factors[1] @ factors[1].T
+    for found, mean in zip(module.log_second_moment(shift, p, q), shift.double(), strict=True):
+        logs = (stats.multivariate_normal.logpdf(z, m, c) for m, c in ((mean, p), ((0, 0), q)))
+        log_p, log_q = map(torch.from_numpy, logs)
+        integral = (2 * log_p - log_q).exp().sum() * (line[1] - line[0]) ** 2
+        assert float(found.exp()) == pytest.approx(float(integral), rel=1e-6)
+    assert torch.isinf(module.log_second_moment(shift, p, p / 2)).all()
+
+
+def test_the_best_diagonal_has_the_least_divergence():
+    module, w = experiment("importance_weighted_bound"), randn(6, 3)
+    q, exact = module.best_diagonal(w), experiment("linear_gaussian").widened(w, module.NOISE)
+
+    def divergence(scale):
+        parts = (
+            torch.distributions.MultivariateNormal(torch.zeros(3).double(), scale_tril=s) for s in (scale, exact.scale)
+        )
+        return float(torch.distributions.kl_divergence(*parts))
+
+    assert all(divergence(q.scale @ (1 + 0.05 * randn(3, seed=k)).diag()) > divergence(q.scale) for k in range(20))
+
+
+def test_moments_of_an_encoder_with_a_network_are_those_of_its_draws():
+    module, w = experiment("importance_weighted_bound"), randn(6, 3)
+    source = experiment("linear_gaussian").evidence(w, module.NOISE)
+    x = source.sample(500, generator=torch.Generator().manual_seed(0))
+    q, rows = module.trained(w, 300, x), x[:2]
+    model = experiment("linear_gaussian").model_of(w, module.NOISE)
+    with torch.no_grad():
+        log_w = draw_terms(model, rows, 200_000, torch.Generator().manual_seed(0), q).log_weight
+        squares = (2 * (log_w - source.log_prob(rows))).exp()
+        found = module.moments(q, rows, w).exp()
+    assert ((squares.mean(0) - found).abs() < 4 * squares.std(0) / len(squares) ** 0.5).all()
+
+
+def test_the_slope_and_its_error():
+    module = experiment("importance_weighted_bound")
+    counts, rounds = torch.tensor(module.COUNTS).double(), 200
+    slope, error = module.slope_and_error((3 / counts).expand(20, -1))
+    assert slope == pytest.approx(-1, abs=1e-12)
+    assert error == pytest.approx(0, abs=1e-12)
+    noisy = 3 / counts * (1 + 0.1 * randn(rounds, 20, len(counts)))
+    slopes, errors = torch.tensor([module.slope_and_error(found) for found in noisy]).T
+    assert abs(slopes.mean() + 1) < 4 * slopes.std() / rounds**0.5
+    assert float(errors.mean()) == pytest.approx(float(slopes.std()), rel=0.2)
+
+
+def test_a_bound_from_the_posterior_is_the_evidence():
+    module, linear = experiment("amortization_gap"), experiment("linear_gaussian")
+    w, x = torch.linalg.qr(randn(4, 4))[0], randn(7, 4, seed=1)
+    gain, covariance = linear.posterior(w, 0.5)
+    q = Inferred(torch.zeros(7), torch.zeros(7), x @ gain.T, covariance.diagonal().sqrt().expand(7, -1))
+    found = module.bound(linear.model_of(w, 0.5), x, q, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, linear.evidence(w, 0.5).log_prob(x), atol=1e-9, rtol=0.0)
+
+
+def test_the_divergence_of_every_latent_value_adds_up():
+    module, x = experiment("latent_traversals"), randn(6, 5)
+    model = likely.VAE(likely.Event((5,)), latent=3, hidden=(4,)).double()
+    model.encoder.mean.fill_(0.3)
+    model.encoder.deviation.fill_(0.6)
+    kl = module.kl_by_value(model, x)
+    drawn = importance_sampling(model, x, 20_000, generator=torch.Generator().manual_seed(0)).terms["KL"].mean()
+    assert float(kl.sum()) == pytest.approx(float(drawn), abs=0.02)
+
+
+def test_the_maximum_is_that_of_probabilistic_pca():
+    module, x = experiment("probabilistic_pca"), randn(100, 6) @ randn(6, 6, seed=1)
+    covariance = torch.cov(x.T, correction=0)
+    eigenvalues, vectors = torch.linalg.eigh(covariance)
+    best, s = module.maximum(eigenvalues.flip(0), 2)
+    w = vectors[:, -2:] * (eigenvalues[-2:] - s**2).sqrt()
+    centred = x - x.mean(0)
+
+    def mean(w, s):
+        return stats.multivariate_normal.logpdf(centred, cov=w @ w.T + s**2 * torch.eye(6)).mean()
+
+    assert best == pytest.approx(mean(w, s), abs=1e-9)
+    assert all(mean(w + 0.1 * randn(6, 2, seed=k), s) < best for k in range(10))
+
+
+def test_what_is_decoded_is_what_is_drawn():
+    module = experiment("probabilistic_pca")
+    model = module.linear_vae(2)
+    model.initialize(3 * randn(50, module.DIMS))
+    eigenvalues, s = module.decoded(model)
+    drawn = model.sample(50_000, generator=torch.Generator().manual_seed(0)).detach()
+    expected = torch.linalg.eigvalsh(torch.cov(drawn.T)).flip(0)
+    torch.testing.assert_close(eigenvalues, expected, rtol=0.05, atol=0.0)
+    assert s**2 == pytest.approx(float(eigenvalues[2:].mean()))
+
+
+def test_outlines_are_one_deviation_from_the_mean():
+    module = experiment("posterior_collapse")
+    model = module.isotropic_vae()
+    model.initialize(randn(100, 2).float() * torch.tensor([5.0, 1.0]))
+    around, z = module.outlines(model), torch.linspace(-1.5, 1.5, 7)[:, None]
+    with torch.no_grad():
+        at_mean = model.decoder.log_prob(around[:, :-1].mean(1), z)
+        for place in range(0, 60, 7):
+            torch.testing.assert_close(model.decoder.log_prob(around[:, place], z), at_mean - 0.5, atol=1e-4, rtol=0.0)
