@@ -183,7 +183,7 @@ JOBS = {
         bar="90 nats; paper, 3,280 epochs: 86.76",
         arguments=TWO_LAYERS,
         settings=FIFTY_EPOCHS,
-        importance_samples=5000,
+        importance_samples=500,
     ),
     "mnist-iwae-5": Job(
         "IWAE",
@@ -191,7 +191,7 @@ JOBS = {
         bar="the one above; paper: 85.54",
         arguments=TWO_LAYERS | {"particles": 5},
         settings=FIFTY_EPOCHS,
-        importance_samples=5000,
+        importance_samples=500,
     ),
     "mnist-iwae-50": Job(
         "IWAE",
@@ -199,7 +199,7 @@ JOBS = {
         bar="88.5 nats; paper: 84.78",
         arguments=TWO_LAYERS | {"particles": 50},
         settings=FIFTY_EPOCHS,
-        importance_samples=5000,
+        importance_samples=500,
     ),
     "nltcs-made": Job(
         "MADE",

@@ -187,9 +187,16 @@ class ConditionalSymbols(Autoregressive):
         standardize_context(self, self.check_context(context, len(x)))
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
-        parameters = self.body(context).view(len(x), *self.pixels, -1)
+        parameters = self.body(context)
+        parameters = parameters.view(len(parameters), *self.pixels, -1)
         p = self.to_distribution(parameters, x.view(len(x), -1, *self.pixels))
-        return p.reshape(len(x), *self.event.shape)
+        return p.reshape(len(parameters), *self.event.shape)
+
+    def _score_each(self, x: Tensor, context: Tensor, generator: torch.Generator | None) -> Tensor:
+        if self.head == "logistics":  # whose parameters depend on x
+            return super()._score_each(x, context, generator)
+        p = self._conditionals(x, context, 0).reshape(len(context) // len(x), len(x), *self.event.shape)
+        return p.log_prob(x).reshape(len(context), -1).sum(1)
 
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
         x = torch.zeros(n, *self.event.shape, dtype=torch.int64, device=self.device)

@@ -58,6 +58,10 @@ class Density(nn.Module, Configured, ABC):
         """`count` draws for every context, all contexts once before any is drawn for again, and their log-density."""
         return self._draw(count * len(context), context.repeat(count, *[1] * (context.ndim - 1)), generator)
 
+    def _score_each(self, x: Tensor, context: Tensor, generator: torch.Generator | None) -> Tensor:
+        """ln p of every example under several contexts, a multiple of the examples, which are gone through in turn."""
+        return self._log_prob(x.repeat(len(context) // len(x), *[1] * (x.ndim - 1)), context, generator)
+
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return -self._log_prob(x, context, generator).mean() / self.event.dims
 

@@ -112,7 +112,9 @@ class Frozen:
                 raise StoreError(f"{path}: no such run or frozen model") from error
             if not (path / store.CONFIG).exists():
                 raise StoreError(f"{path} is not a run") from error
-            raise StoreError(f"{file} is missing; freeze it with `likely freeze {path} DATA`") from error
+            raise StoreError(
+                f"{file} is missing; `likely freeze {path} DATA` makes it, or says why this model cannot be coded"
+            ) from error
         except OSError as error:
             raise StoreError(f"{file} cannot be read: {error.strerror}") from error
         try:

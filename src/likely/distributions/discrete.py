@@ -104,8 +104,8 @@ class Categorical(Discrete):
         return self.logits.log_softmax(-1)
 
     def log_prob(self, x: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Log-probability in nats of one symbol per distribution."""
-        return self.log_table().gather(-1, x[..., None])[..., 0]
+        """Log-probability in nats of one symbol per distribution; symbols are broadcast to the batch."""
+        return self.log_table().gather(-1, x.expand(self.shape)[..., None])[..., 0]
 
     def _like(self) -> Tensor:
         return self.logits
@@ -129,7 +129,7 @@ class Bernoulli(Discrete):
         return type(self)(f(self.logit))
 
     def log_prob(self, x: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Log-probability in nats of one symbol per distribution."""
+        """Log-probability in nats of one symbol per distribution; symbols are broadcast to the batch."""
         return F.logsigmoid((2 * x.to(self.logit.dtype) - 1) * self.logit[..., 0])
 
     def log_table(self) -> Float[Tensor, "... 2"]:

@@ -199,6 +199,9 @@ class OfLowestLayer(Density):
         assert context is not None
         return self.decoder._log_prob(x, context[:, : self.size], generator)
 
+    def _score_each(self, x: Tensor, context: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self.decoder._score_each(x, context[:, : self.size], generator)
+
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         assert context is not None
         return self.decoder._sample(n, context[:, : self.size], generator)

@@ -159,8 +159,7 @@ def draw_terms(
     """
     z, of_posterior = _draw_factors(model, x, draws, generator, proposal)
     of_prior = _factors(model.prior, z, generator)
-    rows = x.repeat(draws, *[1] * (x.ndim - 1))
-    found = model.decoder._log_prob(rows, z, generator), of_prior.sum(0), of_posterior.sum(0)
+    found = model.decoder._score_each(x, z, generator), of_prior.sum(0), of_posterior.sum(0)
     kl = (of_posterior - of_prior).view(-1, draws, len(x)) if 1 < len(of_prior) == len(of_posterior) else None
     return Terms(*(part.view(draws, len(x)) for part in found), kl_of_layers=kl)
 

@@ -30,5 +30,5 @@ class Symbols(nn.Module):
         if self.levels == 2 and torch.is_grad_enabled():
             # The same numbers, to the bit; a look-up's gradient would be gathered one symbol at a time.
             ones = x[..., None].to(self.weight.dtype)
-            return ((1 - ones) * self.weight[0] + ones * self.weight[1]).flatten(-2)
+            return torch.lerp(self.weight[0], self.weight[1], ones).flatten(-2)
         return nn.functional.embedding(x, self.weight).flatten(-2)
