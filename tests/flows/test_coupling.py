@@ -21,7 +21,7 @@ from likely.flows import (
     RecurrentAutoregressive,
     Shift,
 )
-from likely.flows.activation import LeakyReLU, Logit, Scale
+from likely.flows.activation import LeakyReLU, Logit, Scale, Tanh
 from likely.flows.actnorm import ActNorm
 from likely.flows.chain import Chain
 from likely.flows.conditioner import AttentionNetwork, Perceptron, ResidualNetwork
@@ -153,8 +153,11 @@ def test_a_chain_of_maps_is_one_after_the_other():
     by_hand = maps[2].forward(maps[1].forward(maps[0].forward(x, theta[:, :1])[0], theta)[0], theta[:, 1:])[0]
     assert torch.equal(chain.forward(x, theta)[0], by_hand)
     assert chain.count == 2
-    with pytest.raises(likely.InputError, match=r"Logit takes values inside \(0, 1\), but Scale before it"):
+    with pytest.raises(likely.InputError, match=r"Logit takes all values inside \(0, 1\), but Scale before it"):
         Chain([Scale(), Logit()])
+    not_onto = r"Affine takes all values inside \(-inf, inf\), but Tanh before it gives those inside \(-1, 1\)"
+    with pytest.raises(likely.InputError, match=not_onto):  # a density of Affine(tanh x) would not integrate to one
+        Chain([Tanh(), Affine()])
     with pytest.raises(likely.InputError, match="at least one"):
         Chain([])
 

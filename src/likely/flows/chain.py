@@ -16,7 +16,7 @@ class Chain(Map):
         maps: m_1, …, m_K, at least one.
 
     Raises:
-        InputError: no map, or one that does not take the values of the one before.
+        InputError: no map, or one whose domain is not the codomain of the one before.
     """
 
     def __init__(self, maps: Sequence[Map]) -> None:
@@ -24,10 +24,10 @@ class Chain(Map):
         if not self.maps:
             raise InputError("a chain of maps has at least one, found none")
         for first, second in pairwise(self.maps):
-            if not second.domain.holds(first.codomain):
+            if first.codomain != second.domain:  # else the chain would not be onto its codomain
                 raise InputError(
-                    f"{type(second).__name__} takes values inside {second.domain}, "
-                    f"but {type(first).__name__} before it gives values inside {first.codomain}"
+                    f"{type(second).__name__} takes all values inside {second.domain}, "
+                    f"but {type(first).__name__} before it gives those inside {first.codomain}"
                 )
         self.count = sum(map.count for map in self.maps)
         self.domain, self.codomain = self.maps[0].domain, self.maps[-1].codomain
