@@ -1,7 +1,9 @@
 """Every error that the library raises on purpose, with the exit code that the command line gives it."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 
 class Error(Exception):
@@ -36,6 +38,42 @@ class DivergedError(Error, ArithmeticError):
     """Training met a loss or a gradient that is not finite, or exploded; names the step and what was kept."""
 
     exit_code = 1
+
+
+def require_sizes(least: int = 1, /, **sizes: object) -> None:
+    """Whole numbers of at least `least`, each given under the name that the error calls it by.
+
+    Raises:
+        InputError: another number, or none; names the first.
+    """
+    for name, size in sizes.items():
+        if not isinstance(size, Integral):
+            raise InputError(f"{name}: a whole number is expected, found {size!r}")
+        if size < least:
+            raise InputError(f"{name} must be at least {least}, found {size}")
+
+
+def require_hidden(hidden: object) -> None:
+    """The sizes of a network's hidden layers: a tuple, which may be empty, of whole numbers of at least 1.
+
+    Raises:
+        InputError: no tuple, or another number in it.
+    """
+    if not isinstance(hidden, tuple | list):
+        raise InputError(f"hidden: a tuple of sizes is expected, found {hidden!r}")
+    if not all(isinstance(size, Integral) and size >= 1 for size in hidden):
+        raise InputError(f"hidden: sizes of at least 1 are expected, found {tuple(hidden)}")
+
+
+def require_positive(**settings: object) -> None:
+    """Positive and finite numbers, each given under the name that the error calls it by.
+
+    Raises:
+        InputError: another number, or none; names the first.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, Real) or not 0 < value < math.inf:
+            raise InputError(f"{name}: a positive number is expected, found {value!r}")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -114,7 +114,7 @@ def test_saved_and_loaded(tmp_path):
 def test_what_is_refused():
     x = correlated()
     x[:, 2] = 3
-    with pytest.raises(likely.InputError, match="column 2 is 3 in all of 500"):
+    with pytest.raises(likely.InputError, match="column 3 is 3 in all of 500"):
         likely.fit(likely.AffineFlow(likely.Event((5,))), x)
     with pytest.raises(likely.InputError, match="floor"):
         likely.AffineFlow(likely.Event((5,)), floor=0.0)

@@ -202,3 +202,20 @@ def test_a_flow_with_fitted_noise_is_saved_whole(kind, noise, tmp_path):
     again = likely.load(tmp_path / "run")
     log_probs = [model.log_prob(x, generator=torch.Generator().manual_seed(0)) for model in (flow.eval(), again)]
     assert torch.equal(*log_probs)
+
+
+@pytest.mark.parametrize("levels", [0, -3, (3, 0)], ids=str)
+def test_an_alphabet_has_symbols(levels):
+    with pytest.raises(likely.InputError, match=r"levels must be at least 1, found (0|-3)"):
+        Dequantize(levels)
+
+
+def test_half_a_symbol_is_refused():
+    with pytest.raises(Exception, match=r"2\.5"):  # by the types already, where they are checked
+        Dequantize(2.5)
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.1, math.nan, math.inf])
+def test_a_margin_is_positive(margin):
+    with pytest.raises(likely.InputError, match="margin: a positive number is expected, found"):
+        LogitWithMargin(margin)

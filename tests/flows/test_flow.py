@@ -1,12 +1,15 @@
 """A flow as a density: what it refuses, what it reports, and that it is saved whole."""
 
+import inspect
 import math
+import re
 
 import pytest
 import torch
 
 import likely
 from likely.bases import Logistic, Normal, Uniform
+from likely.catalogue import models
 from likely.classical import SymbolHistogram
 from likely.event import Event
 from likely.flows import (
@@ -277,7 +280,7 @@ def test_standardisation_is_set_once_and_saved(tmp_path):
 
 def test_a_constant_column_is_named():
     x = torch.stack([torch.randn(9), torch.full((9,), 2.5)], 1)
-    with pytest.raises(likely.InputError, match=r"column 1 is 2\.5 in all of 9 examples"):
+    with pytest.raises(likely.InputError, match=r"column 2 is 2\.5 in all of 9 examples"):
         Flow(Normal(PAIR), [Standardize((2,))]).initialize(x)
 
 
@@ -291,3 +294,17 @@ def test_only_a_bijection_can_be_turned_around():
 def test_the_logit_of_a_value_outside_its_interval_is_refused():
     with pytest.raises(likely.InputError, match=r"found 1\.25 at index \(0, 1\); values inside \(-0\.05, 1\.05\)"):
         LogitWithMargin(0.05)(torch.tensor([[0.5, 1.25]]))
+
+
+SIZES = ["layers", "scales", "width", "depth", "hidden", "components", "units", "bins", "features"]
+NAMED = {name: model for name, model in models().items() if issubclass(model, Flow)}
+SIZED = [(name, size) for name, model in NAMED.items() for size in SIZES if size in inspect.signature(model).parameters]
+
+
+@pytest.mark.parametrize(("name", "size"), SIZED)
+@pytest.mark.parametrize("event", [PAIR, Event((1, 2, 2))], ids=["vector", "image"])
+@pytest.mark.parametrize("context", [None, LABEL], ids=["alone", "label"])
+def test_sizes_of_named_flows_are_positive(name, size, event, context):
+    for wrong in [(0,), (8, -3)] if size == "hidden" else [-1, -3] if size in ("scales", "depth") else [0, -3]:
+        with pytest.raises(likely.InputError, match=rf"{size}\b.* at least [01]\b.* found {re.escape(str(wrong))}$"):
+            NAMED[name](event, context, **{size: wrong})

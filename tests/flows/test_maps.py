@@ -29,6 +29,7 @@ from likely.flows import (
     Softplus,
     Tanh,
 )
+from likely.flows.noise import UnitSpline
 
 DTYPES = [torch.float32, torch.float64]
 VALUE = Event(())
@@ -351,10 +352,20 @@ def test_a_spline_meets_itself_where_its_bins_end():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: MixtureLogit(0), "components: at least 1 is expected, found 0"),
-        (lambda: MonotoneLayer(0), "units: at least 1 is expected, found 0"),
-        (lambda: RationalQuadraticSpline(0), "found bins=0"),
-        (lambda: RationalQuadraticSpline(4, -1.0), r"bound=-1\.0"),
+        (lambda: MixtureLogit(0), "components must be at least 1, found 0"),
+        (lambda: MonotoneLayer(0), "units must be at least 1, found 0"),
+        (lambda: RationalQuadraticSpline(0), "bins must be at least 1, found 0"),
+        (lambda: RationalQuadraticSpline(4, -1.0), r"bound: a positive number is expected, found -1\.0"),
+        (lambda: RationalQuadraticSpline(4, slopes=0.0), r"slopes: a positive number is expected, found 0\.0"),
+        (lambda: UnitSpline(0), "bins must be at least 1, found 0"),
+        (lambda: MixtureLogit(bound=math.inf), "bound: a positive number is expected, found inf"),
+        (lambda: MonotoneLayer(bound=0.0), r"bound: a positive number is expected, found 0\.0"),
+        (lambda: Scale(0.0), r"bound: a positive number is expected, found 0\.0"),
+        (lambda: Scale(-1.0), r"bound: a positive number is expected, found -1\.0"),
+        (lambda: Affine(bound=math.nan), "bound: a positive number is expected, found nan"),
+        (lambda: Affine(bound=0.0), r"bound: a positive number is expected, found 0\.0"),
+        (lambda: Power(bound=-1.0), r"bound: a positive number is expected, found -1\.0"),
+        (lambda: LeakyReLU(math.nan), "slope: a positive number is expected, found nan"),
         (lambda: LeakyReLU(0.0), r"slope: a positive number is expected, found 0\.0"),
     ],
 )

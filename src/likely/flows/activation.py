@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from torch.special import erfcx, log_ndtr
 
-from likely.errors import InputError
+from likely.errors import require_positive
 from likely.event import POSITIVE, UNIT, Interval
 from likely.flows.map import Map, bounded
 
@@ -105,8 +105,7 @@ class LeakyReLU(Map):
     count = 0
 
     def __init__(self, slope: float = 0.1) -> None:
-        if not 0 < slope < math.inf:
-            raise InputError(f"slope: a positive number is expected, found {slope}")
+        require_positive(slope=slope)
         self.slope = slope
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,11 +124,15 @@ class Scale(Map):
 
     Args:
         bound: c, largest |ln scale|.
+
+    Raises:
+        InputError: c is not positive.
     """
 
     count = 1
 
     def __init__(self, bound: float = 5.0) -> None:
+        require_positive(bound=bound)
         self.bound = bound
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,13 +153,14 @@ class Power(Map):
         bound: c, largest |ln p|.
 
     Raises:
-        InputError: x is not positive, or so extreme that xᵖ is beyond the precision's range.
+        InputError: c is not positive; or x is not positive, or so extreme that xᵖ is beyond the precision's range.
     """
 
     count = 1
     domain = codomain = POSITIVE
 
     def __init__(self, bound: float = 2.0) -> None:
+        require_positive(bound=bound)
         self.bound = bound
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from likely.bases import Normal
 from likely.density import Array, seeded
-from likely.errors import InputError
+from likely.errors import InputError, require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, Dequantize, Standardize, noise_for
 from likely.flows.elementwise import Elementwise
@@ -35,7 +35,7 @@ class AffineFlow(Flow):
         seed: of the features.
 
     Raises:
-        InputError: a floor that is not inside (0, 1).
+        InputError: a floor that is not inside (0, 1), or no features.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class AffineFlow(Flow):
         features: int = 64,
         seed: int = 0,
     ) -> None:
+        require_sizes(features=features)
         if not 0 < floor < 1:
             raise InputError(f"a floor inside (0, 1) is expected, found {floor}")
         with seeded(seed):

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from likely.errors import InputError
+from likely.errors import InputError, require_hidden, require_sizes
 from likely.flows.map import Map, require_parameters
 from likely.flows.transform import Pair, Transform, finite, vectors
 from likely.nn import MaskedNetwork, RecurrentNetwork
@@ -79,7 +79,7 @@ class MaskedAutoregressive(AutoregressiveTransform):
         features: number of context features that θ depends on, if it does.
 
     Raises:
-        InputError: a map without parameters, or an unknown order.
+        InputError: a map without parameters, an unknown order, or hidden sizes of less than 1.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class MaskedAutoregressive(AutoregressiveTransform):
         order: Order = "raster",
         features: int | None = None,
     ) -> None:
+        require_hidden(hidden)
         super().__init__(map, shape, order, MaskedNetwork(math.prod(shape), require_parameters(map), hidden, features))
         self.hidden, self.features = tuple(hidden), features
 
@@ -109,7 +110,7 @@ class RecurrentAutoregressive(AutoregressiveTransform):
         features: number of context features that θ depends on, if it does.
 
     Raises:
-        InputError: a map without parameters, or an unknown order.
+        InputError: a map without parameters, an unknown order, or hidden sizes of less than 1.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class RecurrentAutoregressive(AutoregressiveTransform):
         order: Order = "raster",
         features: int | None = None,
     ) -> None:
+        require_sizes(hidden=hidden)
         super().__init__(
             map, shape, order, RecurrentNetwork(math.prod(shape), require_parameters(map), hidden, features)
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likely.errors import InputError
+from likely.errors import InputError, require_hidden, require_sizes
 from likely.event import Configured
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -44,6 +44,7 @@ class Perceptron(Conditioner):
     hidden: tuple[int, ...] = (64, 64)
 
     def __post_init__(self) -> None:
+        require_hidden(self.hidden)
         object.__setattr__(self, "hidden", tuple(self.hidden))
 
     def build(self, mask: Tensor, count: int, features: int | None) -> nn.Module:
@@ -64,6 +65,10 @@ class ResidualNetwork(Conditioner):
 
     channels: int = 64
     blocks: int = 2
+
+    def __post_init__(self) -> None:
+        require_sizes(channels=self.channels)
+        require_sizes(0, blocks=self.blocks)
 
     def build(self, mask: Tensor, count: int, features: int | None) -> nn.Module:
         """For an event of shape (channels, height, width)."""
@@ -89,6 +94,8 @@ class AttentionNetwork(Conditioner):
     heads: int = 2
 
     def __post_init__(self) -> None:
+        require_sizes(channels=self.channels, heads=self.heads)
+        require_sizes(0, blocks=self.blocks)
         if self.channels % self.heads:
             raise InputError(f"{self.heads} heads do not divide {self.channels} channels")
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from likely.errors import ConvergenceError, InputError
+from likely.errors import ConvergenceError, InputError, require_hidden, require_sizes
 from likely.event import Configured, Event
 from likely.flows.ode import STEPS, dormand_prince, require_torchdiffeq, runge_kutta
 from likely.flows.transform import Pair, Transform, vectors
@@ -61,14 +61,17 @@ class TanhField(VelocityField):
         dims: of z.
         hidden: units of the two hidden layers.
         features: number of context features, if there are any.
+
+    Raises:
+        InputError: sizes of less than 1, or not two hidden ones.
     """
 
     def __init__(self, dims: int, hidden: tuple[int, ...] = (64, 64), features: int | None = None) -> None:
         super().__init__()
-        if len(hidden) != 2 or min(dims, *hidden) < 1:
-            raise InputError(
-                f"dims and two hidden sizes of at least 1 are expected, found dims={dims}, hidden={hidden}"
-            )
+        require_sizes(dims=dims)
+        require_hidden(hidden)
+        if len(hidden) != 2:
+            raise InputError(f"two hidden sizes are expected, found hidden={hidden}")
         self.dims, self.hidden, self.features = dims, tuple(hidden), features
         self.enter, self.middle, self.leave = (
             nn.Linear(inputs, outputs, bias=False)

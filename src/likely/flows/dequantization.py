@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from likely.density import Density
-from likely.errors import InputError
+from likely.errors import InputError, require_positive, require_sizes
 from likely.event import UNIT, Event, Interval, refuse
 from likely.flows.noise import SymbolNoise, variational_noise
 from likely.flows.transform import Pair, Surjection, Transform, finite, sum_values
@@ -32,13 +32,15 @@ class Dequantize(Surjection):
         noise: q, a density inside (0, 1) conditioned on the symbols, which is drawn from differentiably; None: uniform.
 
     Raises:
-        InputError: an alphabet too large for single precision, or a noise of another support.
+        InputError: an alphabet that is empty or too large for single precision, or a noise of another support.
     """
 
     codomain = UNIT
 
     def __init__(self, levels: int | tuple[int, ...], noise: Density | None = None) -> None:
         super().__init__()
+        for count in levels if isinstance(levels, tuple | list) else (levels,):
+            require_sizes(levels=count)
         counts = torch.tensor(levels)
         if int(counts.max()) > 2**16:
             raise InputError(f"dequantisation takes alphabets of at most 65,536 symbols, found {int(counts.max())}")
@@ -92,10 +94,14 @@ class LogitWithMargin(Transform):
 
     Args:
         margin: m, positive.
+
+    Raises:
+        InputError: m is not positive.
     """
 
     def __init__(self, margin: float = 1e-6) -> None:
         super().__init__()
+        require_positive(margin=margin)
         self.margin = margin
         self.domain = Interval(-margin, 1 + margin)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from likely.bases import Normal
 from likely.density import seeded
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.continuous import Continuous, Solver, TanhField
 from likely.flows.dequantization import Dequantization, preprocessing
@@ -35,6 +36,9 @@ class FFJORD(Flow):
         dequantization: noise that symbols are dequantised with.
         features: number of context features.
         seed: of the initial weights.
+
+    Raises:
+        InputError: a size, or a number of parts, that is too small.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class FFJORD(Flow):
         features: int = 64,
         seed: int = 0,
     ) -> None:
+        require_sizes(features=features)
         with seeded(seed):
             field = TanhField(event.dims, hidden, None if context is None else features)
             flow = Continuous(field, solver=solver, tolerance=tolerance, max_steps=max_steps)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from likely.density import Array, Density, seeded
-from likely.errors import InputError
+from likely.errors import InputError, require_sizes
 from likely.event import Event, Interval, refuse
 from likely.flows.transform import Composition, Transform, named
 from likely.nn import ContextEncoder
@@ -45,6 +45,7 @@ class Flow(Density):
         features: int = 64,
         seed: int = 0,
     ) -> None:
+        require_sizes(features=features)
         if base.event.discrete:
             raise InputError(
                 f"a flow ends in real values, found a base over symbols, {base.event}; "

@@ -5,6 +5,7 @@ from functools import partial
 
 from likely.bases import Normal
 from likely.density import seeded
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.actnorm import ActNorm
 from likely.flows.chain import Chain
@@ -41,6 +42,9 @@ class FlowPlusPlus(Flow):
         dequantization: noise that symbols are dequantised with.
         features: number of context features.
         seed: of the initial weights.
+
+    Raises:
+        InputError: a size, or a number of parts, that is too small.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class FlowPlusPlus(Flow):
         features: int = 64,
         seed: int = 0,
     ) -> None:
+        require_sizes(layers=layers, width=width, features=features)
+        require_sizes(0, depth=depth)
         step = partial(_step, components, width, depth, None if context is None else features, seed)
         with seeded(seed):
             first, shape = preprocessing(event, dequantization), event.shape

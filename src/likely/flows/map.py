@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from likely.errors import InputError
+from likely.errors import InputError, require_positive
 from likely.event import REAL, Configured, Interval
 
 
@@ -70,11 +70,15 @@ class Affine(Map):
 
     Args:
         bound: c, largest |ln scale|.
+
+    Raises:
+        InputError: c is not positive.
     """
 
     count = 2
 
     def __init__(self, bound: float = 5.0) -> None:
+        require_positive(bound=bound)
         self.bound = bound
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from likely.errors import InputError, suggestion
+from likely.errors import InputError, require_positive, require_sizes, suggestion
 from likely.flows.activation import LogisticToNormal, log_hazard, log_normal_cdf
 from likely.flows.map import Map, bounded
 from likely.flows.root import invert
@@ -55,12 +55,12 @@ class MixtureLogit(Map):
         bound: c.
 
     Raises:
-        InputError: no component, or an unknown kernel.
+        InputError: no component, an unknown kernel, or c is not positive.
     """
 
     def __init__(self, components: int = 8, kernel: Kernel = "logistic", bound: float = 5.0) -> None:
-        if components < 1:
-            raise InputError(f"components: at least 1 is expected, found {components}")
+        require_sizes(components=components)
+        require_positive(bound=bound)
         if kernel not in DISTRIBUTIONS:
             raise InputError(f'unknown kernel "{kernel}"{suggestion(kernel, DISTRIBUTIONS)}')
         self.components, self.kernel, self.bound = components, kernel, bound

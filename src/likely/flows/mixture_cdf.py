@@ -1,6 +1,7 @@
 """A mixture for every value, as a flow."""
 
 from likely.bases import Normal
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.activation import LogisticToNormal
 from likely.flows.dequantization import Dequantization, preprocessing
@@ -26,6 +27,9 @@ class MixtureCDF(Flow):
         dequantization: noise that symbols are dequantised with.
         features: number of context features.
         seed: of the context encoder's initial weights.
+
+    Raises:
+        InputError: a size, or a number of parts, that is too small.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class MixtureCDF(Flow):
         features: int = 64,
         seed: int = 0,
     ) -> None:
+        require_sizes(features=features)
         mixture = Elementwise(MixtureLogit(components, kernel), event.shape, None if context is None else features)
         transforms = [*preprocessing(event, dequantization), mixture, Elementwise(LogisticToNormal(), event.shape)]
         super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from likely.errors import InputError
+from likely.errors import require_positive, require_sizes
 from likely.flows.map import Map, bounded
 from likely.flows.root import invert
 
@@ -23,12 +23,12 @@ class MonotoneLayer(Map):
         bound: largest change of a logarithm.
 
     Raises:
-        InputError: no unit.
+        InputError: no unit, or a bound that is not positive.
     """
 
     def __init__(self, units: int = 8, bound: float = 5.0) -> None:
-        if units < 1:
-            raise InputError(f"units: at least 1 is expected, found {units}")
+        require_sizes(units=units)
+        require_positive(bound=bound)
         self.units, self.bound = units, bound
         self.count = 3 * units + 2
 

@@ -2,6 +2,7 @@
 
 from likely.bases import Normal
 from likely.density import seeded
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.autoregressive import MaskedAutoregressive
 from likely.flows.dequantization import Dequantization, preprocessing
@@ -26,6 +27,9 @@ class NeuralAutoregressiveFlow(Flow):
         dequantization: noise that symbols are dequantised with.
         features: number of context features.
         seed: of the initial weights.
+
+    Raises:
+        InputError: a size, or a number of parts, that is too small.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class NeuralAutoregressiveFlow(Flow):
         features: int = 64,
         seed: int = 0,
     ) -> None:
+        require_sizes(layers=layers, features=features)
         given = None if context is None else features
         with seeded(seed):
             transforms = preprocessing(event, dequantization)

@@ -2,6 +2,7 @@
 
 from likely.bases import Logistic
 from likely.density import seeded
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.activation import Scale
 from likely.flows.conditioner import Perceptron
@@ -29,6 +30,9 @@ class NICE(Flow):
         dequantization: noise that symbols are dequantised with.
         features: number of context features.
         seed: of the initial weights.
+
+    Raises:
+        InputError: a size, or a number of parts, that is too small.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class NICE(Flow):
         features: int = 64,
         seed: int = 0,
     ) -> None:
+        require_sizes(layers=layers, features=features)
         conditioner, given, shape = Perceptron(hidden), None if context is None else features, event.shape
         with seeded(seed):
             transforms = preprocessing(event, dequantization)

@@ -5,6 +5,7 @@ from functools import partial
 
 from likely.bases import Normal
 from likely.density import seeded
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.conditioner import is_image, network_for
 from likely.flows.coupling import Coupling, Mask
@@ -36,6 +37,9 @@ class RealNVP(Flow):
         dequantization: noise that symbols are dequantised with.
         features: number of context features.
         seed: of the initial weights.
+
+    Raises:
+        InputError: a size, or a number of parts, that is too small.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class RealNVP(Flow):
         features: int = 64,
         seed: int = 0,
     ) -> None:
+        require_sizes(layers=layers, width=width, features=features)
+        require_sizes(0, scales=scales, depth=depth)
         coupling = partial(_coupling, width, depth, None if context is None else features)
         with seeded(seed):
             first = preprocessing(event, dequantization)

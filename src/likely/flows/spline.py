@@ -1,12 +1,10 @@
 """Monotone rational-quadratic splines."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from likely.errors import InputError
+from likely.errors import require_positive, require_sizes
 from likely.flows.map import Map, bounded
 
 LEAST = 1e-2  # width and height of a bin, in parts of an even one
@@ -31,12 +29,12 @@ class RationalQuadraticSpline(Map):
         slopes: c, the slopes where bins meet stay within e^±c.
 
     Raises:
-        InputError: no bin, or a bound that is not positive.
+        InputError: no bin, or B or c is not positive.
     """
 
     def __init__(self, bins: int = 8, bound: float = 5.0, slopes: float = 5.0) -> None:
-        if bins < 1 or not 0 < bound < math.inf:
-            raise InputError(f"at least one bin and a positive bound are expected, found bins={bins}, bound={bound}")
+        require_sizes(bins=bins)
+        require_positive(bound=bound, slopes=slopes)
         self.bins, self.bound, self.slopes = bins, bound, slopes
         self.count = 3 * bins - 1
 
