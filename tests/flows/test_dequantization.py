@@ -210,11 +210,6 @@ def test_an_alphabet_has_symbols(levels):
         Dequantize(levels)
 
 
-def test_half_a_symbol_is_refused():
-    with pytest.raises(Exception, match=r"2\.5"):  # by the types already, where they are checked
-        Dequantize(2.5)
-
-
 @pytest.mark.parametrize("margin", [0.0, -0.1, math.nan, math.inf])
 def test_a_margin_is_positive(margin):
     with pytest.raises(likely.InputError, match="margin: a positive number is expected, found"):

@@ -1,9 +1,11 @@
 """A flow as a density: what it refuses, what it reports, and that it is saved whole."""
 
+import copy
 import inspect
 import math
 import re
 
+import jaxtyping
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from likely.catalogue import models
 from likely.classical import SymbolHistogram
 from likely.event import Event
 from likely.flows import (
+    MAF,
     Affine,
     Composition,
     Continuous,
@@ -20,6 +23,7 @@ from likely.flows import (
     Flow,
     Inverse,
     LeakyReLU,
+    MaskedAutoregressive,
     Permutation,
     Power,
     Tanh,
@@ -294,6 +298,50 @@ def test_only_a_bijection_can_be_turned_around():
 def test_the_logit_of_a_value_outside_its_interval_is_refused():
     with pytest.raises(likely.InputError, match=r"found 1\.25 at index \(0, 1\); values inside \(-0\.05, 1\.05\)"):
         LogitWithMargin(0.05)(torch.tensor([[0.5, 1.25]]))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: Flow(Normal(PAIR), [affine(), Affine()]),
+            r"Affine is a map of .* wrap it: Elementwise\(Affine\(\), shape",
+        ),
+        (lambda: Flow(Normal(PAIR), affine()), "a list of transforms is expected, found Elementwise"),
+        (lambda: Flow(Normal(PAIR), None), "a list of transforms is expected, found NoneType"),
+        (lambda: Flow(Normal(PAIR), [torch.nn.Linear(2, 2)]), "a transform is expected, found Linear"),
+        (lambda: Flow(Normal(PAIR), [Permutation]), r"a transform is expected, found <class .*\.Permutation'>"),
+        (lambda: Flow(None, [affine()]), "a density is expected as a flow's base, found NoneType"),
+        (lambda: Inverse(Affine()), "Affine is a map of single values"),
+        (lambda: MaskedAutoregressive(Affine(), (2,), hidden=64), "hidden: a tuple of sizes is expected, found 64"),
+        (
+            lambda: MaskedAutoregressive(Affine(), (2,), (8, 0.5)),
+            r"sizes of at least 1 are expected, found \(8, 0\.5\)",
+        ),
+        (lambda: MAF(PAIR, layers=2.5), r"layers: a whole number is expected, found 2\.5"),
+        (lambda: Dequantize(2.5), r"levels: a whole number is expected, found 2\.5"),
+        (lambda: Affine("5"), "bound: a positive number is expected, found '5'"),
+    ],
+)
+def test_plain_mistakes_are_explained(build, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user, whose types are not checked
+    with pytest.raises(likely.InputError, match=message):
+        build()
+
+
+def test_a_transform_stands_at_one_place():
+    e = affine()
+    with pytest.raises(
+        likely.InputError, match=r"the same Elementwise\(Affine\) stands at places 0 and 2; make another"
+    ):
+        Flow(Normal(PAIR), [e, Permutation((2,)), e])
+
+
+def test_a_copy_of_a_transform_is_saved(tmp_path):
+    e = affine()
+    flow, x = Flow(Normal(PAIR), [e, Permutation((2,)), copy.deepcopy(e)]), torch.randn(5, 2)
+    likely.save(flow, tmp_path / "run")
+    assert torch.equal(likely.load(tmp_path / "run").log_prob(x), flow.log_prob(x))
 
 
 SIZES = ["layers", "scales", "width", "depth", "hidden", "components", "units", "bins", "features"]

@@ -31,9 +31,9 @@ class Flow(Density):
         seed: of the context encoder's initial weights.
 
     Raises:
-        InputError: transforms whose values do not fill the base's support, so that p would not integrate to one; that
-            do not fit the base's event, or each other's; without a dequantisation over symbols; or built for other
-            context features than the flow has.
+        InputError: a base that is no density, or transforms that are none; transforms whose values do not fill the
+            base's support, so that p would not integrate to one; that do not fit the base's event, or each other's;
+            without a dequantisation over symbols; or built for other context features than the flow has.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class Flow(Density):
         seed: int = 0,
     ) -> None:
         require_sizes(features=features)
+        if not isinstance(base, Density):
+            raise InputError(f"a density is expected as a flow's base, found {type(base).__name__}")
         if base.event.discrete:
             raise InputError(
                 f"a flow ends in real values, found a base over symbols, {base.event}; "

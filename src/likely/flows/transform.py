@@ -5,7 +5,7 @@ example, shape (n,). What a transform is conditioned on comes as features (n, fe
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -128,6 +128,40 @@ def named(transform: Transform) -> str:
     return f"{type(transform).__name__}({', '.join(inner)})" if inner else type(transform).__name__
 
 
+def require_transform(part: object) -> Transform:
+    """Return what is to be a transform.
+
+    Raises:
+        InputError: it is a map, or something else.
+    """
+    name = type(part).__name__
+    if isinstance(part, Map):
+        raise InputError(f"{name} is a map of single values; wrap it: Elementwise({name}(), shape)")
+    if not isinstance(part, Transform):
+        raise InputError(f"a transform is expected, found {part if isinstance(part, type) else name}")
+    return part
+
+
+def require_transforms(transforms: object) -> list[Transform]:
+    """Return what are to be transforms that follow one another.
+
+    Raises:
+        InputError: no list, a part of it that is no transform, or one that stands in it twice: its weights are saved
+            once, and would be apart after loading.
+    """
+    if not isinstance(transforms, Iterable):
+        raise InputError(f"a list of transforms is expected, found {type(transforms).__name__}")
+    parts = [require_transform(part) for part in transforms]
+    places: dict[Transform, int] = {}
+    for place, part in enumerate(parts):
+        first = places.setdefault(part, place)
+        if first != place:
+            raise InputError(
+                f"the same {named(part)} stands at places {first} and {place}; make another one, or a deepcopy"
+            )
+    return parts
+
+
 class Surjection(Transform):
     """A transform that draws in its forward direction, and only rounds or forgets in the inverse one.
 
@@ -155,14 +189,14 @@ class Composition(Transform):
         transforms: in the order of x → z.
 
     Raises:
-        InputError: the values of one are outside the domain of the next, or they are built for different numbers of
-            context features.
+        InputError: the values of one are outside the domain of the next; they are built for different numbers of
+            context features; or one is no transform, or the same as another.
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         super().__init__()
-        self.transforms = nn.ModuleList(transforms)
-        parts = list(self)
+        parts = require_transforms(transforms)
+        self.transforms = nn.ModuleList(parts)
         for first, second in pairwise(parts):
             if not second.domain.holds(first.codomain):
                 raise InputError(
@@ -226,11 +260,12 @@ class Inverse(Transform):
         transform: f, a bijection.
 
     Raises:
-        InputError: f draws.
+        InputError: f draws, or is no transform.
     """
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
+        require_transform(transform)
         if transform.stochastic or not transform.onto:
             raise InputError(f"{named(transform)} is no bijection and cannot be turned around")
         self.transform, self.features = transform, transform.features
