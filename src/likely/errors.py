@@ -61,7 +61,7 @@ def require_hidden(hidden: object) -> None:
     """
     if not isinstance(hidden, tuple | list):
         raise InputError(f"hidden: a tuple of sizes is expected, found {hidden!r}")
-    if not all(isinstance(size, Integral) and size >= 1 for size in hidden):
+    if not all(isinstance(size, Integral) and int(size) >= 1 for size in hidden):
         raise InputError(f"hidden: sizes of at least 1 are expected, found {tuple(hidden)}")
 
 
@@ -72,7 +72,7 @@ def require_positive(**settings: object) -> None:
         InputError: another number, or none; names the first.
     """
     for name, value in settings.items():
-        if not isinstance(value, Real) or not 0 < value < math.inf:
+        if not isinstance(value, Real) or not 0 < float(value) < math.inf:
             raise InputError(f"{name}: a positive number is expected, found {value!r}")
 
 

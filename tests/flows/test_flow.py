@@ -329,6 +329,15 @@ def test_plain_mistakes_are_explained(build, message, monkeypatch):
         build()
 
 
+def test_a_flow_of_maps_without_parameters_has_nothing_to_fit(tmp_path):
+    flow, x = Flow(Normal(PAIR), [Elementwise(Tanh(), (2,)), Inverse(Elementwise(Tanh(), (2,)))]), torch.randn(100, 2)
+    assert not list(flow.parameters())
+    with pytest.raises(likely.InputError, match="Flow has no parameters to fit"):
+        likely.fit(flow, x, budget="1m")
+    likely.save(flow, tmp_path / "run")
+    torch.testing.assert_close(likely.load(tmp_path / "run").log_prob(x), Normal(PAIR).log_prob(x), atol=1e-3, rtol=0)
+
+
 def test_a_transform_stands_at_one_place():
     e = affine()
     with pytest.raises(

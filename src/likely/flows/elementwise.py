@@ -28,7 +28,10 @@ class Elementwise(Transform):
         self.map, self.shape, self.features = map, tuple(shape), features
         self.domain, self.codomain = map.domain, map.codomain
         size = (*self.shape, map.count)
-        self.constant = nn.Parameter(torch.zeros(size))
+        if map.count:
+            self.constant = nn.Parameter(torch.zeros(size))
+        else:
+            self.register_buffer("constant", torch.zeros(size))  # of no numbers: nothing to fit
         self.project = None if features is None else nn.Linear(features, math.prod(size), bias=False)
         if self.project is not None:
             nn.init.zeros_(self.project.weight)
