@@ -159,7 +159,7 @@ JOBS = {
         **DIGITS,
         bar="",
         arguments={"dequantization": "variational"},
-        settings=BY_FLOWS | {"budget": "1500 steps"},
+        settings=BY_FLOWS | {"budget": "600 steps"},
         importance_samples=16,
     ),
     "digits-glow": Job(
@@ -167,14 +167,14 @@ JOBS = {
         **DIGITS,
         bar="",
         arguments={"dequantization": "variational"},
-        settings=BY_FLOWS | {"budget": "2200 steps"},
+        settings=BY_FLOWS | {"budget": "880 steps"},
         importance_samples=16,
     ),
     "digits-flow-plus-plus": Job(
         "FlowPlusPlus",
         **DIGITS,
         bar="RealNVP, at equal time",
-        settings=BY_FLOWS | {"budget": "1150 steps"},
+        settings=BY_FLOWS | {"budget": "460 steps"},
         importance_samples=16,
     ),
     "mnist-vae": Job(

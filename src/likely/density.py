@@ -127,8 +127,7 @@ class Density(nn.Module, Configured, ABC):
         if not self.event.discrete and not torch.as_tensor(x).is_floating_point():
             raise InputError(
                 f"{type(self).__name__} is a density of real values, which grows without bound on whole numbers; give "
-                "it an event with levels, where it can add noise to symbols (dequantisation), or, if they are "
-                "measurements, numbers in floating point"
+                "it an event with levels, or, if they are measurements, numbers in floating point"
             )
         x = self.event.check(x)
         return x.to(self.device) if self.event.discrete else x.to(self.device, self.dtype)

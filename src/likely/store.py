@@ -81,8 +81,25 @@ def save(model: Density, path: str | Path) -> None:
         InputError: the path exists and is not an empty folder.
         WriteError: the disk is full, or the like.
     """
+    refuse_shared(model)
     path = create(path, {"model": configuration(model)})
     write_weights(path / WEIGHTS, model.state_dict())
+
+
+def refuse_shared(model: Density) -> None:
+    """Refuse a model one of whose parts stands at two places: its weights would be apart after loading.
+
+    Raises:
+        InputError: names the places.
+    """
+    places: dict[int, str] = {}
+    for name, part in model.named_modules(remove_duplicate=False):
+        first = places.setdefault(id(part), name)
+        if first != name:
+            raise InputError(
+                f"the same {type(part).__name__} stands at {first} and {name} of this {type(model).__name__}, which "
+                "cannot be saved; make another one for each place"
+            )
 
 
 def load(path: str | Path) -> Density:
@@ -101,6 +118,8 @@ def load(path: str | Path) -> Density:
     except RuntimeError as error:
         first = str(error).partition("\n")[2].partition("\n")[0].strip()  # after a heading, a line for every weight
         raise StoreError(f"{path / WEIGHTS} does not fit {path / CONFIG}: {first}") from error
+    if any(parameter.dtype == torch.float64 for parameter in model.parameters()):
+        model.double()  # what is not saved, too
     return model.eval()
 
 

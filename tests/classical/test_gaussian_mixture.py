@@ -228,7 +228,7 @@ def test_what_is_refused():
     model = likely.GaussianMixture(VECTOR, components=3)
     with pytest.raises(likely.InputError, match="need as many examples, found 2"):
         model.estimate(x[:2])
-    with pytest.raises(likely.InputError, match="column 1 is 7 in all of 600 examples"):
+    with pytest.raises(likely.InputError, match="column 2 is 7 in all of 600 examples"):
         model.estimate(x * torch.tensor([1, 0, 1]) + torch.tensor([0, 7, 0]))
     with pytest.raises(likely.InputError, match="whole numbers"):
         model.estimate(which[:, None].expand(-1, 3))

@@ -139,7 +139,7 @@ def test_a_constant_column_is_named_and_nothing_is_left(capsys, tmp_path, model)
     x[:, 1] = 7.25
     write_csv("constant.csv", x)
     assert likely("fit", model, "constant.csv", "--out", "constant") == 2
-    assert "column 1 is 7.25 in all of 300 examples" in capsys.readouterr().err
+    assert "column 2 is 7.25 in all of 300 examples" in capsys.readouterr().err
     assert likely("fit", model, "constant.csv", "--out", "constant", "--budget", "3 steps") == 2
     assert not (tmp_path / "constant").exists()
 

@@ -330,12 +330,13 @@ def test_plain_mistakes_are_explained(build, message, monkeypatch):
 
 
 def test_a_flow_of_maps_without_parameters_has_nothing_to_fit(tmp_path):
-    flow, x = Flow(Normal(PAIR), [Elementwise(Tanh(), (2,)), Inverse(Elementwise(Tanh(), (2,)))]), torch.randn(100, 2)
+    tanh, artanh = Elementwise(Tanh(), (2,)), Inverse(Elementwise(Tanh(), (2,)))
+    flow, x = Flow(Normal(PAIR), [tanh, artanh]), torch.linspace(-2, 2, 100).view(50, 2)
     assert not list(flow.parameters())
     with pytest.raises(likely.InputError, match="Flow has no parameters to fit"):
         likely.fit(flow, x, budget="1m")
     likely.save(flow, tmp_path / "run")
-    torch.testing.assert_close(likely.load(tmp_path / "run").log_prob(x), Normal(PAIR).log_prob(x), atol=1e-3, rtol=0)
+    torch.testing.assert_close(likely.load(tmp_path / "run").log_prob(x), Normal(PAIR).log_prob(x))
 
 
 def test_a_transform_stands_at_one_place():

@@ -199,3 +199,12 @@ def test_importance_samples_that_do_nothing_are_refused():
     with pytest.raises(likely.InputError, match="at least 1"):
         likely.evaluate(model, x, importance_samples=0)
     assert likely.evaluate(model, x).importance_samples == 1
+
+
+def test_errors_name_the_place_in_all_of_the_data():
+    """Not in a batch, nor in what is left after some are held out."""
+    model, x = likely.MAF(likely.Event((2,)), layers=1, hidden=(4,)), torch.randn(400, 2)
+    x[300, 1] = math.nan
+    for job in (lambda: likely.evaluate(model, x), lambda: likely.fit(model, x, budget="1 steps")):
+        with pytest.raises(likely.InputError, match=r"found nan at index \(300, 1\)"):
+            job()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from likely.autoregressive import MADE
-from likely.bases import Normal
+from likely.bases import Normal, Uniform
 from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Density
 from likely.errors import InputError
@@ -242,10 +242,15 @@ def test_prior_sampling_says_when_it_says_nothing():
 def test_refusals():
     model, x = gaussian(), torch.zeros(3, 1).double()
     for draws in (0, -1):
-        with pytest.raises(InputError, match=f"number of draws of z must be at least 1, found {draws}"):
+        with pytest.raises(InputError, match=f"number of draws of z, at least 1, is expected, found {draws}"):
             importance_sampling(model, x, draws)
     with pytest.raises(InputError, match="no encoder"):
         importance_sampling(of_symbols(encoder=False), every(TABLE), 3)
+    for score in (model.log_prob, lambda x: importance_sampling(model, x, 3)):
+        with pytest.raises(InputError, match="further out than this precision"):
+            score(x + 1e200)
+    with pytest.raises(InputError, match=r"the encoder draws values inside .*, the prior .* inside \(0, 1\) only"):
+        LatentVariable(Uniform(LINE), model.decoder, model.encoder)
     with pytest.raises(InputError, match="at most 8 states"):
         enumeration(of_symbols(), every(TABLE), limit=8)
     with pytest.raises(InputError, match="states of z"):

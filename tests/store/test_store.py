@@ -81,6 +81,25 @@ def damage(run, how):
         config.write_text(json.dumps(document))
 
 
+def test_what_is_not_saved_has_the_precision_of_what_is(tmp_path):
+    coupling = likely.flows.Coupling(likely.flows.Affine(), (2,))
+    flow = likely.flows.Flow(likely.bases.Normal(likely.Event((2,))), [coupling]).double()
+    likely.save(flow, tmp_path / "run")
+    loaded = likely.load(tmp_path / "run")
+    samples = [m.sample(4, generator=torch.Generator().manual_seed(1)) for m in (flow, loaded)]
+    assert torch.equal(*samples)
+
+
+def test_a_part_that_stands_twice_is_refused_before_anything_is_written(tmp_path):
+    q = likely.MADE(likely.Event((3,), 2), hidden=(4,))
+    mixture = likely.latent.MixtureOf([q, q])
+    with pytest.raises(likely.InputError, match=r"the same MADE stands at .*0 and .*1 of this MixtureOf"):
+        likely.save(mixture, tmp_path / "run")
+    with pytest.raises(likely.InputError, match="the same MADE"):
+        likely.fit(mixture, torch.zeros(20, 3, dtype=torch.int64), budget="2 steps", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "how",
     [

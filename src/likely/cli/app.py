@@ -160,11 +160,6 @@ def say_terms(console: Console, report: Any) -> None:
     if "effective sample size" in terms:
         size = terms["effective sample size"]
         console.say(f"of {report.importance_samples:,} draws {size:,.1f} count (effective sample size, mean)")
-    if terms.get("k-hat above 0.7", 0) > 0:
-        console.say(
-            f"warning: k-hat is above 0.7 for {terms['k-hat above 0.7']:.1%} of the examples: a few draws carry most "
-            "of the weight, so that the bound is loose and its error unknown; take more draws, or fit a better encoder"
-        )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from likely.density import Array, Density
 from likely.errors import InputError
-from likely.latent.bounds import RELIABLE, Estimate, importance_sampling, warn_of_few
+from likely.latent.bounds import Estimate, above_reliable, importance_sampling, warn_of_few, warn_of_tails
 from likely.latent.diagnostics import active_units, mutual_information, runs_once
 from likely.latent.latent import LatentVariable
 
@@ -108,7 +108,8 @@ def evaluate(
             model without an encoder.
 
     Warns:
-        UnreliableEstimate: latents drawn from the prior say nothing of these data.
+        UnreliableEstimate: latents drawn from the prior say nothing of these data, or k-hat is above 0.7 for more than
+            one example in twenty.
     """
     found = score(
         model,
@@ -191,9 +192,13 @@ def score(
         (x[i : i + batch_size], None if context is None else context[i : i + batch_size])
         for i in range(0, len(x), batch_size)
     ]
-    if isinstance(model, LatentVariable):
-        return _latent(model, batches, generator, importance_samples, proposal, terms)
-    nats, bound = _averaged(model, batches, generator, importance_samples)
+    try:
+        if isinstance(model, LatentVariable):
+            return _latent(model, batches, generator, importance_samples, proposal, terms)
+        nats, bound = _averaged(model, batches, generator, importance_samples)
+    except InputError:
+        model.check(x)  # names the place in all of the data, not in a batch of them
+        raise
     return Scored(nats, _gap(nats, bound) if terms and importance_samples > 1 else {})
 
 
@@ -239,6 +244,8 @@ def _latent(
     estimate = Estimate.joined([importance_sampling(model, x, draws, proposal=q, generator=generator) for x in rows])
     if q is not None:
         warn_of_few(estimate, "prior sampling")
+    elif draws > 1:
+        warn_of_tails(estimate)
     nats = -estimate.value if nats is None else nats
     if not terms:
         return Scored(nats, {})
@@ -256,12 +263,12 @@ def _terms_of(estimate: Estimate) -> dict[str, float]:
 
 def _weighted(estimate: Estimate) -> dict[str, float]:
     """L_K and how far it is to be trusted."""
-    known = estimate.k_hat[~estimate.k_hat.isnan()]
+    unreliable = above_reliable(estimate)
     return {
         "importance weighted": float(estimate.value.mean()),
         "importance weighted standard error": standard_error(estimate.value),
         "effective sample size": float(estimate.effective_sample_size.mean()),
-        "k-hat above 0.7": float((known > RELIABLE).double().mean()),
+        **({} if unreliable is None else {"k-hat above 0.7": unreliable}),
     }
 
 

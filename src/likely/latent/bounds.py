@@ -15,11 +15,12 @@ from torch import Tensor
 
 from likely.density import Density
 from likely.errors import InputError
-from likely.latent.latent import LatentVariable, Terms, draw_terms
+from likely.latent.latent import LatentVariable, Terms, draw_terms, refuse_infinite, require_draws
 
 CHUNK = 4096  # pairs of an example and a latent at once
 TAIL = 0.2  # of the weights that the Pareto distribution is fitted to, at most
 RELIABLE = 0.7  # k-hat above which an estimate cannot be trusted
+MOST_UNRELIABLE = 0.05  # part of the examples that may be so without a warning
 FEW = 10  # effective draws, of twice as many at least, that say nothing
 
 
@@ -95,15 +96,16 @@ def importance_sampling(
         InputError: data that are not the model's, K < 1, or nothing to draw z from.
     """
     x = model.check(x)
-    if draws < 1:
-        raise InputError(f"the number of draws of z must be at least 1, found {draws}")
+    require_draws(draws)
     found = []
     for rows in x.split(max(1, CHUNK // draws)):
         weights = _Weights(draws, len(rows))
         for part in _parts(draws, len(rows)):
             weights.add(draw_terms(model, rows, part, generator, proposal))
         found.append(weights.estimate())
-    return Estimate.joined(found)
+    estimate = Estimate.joined(found)
+    refuse_infinite(estimate.value, model)
+    return estimate
 
 
 def prior_sampling(
@@ -129,6 +131,24 @@ def warn_of_few(estimate: Estimate, name: str) -> None:
             UnreliableEstimate,
             stacklevel=3,
         )
+
+
+def warn_of_tails(estimate: Estimate) -> None:
+    """Warn where k-hat is above 0.7 for more than one example in twenty."""
+    part = above_reliable(estimate)
+    if part is not None and part > MOST_UNRELIABLE:
+        warnings.warn(
+            f"k-hat is above {RELIABLE} for {part:.1%} of the examples: a few draws carry most of the weight, so that "
+            "the bound is loose and its error unknown; take more draws, or fit a better encoder",
+            UnreliableEstimate,
+            stacklevel=3,
+        )
+
+
+def above_reliable(estimate: Estimate) -> float | None:
+    """The part of the examples whose k-hat is above 0.7; None where there are too few draws to tell."""
+    known = estimate.k_hat[~estimate.k_hat.isnan()]
+    return float((known > RELIABLE).double().mean()) if len(known) else None
 
 
 @torch.no_grad()

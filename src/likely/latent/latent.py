@@ -9,6 +9,7 @@ from torch import Tensor
 from likely.conditional import standardize_context
 from likely.density import Array, Density
 from likely.errors import InputError
+from likely.event import refuse
 
 
 class LatentVariable(Density):
@@ -42,6 +43,10 @@ class LatentVariable(Density):
         for name, found, other, expected in fits:
             if found != expected:
                 raise InputError(f"{name} must be {other}: {expected} is expected, found {found}")
+        if encoder is not None and not prior.support.holds(encoder.support):
+            raise InputError(
+                f"the encoder draws values inside {encoder.support}, the prior has density inside {prior.support} only"
+            )
         parts = prior, decoder, encoder
         for part in parts:
             if isinstance(part, Borrower) and not any(part.lender is other for other in parts):
@@ -64,10 +69,22 @@ class LatentVariable(Density):
             self.decoder.initialize(x, z, generator=generator)
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        return evidence_lower_bound(draw_terms(self, x, 1, generator).log_weight)
+        bound = evidence_lower_bound(draw_terms(self, x, 1, generator).log_weight)
+        refuse_infinite(bound, self)
+        return bound
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return self.decoder._sample(n, self.prior._sample(n, None, generator), generator)
+
+
+def refuse_infinite(bound: Tensor, model: LatentVariable) -> None:
+    """Refuse bounds of ln p(x) that are no numbers; of symbols, −∞ says that a model gives them no probability.
+
+    Raises:
+        InputError: names the first one.
+    """
+    bad = bound.isnan() if model.event.discrete else ~bound.isfinite()
+    refuse(bad, bound, "ln p(x)", "x is further out than this precision can tell")
 
 
 class Borrower:
@@ -188,8 +205,7 @@ def _draw_factors(
     proposal: Density | None,
 ) -> tuple[Tensor, Tensor]:
     """z ~ q(z | x), and ln of every factor of q (layers, draws · n), of which most densities have one."""
-    if draws < 1:
-        raise InputError(f"the number of draws of z must be at least 1, found {draws}")
+    require_draws(draws)
     q = model.encoder if proposal is None else proposal
     if q is None:
         raise InputError(f"this {type(model).__name__} has no encoder q(z | x); give one, or another proposal")
@@ -198,6 +214,16 @@ def _draw_factors(
         return q._draw_factors(n, None if q.context is None else x, generator)
     z, log_q = q._draw(n, None, generator) if q.context is None else q._draw_each(draws, x, generator)
     return z, log_q[None]
+
+
+def require_draws(draws: int) -> None:
+    """Refuse a K that is no whole number of at least 1.
+
+    Raises:
+        InputError: names it.
+    """
+    if type(draws) is not int or draws < 1:
+        raise InputError(f"a whole number of draws of z, at least 1, is expected, found {draws}")
 
 
 def _factors(prior: Density, z: Tensor, generator: torch.Generator | None) -> Tensor:

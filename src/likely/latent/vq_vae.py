@@ -34,6 +34,7 @@ from likely.nn.network import (
 
 EPSILON = 1e-5  # of Laplace smoothing
 ROUNDS = 10  # of k-means
+CODES = 2**16  # entries at most; a network has an output for each
 ROWS, DISTANCES = 2**14, 2**24  # that k-means looks at, at most, as long as there are more rows than entries
 CHUNK = 256  # examples that the encoder takes at once
 
@@ -94,6 +95,8 @@ class VQVAE(LatentVariable):
         prior_from: float = 0.75,
         seed: int = 0,
     ) -> None:
+        if codes > CODES:
+            raise InputError(f"a codebook of at most {CODES:,} entries is expected, found {codes:,}")
         if codes < 2 or min(size, latent, channels, blocks, revival, *hidden) < 1 or halvings < 0:
             raise InputError(
                 "at least 2 codes, a size, latent, channels, blocks, hidden units and a revival of at least 1 and "

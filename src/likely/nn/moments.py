@@ -10,13 +10,15 @@ def mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the examples x (n, …), of every value by itself, in float64.
 
     Raises:
-        InputError: a value that is the same in all examples; names it.
+        InputError: a value that is the same in all examples; names it. Or a single example.
     """
+    if len(x) < 2:
+        raise InputError(f"at least two examples to take a mean and a deviation from are expected, found {len(x)}")
     mean, deviation = x.double().mean(0), x.double().std(0, correction=0)
     constant = (deviation <= 1e-9 * mean.abs()) | (deviation == 0)
     if constant.any():
         place = tuple(constant.nonzero()[0].tolist())
-        name = f"column {place[0]}" if len(place) == 1 else f"the value at {place}" if place else "the value"
+        name = f"column {place[0] + 1}" if len(place) == 1 else f"the value at {place}" if place else "the value"
         raise InputError(
             f"{name} is {x[0][place].item():g} in all of {len(x)} examples: it has no density; leave it out"
         )

@@ -108,12 +108,16 @@ def fit(
     train, valid = _loaded(train), None if valid is None else _loaded(valid)
     if not 0 <= holdout < 1:
         raise InputError(f"holdout must be in [0, 1), found {holdout}")
-    if gradient and not list(model.parameters()):
+    if gradient and not any(parameter.numel() for parameter in model.parameters()):
         raise InputError(f"{type(model).__name__} has no parameters to fit by gradient steps; leave the budget out")
     holdout = holdout if gradient else 0.0
     description = _describe(train, valid, holdout, preparation, recipe)
     if not gradient:
         description["recipe"]["budget"] = None
+    if preparation is None:
+        model.check(train.x)  # before some are held out: errors name the place in what was given
+    if out is not None:
+        store.refuse_shared(model)
     if valid is None and holdout:
         train, valid = validation(train, holdout, recipe.seed)
     job = _Fit(model, train, valid, preparation, recipe, watch)
