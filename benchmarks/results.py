@@ -67,6 +67,8 @@ FIFTY_EPOCHS = {
     "patience": 40,
     "holdout": 1 / 60,
 }
+TWENTY_EPOCHS = FIFTY_EPOCHS | {"budget": "20 epochs"}
+BY_CODES = {"budget": "60 epochs", "weight_decay": 1.0, "patience": 40}
 BY_FLOWS = {"learning_rate": 1e-3, "weight_decay": 1.0, "patience": 40}  # budgets of the same processor time
 SMALL = {"budget": "60 epochs", "learning_rate": 1e-2, "weight_decay": 1.0}  # few data: as much decay as data bear
 
@@ -158,6 +160,13 @@ JOBS = {
         "RealNVP",
         **DIGITS,
         bar="",
+        settings=BY_FLOWS | {"budget": "600 steps"},
+        importance_samples=16,
+    ),
+    "digits-realnvp-variational": Job(
+        "RealNVP",
+        **DIGITS,
+        bar="",
         arguments={"dequantization": "variational"},
         settings=BY_FLOWS | {"budget": "600 steps"},
         importance_samples=16,
@@ -200,6 +209,31 @@ JOBS = {
         arguments=TWO_LAYERS | {"particles": 50},
         settings=FIFTY_EPOCHS,
         importance_samples=500,
+    ),
+    "mnist-vae-20": Job(
+        "VAE", **DYNAMIC, bar="", arguments=TWO_LAYERS, settings=TWENTY_EPOCHS, importance_samples=500, first=2000
+    ),
+    "mnist-flow-prior": Job(
+        "VAE",
+        **DYNAMIC,
+        bar="0.3 nats below the one above",
+        arguments=TWO_LAYERS | {"prior_kind": "flow"},
+        settings=TWENTY_EPOCHS,
+        importance_samples=500,
+        first=2000,
+    ),
+    "mnist-flow-posterior": Job(
+        "IAFVAE",
+        **DYNAMIC,
+        bar="0.3 nats below the first",
+        arguments=TWO_LAYERS,
+        settings=TWENTY_EPOCHS,
+        importance_samples=500,
+        first=2000,
+    ),
+    "digits-vae": Job("VAE", **DIGITS, bar="", settings=BY_CODES),
+    "digits-vq-vae": Job(
+        "VQVAE", **DIGITS, bar="the one above", arguments={"codes": 32, "channels": 16}, settings=BY_CODES, coded=True
     ),
     "nltcs-made": Job(
         "MADE",

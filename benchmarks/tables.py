@@ -36,7 +36,7 @@ FLOWS: dict[str, dict[str, Any]] = {
     "NeuralSplineCoupling": {"layers": 6},
 }
 SETTINGS: dict[str, Any] = {
-    "budget": "2000 steps",
+    "budget": "1500 steps",
     "batch_size": 256,
     "learning_rate": 2e-3,
     "patience": 40,
