@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from likely.errors import InputError
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.latent.objectives import (
     Objective,
@@ -60,8 +60,7 @@ class IWAE(Autoencoder):
         seed: int = 0,
     ) -> None:
         refuse_unknown("gradient", gradient, OBJECTIVE)
-        if particles < 1:
-            raise InputError(f"particles: at least 1 draw of z is expected, found {particles}")
+        require_sizes(particles=particles)
         super().__init__(*gaussian_parts(event, latent, hidden, channels, head, seed), kl_warmup=kl_warmup)
         self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
         self.particles, self.gradient, self.seed = particles, gradient, seed
