@@ -192,6 +192,15 @@ class ConditionalSymbols(Autoregressive):
         p = self.to_distribution(parameters, x.view(len(x), -1, *self.pixels))
         return p.reshape(len(parameters), *self.event.shape)
 
+    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        if self.head == "logistics":
+            return super()._draw_each(count, context, generator)
+        any_symbols = torch.zeros(len(context), *self.event.shape, dtype=torch.int64, device=context.device)
+        p = self._conditionals(any_symbols, context, 0)
+        p = p.map(lambda parameter: parameter.repeat(count, *[1] * (parameter.ndim - 1)))
+        x = p.sample(generator)
+        return x, p.log_prob(x).reshape(len(x), -1).sum(1)
+
     def _score_each(self, x: Tensor, context: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.head == "logistics":  # whose parameters depend on x
             return super()._score_each(x, context, generator)

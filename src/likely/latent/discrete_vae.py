@@ -2,9 +2,6 @@
 
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from likely.autoregressive.made import MADE
 from likely.conditional import ConditionalSymbols
 from likely.density import Density
@@ -63,17 +60,6 @@ class DiscreteVAE(TrainedOn):
         self.head, self.gradient, self.particles, self.seed = head, gradient, particles, seed
 
 
-class SharedSymbols(ConditionalSymbols):
-    """Symbols independent given the context, whose network runs once for a context however many are drawn for it."""
-
-    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        any_symbols = torch.zeros(len(context), *self.event.shape, dtype=torch.int64, device=context.device)
-        p = self._conditionals(any_symbols, context, 0)
-        p = p.map(lambda parameter: parameter.repeat(count, *[1] * (parameter.ndim - 1)))
-        z = p.sample(generator)
-        return z, p.log_prob(z).flatten(1).sum(1)
-
-
 def discrete_parts(
     event: Event, latent: int, categories: int, hidden: tuple[int, ...], channels: int, head: Head, seed: int
 ) -> tuple[Density, Density, Density]:
@@ -83,4 +69,4 @@ def discrete_parts(
     into, out = networks(latent, hidden, channels)
     z = Event((latent,), levels=categories)
     decoder = decoder_of(event, z, OnIndicators(out), head, seed)
-    return MADE(z, hidden=(), seed=seed + 2), decoder, SharedSymbols(z, event, network=into, seed=seed + 1)
+    return MADE(z, hidden=(), seed=seed + 2), decoder, ConditionalSymbols(z, event, network=into, seed=seed + 1)
