@@ -50,7 +50,7 @@ def main(steps: int, out: Path) -> None:
     table = Table("steps", "digits", "ELBO, amortized", "inferred", "gained", draws, "left")
     for place, fit in enumerate((max(1, steps // 5), steps)):
         model = fitted(likely.VAE(DIGIT, latent=8, hidden=(128,)), fit)
-        axes = panels.panel(place, (-0.1, REACH), (-0.01, 0.3))
+        axes = panels.panel(place, (-0.1, REACH), (-0.01, 0.36))
         for role, (name, colour) in NAMES.items():
             x, generator = digits(role)[:EXAMPLES], torch.Generator().manual_seed(0)
             q = infer(model, x, steps=STEPS, generator=generator)

@@ -6,7 +6,7 @@ A variational autoencoder of digits with eight latent values. Above, each is mov
 the prior, the others at its mean, the most active first. Below, z goes straight from the posterior mean of one unseen
 digit to that of another, and the digits themselves stand at either end. Pictures show the decoder's means.
 
-    likely fit vae digits --latent 8 --hidden 128 --out runs/vae
+    likely fit vae digits --latent 8 --hidden 128 --budget 1m --out runs/vae
     likely traverse runs/vae -o latents.png
     likely traverse runs/vae --data digits:test -n 5 -o between.png
 """

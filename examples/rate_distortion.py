@@ -54,7 +54,7 @@ def picture(points: dict[str, torch.Tensor]) -> Image.Image:
     """Rate and distortion of unseen digits and of those trained on; and on which side of one ELBO they lie."""
     panels = Panels(2)
     for place, (role, title) in enumerate((("test", "unseen digits"), ("train", "digits that were trained on"))):
-        axes = panels.panel(place, (-2.0, 54.0), (60.0, 110.0))
+        axes = panels.panel(place, (-2.0, 54.0), (58.0, 110.0))
         rd = points[role]
         best = BETAS.index(1.0)
         level = float(rd[best].sum())
