@@ -244,7 +244,7 @@ def _latent(
     estimate = Estimate.joined([importance_sampling(model, x, draws, proposal=q, generator=generator) for x in rows])
     if q is not None:
         warn_of_few(estimate, "prior sampling")
-    elif draws > 1:
+    elif terms and draws > 1:
         warn_of_tails(estimate)
     nats = -estimate.value if nats is None else nats
     if not terms:

@@ -147,6 +147,10 @@ OF_REAL_LATENTS = {
     "exclusive wake-sleep",
 }
 OF_SYMBOLS = {"straight through"}
+ON_L_K = {
+    *("importance-weighted bound", "doubly reparametrized", "VIMCO", "importance sampling"),
+    *("wake-sleep", "exclusive wake-sleep"),
+}
 COMPARE_DRAWS = {"leave one out", "VIMCO"}
 
 
@@ -183,6 +187,7 @@ class TrainedOn(LatentVariable):
         if encoder is None and objective != "prior sampling":
             raise InputError(f"{objective}: an encoder q(z | x) is expected, found none")
         self.objective, self.draws = objective, draws
+        self.validation_draws = draws if objective in ON_L_K else 1
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return -OBJECTIVES[self.objective](self, x, self.draws, generator).mean() / self.event.dims

@@ -366,7 +366,10 @@ class _Fit:
         with self.average.applied():
             if self.validation_data is not None:
                 size = max(64, self.recipe.batch_size)
-                report = evaluate(self.model, self.validation_data, batch_size=size, terms=False)
+                draws = self.model.validation_draws
+                report = evaluate(
+                    self.model, self.validation_data, batch_size=size, importance_samples=draws, terms=False
+                )
                 progress.bits_per_dim = report.bits_per_dim
             if self.validation_data is None or progress.bits_per_dim < progress.best:
                 progress.best, progress.best_step, progress.stale = progress.bits_per_dim, progress.step, 0
