@@ -141,6 +141,7 @@ JOBS = {
             "evaluations": 10,
             "holdout": 1 / 60,
         },
+        importance_samples=8,
     ),
     "mnist-glow": Job(
         "Glow",
@@ -155,6 +156,7 @@ JOBS = {
             "holdout": 1 / 60,
             "precision": "bfloat16",
         },
+        importance_samples=4,
     ),
     "digits-realnvp": Job(
         "RealNVP",

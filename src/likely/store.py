@@ -87,7 +87,7 @@ def save(model: Density, path: str | Path) -> None:
 
 
 def refuse_shared(model: Density) -> None:
-    """Refuse a model one of whose parts stands at two places: its weights would be apart after loading.
+    """Refuse a model one of whose parts, with weights, stands at two places: they would be apart after loading.
 
     Raises:
         InputError: names the places.
@@ -95,7 +95,7 @@ def refuse_shared(model: Density) -> None:
     places: dict[int, str] = {}
     for name, part in model.named_modules(remove_duplicate=False):
         first = places.setdefault(id(part), name)
-        if first != name:
+        if first != name and part.state_dict():
             raise InputError(
                 f"the same {type(part).__name__} stands at {first} and {name} of this {type(model).__name__}, which "
                 "cannot be saved; make another one for each place"

@@ -29,7 +29,8 @@ class Frequencies(Discrete):
         """F(k): the units of all symbols below k, for m numbers k in 0 … levels of each distribution."""
 
     def log_prob(self, x: Int[Tensor, "*batch"]) -> Tensor:
-        """Log-probability in nats of one symbol per distribution, digit by digit as it is coded."""
+        """Log-probability in nats of one symbol per distribution, broadcast, digit by digit as it is coded."""
+        x = x.expand(torch.broadcast_shapes(x.shape, self.shape))
         return torch.stack([(width.double() / TOTAL).log() for _, width in digits(self, x)]).sum(0)
 
     def log_table(self) -> Tensor:
