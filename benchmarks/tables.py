@@ -28,7 +28,7 @@ import likely
 from likely.jobs.evaluate import negative_log_likelihood
 
 TABLES = ("skin", "landsat", "waveform")
-COMPONENTS = (1, 2, 4, 8, 16, 32, 64, 128)
+COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 DECAYS = (0.3, 3.0)
 FLOWS: dict[str, dict[str, Any]] = {
     "MAF": {"hidden": (64, 64)},
