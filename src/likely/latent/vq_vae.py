@@ -26,10 +26,10 @@ from likely.nn.network import (
     MultilayerPerceptron,
     Network,
     Places,
-    ResidualBlock,
     SpaceToDepth,
     Values,
     is_image,
+    residual,
 )
 
 EPSILON = 1e-5  # of Laplace smoothing
@@ -422,11 +422,6 @@ class Upscaling(Network):
         for _ in range(halvings_between(places, given.shape[1:3])):
             parts += [*residual(width, self.blocks), Conv2d(width, 4 * width, 1), DepthToSpace()]
         return nn.Sequential(*parts, *residual(width, self.blocks), ReLU(), Conv2d(width, outputs, 3))
-
-
-def residual(channels: int, blocks: int) -> list[nn.Module]:
-    """So many residual blocks."""
-    return [ResidualBlock(channels) for _ in range(blocks)]
 
 
 def halvings_between(large: tuple[int, ...], small: tuple[int, ...]) -> int:

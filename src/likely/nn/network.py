@@ -96,11 +96,11 @@ class ConvolutionalNetwork(Network):
         parts: list[nn.Module] = [values, ChannelsLast(), Conv2d(colours * values.width, self.channels, 3)]
         channels = self.channels
         for _ in range(halvings(height, width)):
-            parts += [*self._residual(channels), SpaceToDepth(), Conv2d(4 * channels, 2 * channels, 1)]
+            parts += [*residual(channels, self.blocks), SpaceToDepth(), Conv2d(4 * channels, 2 * channels, 1)]
             channels, height, width = 2 * channels, height // 2, width // 2
         return [
             *parts,
-            *self._residual(channels),
+            *residual(channels, self.blocks),
             ReLU(),
             nn.Flatten(),
             linear(height * width * channels, self.hidden),
@@ -112,12 +112,9 @@ class ConvolutionalNetwork(Network):
         size = (height, width, channels)
         parts: list[nn.Module] = [linear(self.hidden, math.prod(size)), nn.Unflatten(1, size)]
         for _ in range(times):
-            parts += [*self._residual(channels), Conv2d(channels, 2 * channels, 1), DepthToSpace()]
+            parts += [*residual(channels, self.blocks), Conv2d(channels, 2 * channels, 1), DepthToSpace()]
             channels //= 2
-        return [*parts, *self._residual(channels), ReLU(), Conv2d(channels, outputs, 3)]
-
-    def _residual(self, channels: int) -> list[nn.Module]:
-        return [ResidualBlock(channels) for _ in range(self.blocks)]
+        return [*parts, *residual(channels, self.blocks), ReLU(), Conv2d(channels, outputs, 3)]
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
@@ -220,3 +217,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Same shape."""
         return x + self.layers(x)
+
+
+def residual(channels: int, blocks: int) -> list[nn.Module]:
+    """So many residual blocks."""
+    return [ResidualBlock(channels) for _ in range(blocks)]
