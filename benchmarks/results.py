@@ -61,13 +61,9 @@ PIXELCNN = {
 }
 DYNAMIC = MNIST | {"binarize": "stochastic"}  # drawn anew in every epoch
 TWO_LAYERS = {"latent": 50, "hidden": (200, 200)}
-FIFTY_EPOCHS = {
-    "budget": "50 epochs",
-    "batch_size": 100,
-    "patience": 40,
-    "holdout": 1 / 60,
-}
-TWENTY_EPOCHS = FIFTY_EPOCHS | {"budget": "20 epochs"}
+TWENTY_EPOCHS = {"budget": "20 epochs", "batch_size": 100, "patience": 40, "holdout": 1 / 60}
+HUNDRED_EPOCHS = TWENTY_EPOCHS | {"budget": "100 epochs", "learning_rate": 4e-3, "precision": "bfloat16"}
+BY_PIXELS = HUNDRED_EPOCHS | {"budget": "20 epochs", "learning_rate": 2e-3}
 BY_CODES = {"budget": "60 epochs", "weight_decay": 1.0, "patience": 40}
 BY_FLOWS = {"learning_rate": 1e-3, "weight_decay": 1.0, "patience": 40}  # budgets of the same processor time
 SMALL = {"budget": "60 epochs", "learning_rate": 1e-2, "weight_decay": 1.0}  # few data: as much decay as data bear
@@ -193,7 +189,7 @@ JOBS = {
         **DYNAMIC,
         bar="90 nats; paper, 3,280 epochs: 86.76",
         arguments=TWO_LAYERS,
-        settings=FIFTY_EPOCHS,
+        settings=HUNDRED_EPOCHS,
         importance_samples=500,
     ),
     "mnist-iwae-5": Job(
@@ -201,7 +197,7 @@ JOBS = {
         **DYNAMIC,
         bar="the one above; paper: 85.54",
         arguments=TWO_LAYERS | {"particles": 5},
-        settings=FIFTY_EPOCHS,
+        settings=HUNDRED_EPOCHS,
         importance_samples=500,
     ),
     "mnist-iwae-50": Job(
@@ -209,7 +205,7 @@ JOBS = {
         **DYNAMIC,
         bar="88.5 nats; paper: 84.78",
         arguments=TWO_LAYERS | {"particles": 50},
-        settings=FIFTY_EPOCHS,
+        settings=HUNDRED_EPOCHS,
         importance_samples=500,
     ),
     "mnist-vae-20": Job(
@@ -232,6 +228,38 @@ JOBS = {
         settings=TWENTY_EPOCHS,
         importance_samples=500,
         first=2000,
+    ),
+    "mnist-convolutional-vae": Job(
+        "VAE",
+        **DYNAMIC,
+        bar="85 nats",
+        arguments={"latent": 32, "hidden": (256,), "channels": 32},
+        settings=HUNDRED_EPOCHS | {"learning_rate": 2e-3},
+        importance_samples=128,
+    ),
+    "mnist-convolutional-flow-prior": Job(
+        "VAE",
+        **DYNAMIC,
+        bar="the one above",
+        arguments={"latent": 32, "hidden": (256,), "channels": 32, "prior_kind": "flow"},
+        settings=HUNDRED_EPOCHS | {"learning_rate": 2e-3},
+        importance_samples=128,
+    ),
+    "mnist-pixel-vae": Job(
+        "PixelVAE",
+        **DYNAMIC,
+        bar="the one below",
+        settings=BY_PIXELS,
+        importance_samples=100,
+        first=1000,
+    ),
+    "mnist-pixel-decoder": Job(
+        "GatedPixelCNN",
+        **DYNAMIC,
+        bar="",
+        arguments={"layers": 2, "kernel": 3, "first_kernel": 3},
+        settings=BY_PIXELS,
+        first=1000,
     ),
     "digits-vae": Job("VAE", **DIGITS, bar="", settings=BY_CODES),
     "digits-vq-vae": Job(
@@ -263,21 +291,21 @@ def show(name: str) -> Callable[[Progress], None]:
     return watch
 
 
-def fitted(name: str, job: Job, data: str, folder: Path) -> likely.Density:
+def fitted(name: str, job: Job, data: str, folder: Path, device: str) -> likely.Density:
     """The job's model: finished, resumed, or fitted from the beginning."""
     if (folder / store.CONFIG).exists():
-        return likely.resume(folder, watch=show(name))
+        return likely.resume(folder, device=device, watch=show(name))
     train = load(job.train.format(data=data), "train", context=job.context)
     valid: Data | None = load_validation(job.train.format(data=data), context=job.context)
     preparation = Preparation.infer(train.x, binarize=job.binarize)
     context = [] if train.context is None else [likely.Event((), int(train.context.max()) + 1)]
-    model = getattr(likely, job.model)(preparation.event_of(train.x), *context, **job.arguments)
+    model = getattr(likely, job.model)(preparation.event_of(train.x), *context, **job.arguments).to(device)
     return likely.fit(model, train, valid=valid, out=folder, preparation=preparation, watch=show(name), **job.settings)
 
 
-def result(name: str, job: Job, data: str, folder: Path) -> dict[str, Any]:
+def result(name: str, job: Job, data: str, folder: Path, device: str) -> dict[str, Any]:
     """Fit and evaluate."""
-    model = fitted(name, job, data, folder)
+    model = fitted(name, job, data, folder, device)
     test = load(job.test.format(data=data), "test", context=job.context)
     preparation = Preparation.from_json(store.read_config(folder)["preparation"])
     x = preparation.apply(test.x, torch.Generator().manual_seed(0))
@@ -319,13 +347,15 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="folder of mnist.npz and binary/")
     parser.add_argument("--runs", type=Path, default=Path("../likely-runs"), help="where runs are kept")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda")
     options = parser.parse_args()
     if unknown := set(options.names) - set(JOBS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(JOBS)}")
     torch.set_num_threads(options.threads)
-    machine = f"{processor()}, {options.threads} threads, torch {torch.__version__}"
+    where = processor() if options.device == "cpu" else torch.cuda.get_device_name(options.device)
+    machine = f"{where}, {options.threads} threads, torch {torch.__version__}"
     for name in options.names or JOBS:
-        line = result(name, JOBS[name], options.data, options.runs / name)
+        line = result(name, JOBS[name], options.data, options.runs / name, options.device)
         with (options.runs / "results.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(

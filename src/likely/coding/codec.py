@@ -13,6 +13,7 @@ from torch import Tensor
 from likely.coding.chunks import ChunkCoder, most_in_lockstep, spread, usual_items
 from likely.coding.container import MODEL, Chunk, Header, Reader, Sink, Source, Writer
 from likely.coding.frozen import Frozen
+from likely.coding.rans import compile_coder
 from likely.density import Density
 from likely.errors import FormatError, InputError
 from likely.store import write_file
@@ -117,6 +118,8 @@ def compress(
     content = frozen.content if with_model else None
     if not isinstance(file, str | Path):
         return _write(file, header, content, coder, data, workers, watch)
+    if workers == 1:
+        compile_coder()  # not while the file is open: numba, interrupted in its import, swallows a Ctrl-C
     found: list[Compressed] = []
     write_file(Path(file), lambda out: found.append(_write(out, header, content, coder, data, workers, watch)))
     return found[0]

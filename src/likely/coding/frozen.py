@@ -1,5 +1,6 @@
 """`freeze` a fitted model: the same network with exact leaves, stored as integers, known by its hash."""
 
+import copy
 import hashlib
 import json
 import math
@@ -158,6 +159,8 @@ def freeze(
             f"{type(model).__name__} cannot be frozen: a decoder of symbols and an encoder are needed, or a latent "
             "of one symbol, whose posterior is known"
         )
+    if model.device.type != "cpu":
+        model = copy.deepcopy(model).cpu()  # exact arithmetic is the processor's
     x, context = calibration if isinstance(calibration, tuple) else (calibration, None)
     x = model.check(x[:EXAMPLES])
     context = model.check_context(None if context is None else context[:EXAMPLES], len(x))
@@ -170,9 +173,9 @@ def freeze(
         "model": store.configuration(model),
         "preparation": None if preparation is None else preparation.to_json(),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     frozen = Frozen(safetensors.torch.save(tensors, {METADATA: json.dumps(described, sort_keys=True)}))
-    _rehearse(frozen, x[:2].cpu(), None if context is None else context[:2].cpu())
+    _rehearse(frozen, x[:2], None if context is None else context[:2])
     return frozen
 
 

@@ -241,3 +241,10 @@ def _coder() -> tuple[Callable[..., Any], Callable[..., Any]]:
         return functools.partial(_push_compiled, push), functools.partial(_pop_compiled, pop)
     except (ImportError, RuntimeError):  # absent, of another numpy, or with no folder to keep what it compiled
         return _push, _pop
+
+
+def compile_coder() -> None:
+    """Import and compile now what the first symbols would otherwise wait for."""
+    stack = Stack()
+    stack.push(np.zeros(1, np.int64), np.ones(1, np.int64))
+    stack.pop(np.array([[0, 1 << 24]]))
