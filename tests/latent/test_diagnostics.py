@@ -17,6 +17,7 @@ from likely.latent import LatentVariable
 from likely.latent.bounds import UnreliableEstimate, enumeration
 from likely.latent.diagnostics import (
     active_units,
+    codes_in_use,
     mutual_information,
     posterior_means,
     rate_and_distortion,
@@ -161,6 +162,18 @@ def test_active_symbols():
     assert torch.allclose(spread(plain(model), x, generator=seeded()), spread(model, x), atol=0.02)
     code = torch.nn.functional.one_hot(x[:, :3], 4).double().var(0).sum(1)
     assert torch.allclose(spread(coded(), x), code)
+
+
+def test_codes_in_use():
+    """Of four codes, by an encoder that copies symbols, of which there are three."""
+    x = tables()
+    assert codes_in_use(coded(), x) == 3
+    assert codes_in_use(coded(), x[:1].expand(5, -1)) == len(x[0, :3].unique())
+    terms = likely.evaluate(coded(), x).terms
+    assert (terms["codes in use"], terms["codes"]) == (3, 4)
+    assert "codes" not in likely.evaluate(gaussian(), normal(10)).terms
+    with pytest.raises(InputError, match="of one alphabet"):
+        codes_in_use(gaussian(), normal(10))
 
 
 def test_posterior_means():

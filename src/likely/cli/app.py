@@ -157,6 +157,8 @@ def say_terms(console: Console, report: Any) -> None:
     console.table(rows, "terms")
     if "active units" in terms:
         console.say(f"{terms['active units']:.0f} of {terms['latent values']:.0f} latent values are active")
+    if "codes in use" in terms:
+        console.say(f"{terms['codes in use']:.0f} of {terms['codes']:.0f} codes are in use")
     if "effective sample size" in terms:
         size = terms["effective sample size"]
         console.say(f"of {report.importance_samples:,} draws {size:,.1f} count (effective sample size, mean)")

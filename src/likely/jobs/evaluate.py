@@ -10,7 +10,7 @@ from torch import Tensor
 from likely.density import Array, Density
 from likely.errors import InputError
 from likely.latent.bounds import Estimate, above_reliable, importance_sampling, warn_of_few, warn_of_tails
-from likely.latent.diagnostics import active_units, mutual_information, runs_once
+from likely.latent.diagnostics import active_units, codes_in_use, mutual_information, runs_once
 from likely.latent.latent import LatentVariable
 
 Pair = tuple[Array, Array | None]
@@ -39,10 +39,10 @@ class Report:
             standard error", over the examples; "mutual information" of x and z, an estimate from below that cannot
             exceed "mutual information limit". Numbers: "effective sample size", of K, mean over examples; "k-hat above
             0.7", the part of the examples whose weights are too uneven for L_K to be trusted; "active units", how many
-            of the "latent values" have a posterior mean that varies. The last two and the mutual information are
-            measured on at most 1,024 of the examples. Of any other bound by several draws: "elbo", their mean, and
-            "gap of one draw", L_K − elbo, by how much at least one draw falls short of ln p(x): for a flow, what
-            dequantisation costs.
+            of the "latent values" have a posterior mean that varies; "codes in use", how many of the "codes" of a latent
+            of symbols occur. These and the mutual information are measured on at most 1,024 of the examples. Of any
+            other bound by several draws: "elbo", their mean, and "gap of one draw", L_K − elbo, by how much at least
+            one draw falls short of ln p(x): for a flow, what dequantisation costs.
         importance_samples: K, how many draws a bound was averaged over.
     """
 
@@ -278,6 +278,9 @@ def _measures(model: LatentVariable, x: Tensor, generator: torch.Generator) -> d
     found = {"latent values": float(model.prior.event.dims)}
     if len(some) > 1:
         found = {"active units": float(active_units(model, some, generator=generator))} | found
+    if isinstance(model.prior.event.levels, int):
+        codes = {"codes in use": codes_in_use(model, some, generator=generator), "codes": model.prior.event.levels}
+        found |= {name: float(number) for name, number in codes.items()}
     scored = some if runs_once(model) else some[:EXAMPLES_SCORED]
     found["mutual information"] = mutual_information(model, scored, generator=generator)
     return found | {"mutual information limit": math.log(len(scored))}

@@ -130,6 +130,22 @@ def active_units(model: LatentVariable, x: Tensor, *, generator: torch.Generator
 
 
 @torch.no_grad()
+def codes_in_use(model: LatentVariable, x: Tensor, *, generator: torch.Generator | None = None) -> int:
+    """How many symbols of the latent's alphabet occur in one draw of z for each example (n, *event.shape).
+
+    Of a `VQVAE`, whose z is no accident: how many entries of its codebook the examples use.
+
+    Raises:
+        InputError: data that are not the model's, no encoder, or a latent that is not of one alphabet.
+    """
+    x, _ = model.check(x), _encoder(model)
+    if not isinstance(model.prior.event.levels, int):
+        raise InputError(f"a latent of symbols of one alphabet is expected, found {model.prior.event}")
+    z = torch.cat([draw_latents(model, rows, 1, generator)[0] for rows in x.split(CHUNK)])
+    return len(z.unique())
+
+
+@torch.no_grad()
 def spread(model: LatentVariable, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Var_x E[z | x] over examples (n, *event.shape), of every latent value: (*latent shape,), float64.
 
