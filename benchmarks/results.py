@@ -65,8 +65,14 @@ TWENTY_EPOCHS = {"budget": "20 epochs", "batch_size": 100, "patience": 40, "hold
 HUNDRED_EPOCHS = TWENTY_EPOCHS | {"budget": "100 epochs", "learning_rate": 4e-3, "precision": "bfloat16"}
 BY_PIXELS = HUNDRED_EPOCHS | {"budget": "20 epochs", "learning_rate": 2e-3}
 BY_CODES = {"budget": "60 epochs", "weight_decay": 1.0, "patience": 40}
-BY_FLOWS = {"learning_rate": 1e-3, "weight_decay": 1.0, "patience": 40}  # budgets of the same processor time
 SMALL = {"budget": "60 epochs", "learning_rate": 1e-2, "weight_decay": 1.0}  # few data: as much decay as data bear
+
+
+def digits_flow(model: str, budget: str, bar: str = "", **arguments: Any) -> Job:
+    """A flow of digits; budgets of the same processor time."""
+    settings = {"learning_rate": 1e-3, "weight_decay": 1.0, "patience": 40, "budget": budget}
+    return Job(model, **DIGITS, bar=bar, arguments=arguments, settings=settings, importance_samples=16)
+
 
 JOBS = {
     "digits": Job(
@@ -154,36 +160,10 @@ JOBS = {
         },
         importance_samples=4,
     ),
-    "digits-realnvp": Job(
-        "RealNVP",
-        **DIGITS,
-        bar="",
-        settings=BY_FLOWS | {"budget": "600 steps"},
-        importance_samples=16,
-    ),
-    "digits-realnvp-variational": Job(
-        "RealNVP",
-        **DIGITS,
-        bar="",
-        arguments={"dequantization": "variational"},
-        settings=BY_FLOWS | {"budget": "600 steps"},
-        importance_samples=16,
-    ),
-    "digits-glow": Job(
-        "Glow",
-        **DIGITS,
-        bar="",
-        arguments={"dequantization": "variational"},
-        settings=BY_FLOWS | {"budget": "880 steps"},
-        importance_samples=16,
-    ),
-    "digits-flow-plus-plus": Job(
-        "FlowPlusPlus",
-        **DIGITS,
-        bar="RealNVP, at equal time",
-        settings=BY_FLOWS | {"budget": "460 steps"},
-        importance_samples=16,
-    ),
+    "digits-realnvp": digits_flow("RealNVP", "600 steps"),
+    "digits-realnvp-variational": digits_flow("RealNVP", "600 steps", dequantization="variational"),
+    "digits-glow": digits_flow("Glow", "880 steps", dequantization="variational"),
+    "digits-flow-plus-plus": digits_flow("FlowPlusPlus", "460 steps", bar="RealNVP, at equal time"),
     "mnist-vae": Job(
         "VAE",
         **DYNAMIC,

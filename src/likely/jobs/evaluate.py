@@ -39,10 +39,10 @@ class Report:
             standard error", over the examples; "mutual information" of x and z, an estimate from below that cannot
             exceed "mutual information limit". Numbers: "effective sample size", of K, mean over examples; "k-hat above
             0.7", the part of the examples whose weights are too uneven for L_K to be trusted; "active units", how many
-            of the "latent values" have a posterior mean that varies; "codes in use", how many of the "codes" of a latent
-            of symbols occur. These and the mutual information are measured on at most 1,024 of the examples. Of any
-            other bound by several draws: "elbo", their mean, and "gap of one draw", L_K − elbo, by how much at least
-            one draw falls short of ln p(x): for a flow, what dequantisation costs.
+            of the "latent values" have a posterior mean that varies; "codes in use", how many of the "codes" of a
+            latent of symbols occur. These and the mutual information are measured on at most 1,024 of the examples. Of
+            any other bound by several draws: "elbo", their mean, and "gap of one draw", L_K − elbo, by how much at
+            least one draw falls short of ln p(x): for a flow, what dequantisation costs.
         importance_samples: K, how many draws a bound was averaged over.
     """
 
