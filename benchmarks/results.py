@@ -63,7 +63,7 @@ DYNAMIC = MNIST | {"binarize": "stochastic"}  # drawn anew in every epoch
 TWO_LAYERS = {"latent": 50, "hidden": (200, 200)}
 TWENTY_EPOCHS = {"budget": "20 epochs", "batch_size": 100, "patience": 40, "holdout": 1 / 60}
 HUNDRED_EPOCHS = TWENTY_EPOCHS | {"budget": "100 epochs", "learning_rate": 4e-3, "precision": "bfloat16"}
-BY_PIXELS = HUNDRED_EPOCHS | {"budget": "20 epochs", "learning_rate": 2e-3}
+BY_CONVOLUTIONS = HUNDRED_EPOCHS | {"learning_rate": 2e-3}
 BY_CODES = {"budget": "60 epochs", "weight_decay": 1.0, "patience": 40}
 SMALL = {"budget": "60 epochs", "learning_rate": 1e-2, "weight_decay": 1.0}  # few data: as much decay as data bear
 
@@ -214,22 +214,39 @@ JOBS = {
         **DYNAMIC,
         bar="85 nats",
         arguments={"latent": 32, "hidden": (256,), "channels": 32},
-        settings=HUNDRED_EPOCHS | {"learning_rate": 2e-3},
+        settings=BY_CONVOLUTIONS | {"budget": "17042 steps"},
         importance_samples=128,
+    ),
+    "mnist-small-convolutional-vae": Job(
+        "VAE",
+        **DYNAMIC,
+        bar="85 nats",
+        arguments={"latent": 32, "hidden": (256,), "channels": 16},
+        settings=BY_CONVOLUTIONS | {"budget": "45 epochs"},
+        importance_samples=128,
+        first=2000,
     ),
     "mnist-convolutional-flow-prior": Job(
         "VAE",
         **DYNAMIC,
         bar="the one above",
         arguments={"latent": 32, "hidden": (256,), "channels": 32, "prior_kind": "flow"},
-        settings=HUNDRED_EPOCHS | {"learning_rate": 2e-3},
+        settings=BY_CONVOLUTIONS | {"budget": "13482 steps"},
+        importance_samples=128,
+    ),
+    "mnist-hierarchical-vae": Job(
+        "HierarchicalVAE",
+        **DYNAMIC,
+        bar="85 nats",
+        arguments={"latents": (32, 16), "hidden": (256,), "channels": 32},
+        settings=BY_CONVOLUTIONS | {"budget": "11393 steps"},
         importance_samples=128,
     ),
     "mnist-pixel-vae": Job(
         "PixelVAE",
         **DYNAMIC,
         bar="the one below",
-        settings=BY_PIXELS,
+        settings=BY_CONVOLUTIONS | {"budget": "8545 steps"},
         importance_samples=100,
         first=1000,
     ),
@@ -238,7 +255,7 @@ JOBS = {
         **DYNAMIC,
         bar="",
         arguments={"layers": 2, "kernel": 3, "first_kernel": 3},
-        settings=BY_PIXELS,
+        settings=BY_CONVOLUTIONS | {"budget": "20472 steps"},
         first=1000,
     ),
     "digits-vae": Job("VAE", **DIGITS, bar="", settings=BY_CODES),
