@@ -39,6 +39,7 @@ class Density(nn.Module, Configured, ABC):
     kind: Literal["exact", "lower bound"] = "exact"
     support: Interval = REAL
     validation_draws: int = 1  # K of the bound L_K that a fit judges weights by, where `log_prob` is a bound
+    validation_proposal: Literal["encoder", "prior"] = "encoder"  # what draws them, of a latent-variable model
 
     def __init__(self, event: Event, context: Event | None = None) -> None:
         super().__init__()

@@ -10,10 +10,13 @@ import torch
 
 from likely.autoregressive import MADE
 from likely.bases import Normal, Uniform
+from likely.classical import IndependentPixels
 from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import Event
+from likely.flows import Elementwise, Flow, RealNVP
+from likely.flows.activation import Logit
 from likely.latent import LatentVariable, bounds, enumeration, importance_sampling, prior_sampling
 from likely.latent.bounds import Estimate, UnreliableEstimate, importance_weighted_bound, pareto_shape
 from likely.latent.latent import Terms, draw_terms
@@ -255,6 +258,36 @@ def test_refusals():
         enumeration(of_symbols(), every(TABLE), limit=8)
     with pytest.raises(InputError, match="states of z"):
         enumeration(model, x)
+
+
+def test_what_is_no_density_of_z_is_refused():
+    model, x = of_symbols(), every(TABLE)
+    prior, decoder = model.prior, model.decoder
+    dequantised = RealNVP(CODE, TABLE)  # of whose ln q there is a bound only
+    with pytest.raises(InputError, match=r"encoder: a density with an exact log_prob .* RealNVP"):
+        LatentVariable(prior, decoder, dequantised)
+    with pytest.raises(InputError, match=r"proposal: a density with an exact log_prob .* RealNVP"):
+        importance_sampling(model, x, 2, proposal=dequantised.double())
+    for other in (MADE(TABLE, hidden=()), MADE(CODE, LINE, hidden=())):
+        with pytest.raises(InputError, match=r"a proposal over .* is expected"):
+            importance_sampling(model, x, 2, proposal=other)
+
+
+def test_a_sum_over_bounds_is_a_bound():
+    """z of one symbol: the sum is the decoder's own bound, and says so."""
+    code, event = Event((1,), 1), Event((2,), 3)
+    decoder, x = RealNVP(event, code, layers=2, width=4), every(event)
+    model = LatentVariable(IndependentPixels(code), decoder)
+    found, again = (enumeration(model, x, generator=seeded()) for _ in range(2))
+    assert found.kind == "lower bound"
+    assert torch.equal(found.value, again.value)
+    z = torch.zeros(len(x), 1, dtype=torch.int64)
+    assert torch.allclose(found.value, decoder.log_prob(x, z, generator=seeded()).double())
+
+
+def test_values_lie_where_the_decoders_do():
+    unit = Flow(Normal(LINE), [Elementwise(Logit(), (1,))], LINE)
+    assert LatentVariable(Normal(LINE), unit).support == unit.support != Normal(LINE).support
 
 
 def test_estimates_are_joined():

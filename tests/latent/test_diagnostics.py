@@ -164,6 +164,17 @@ def test_active_symbols():
     assert torch.allclose(spread(coded(), x), code)
 
 
+def test_the_likeliest_symbol_is_what_most_draws_say():
+    """Two draws that agree by chance say nothing."""
+    z = Event((1,), 2)
+    encoder = likely.MADE(z, TABLE, hidden=()).double().requires_grad_(False)
+    for parameter in encoder.parameters():
+        parameter.zero_()
+    encoder.output.bias.fill_(math.log(4))  # q(1 | x) = 0.8
+    model = LatentVariable(IndependentPixels(z), ConditionalSymbols(TABLE, z), encoder)
+    assert all(posterior_means(model, tables()[:1], generator=seeded(k)) == 1 for k in range(100))
+
+
 def test_codes_in_use():
     """Of four codes, by an encoder that copies symbols, of which there are three."""
     x = tables()

@@ -5,11 +5,24 @@ import math
 
 import pytest
 import torch
-from latent_problems import bound, estimates, exact, flat_gradient, of_bits, of_encoder, of_plane, scored, z_scores
+from latent_problems import (
+    LINEAR,
+    bound,
+    estimates,
+    exact,
+    flat_gradient,
+    of_bits,
+    of_encoder,
+    of_plane,
+    scored,
+    z_scores,
+)
 
 import likely
 from likely import compress, decompress, freeze, store
+from likely.autoregressive import MADE
 from likely.classical import IndependentPixels
+from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.errors import InputError
 from likely.event import Event
 from likely.latent import IWAE, VAE, BetaVAE, DiscreteVAE
@@ -17,6 +30,7 @@ from likely.latent.bounds import enumeration, importance_sampling, importance_we
 from likely.latent.indicators import Indicators, OnIndicators
 from likely.latent.latent import LatentVariable, draw_terms
 from likely.latent.objectives import OBJECTIVES, OF_REAL_LATENTS, TrainedOn, refuse_unknown
+from likely.latent.priors import VampPrior
 from likely.nn.network import MultilayerPerceptron
 
 PICTURE = Event((1, 2, 2), 3)
@@ -214,9 +228,9 @@ def test_what_does_not_fit_is_refused():
     parts = bits.prior, bits.decoder, bits.encoder
     with pytest.raises(InputError, match='unknown objective "VIMC"; did you mean "VIMCO"'):
         refuse_unknown("objective", "VIMC", OBJECTIVES)
-    with pytest.raises(InputError, match="VIMCO: at least 2 draws"):
+    with pytest.raises(InputError, match="draws must be at least 2"):
         TrainedOn(*parts, objective="VIMCO", draws=1)
-    with pytest.raises(InputError, match="at least 1 draws"):
+    with pytest.raises(InputError, match="draws must be at least 1"):
         TrainedOn(*parts, objective="score function", draws=0)
     for name in OF_REAL_LATENTS:
         with pytest.raises(InputError, match="no such gradient"):
@@ -230,6 +244,33 @@ def test_what_does_not_fit_is_refused():
         DiscreteVAE(PICTURE, categories=1)
     with pytest.raises(InputError, match="beta must be"):
         BetaVAE(PICTURE, beta=-1.0)
+
+
+def test_prior_sampling_is_fitted_without_an_encoder():
+    """It is judged by what it is trained on: the same bound, of draws from the prior."""
+    model, x = of_bits(3, "prior sampling", 64)
+    model = TrainedOn(model.prior, model.decoder, objective="prior sampling", draws=64)
+    before = enumeration(model, x).value
+    seen = []
+    likely.fit(model, x.expand(60, -1), budget="60 steps", learning_rate=0.02, watch=lambda p: seen.append(p))
+    after = enumeration(model, x).value
+    assert after > before + 1
+    assert -seen[-1].best * 12 * math.log(2) == pytest.approx(after.item(), abs=0.5)
+
+
+def test_what_borrows_from_the_encoder_cannot_be_held():
+    encoder = ConditionalNormal(Event((2,)), PICTURE, network=LINEAR)
+    decoder = ConditionalSymbols(PICTURE, Event((2,)), network=LINEAR)
+    model = TrainedOn(VampPrior(encoder, components=2), decoder, encoder, objective="exclusive wake-sleep")
+    with pytest.raises(InputError, match="exclusive wake-sleep: a prior with weights of its own"):
+        model.loss(pictures())
+
+
+def test_straight_through_takes_one_ordering():
+    """Of several, a mixture, the table of one is not the prior."""
+    model, x = of_bits(3, "straight through", prior=lambda z: MADE(z, hidden=(4,), orderings=2))
+    with pytest.raises(InputError, match="of one ordering"):
+        model.loss(x)
 
 
 def test_discrete_latents_are_coded(tmp_path):

@@ -94,7 +94,7 @@ def evaluate(
     Args:
         model: any density.
         data: what to score.
-        batch_size: examples per pass; the result does not depend on it beyond rounding.
+        batch_size: examples per pass; an exact result does not depend on it beyond rounding, a bound draws anew.
         generator: randomness for models that draw (None: seeded with 0).
         source: the density that the data come from, where it is known: `gap` is then the KL to it.
         importance_samples: K; a lower bound that draws is made tighter by K draws: ln 1/K Σ_k exp(bound_k) is a bound

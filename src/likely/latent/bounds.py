@@ -14,8 +14,15 @@ import torch
 from torch import Tensor
 
 from likely.density import Density
-from likely.errors import InputError
-from likely.latent.latent import LatentVariable, Terms, draw_terms, refuse_infinite, require_draws
+from likely.errors import InputError, require_sizes
+from likely.latent.latent import (
+    LatentVariable,
+    Terms,
+    draw_terms,
+    latent_variable,
+    refuse_infinite,
+    require_draws,
+)
 
 CHUNK = 4096  # pairs of an example and a latent at once
 TAIL = 0.2  # of the weights that the Pareto distribution is fitted to, at most
@@ -32,7 +39,11 @@ def importance_weighted_bound(log_weights: Tensor) -> Tensor:
     """L_K = ln 1/K Σ_k w_k, (K, n) → (n,): at most ln p(x) in expectation, and rising with K.
 
     Paper: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov, 2016), https://arxiv.org/abs/1509.00519
+
+    Raises:
+        InputError: no draws.
     """
+    require_draws(len(log_weights))
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
@@ -93,9 +104,10 @@ def importance_sampling(
         generator: of z.
 
     Raises:
-        InputError: data that are not the model's, K < 1, or nothing to draw z from.
+        InputError: another kind of model, data that are not the model's, K < 1, nothing to draw z from, or a proposal
+            that is not over z, or of which there is a bound only.
     """
-    x = model.check(x)
+    x = latent_variable(model).check(x)
     require_draws(draws)
     found = []
     for rows in x.split(max(1, CHUNK // draws)):
@@ -152,14 +164,24 @@ def above_reliable(estimate: Estimate) -> float | None:
 
 
 @torch.no_grad()
-def enumeration(model: LatentVariable, x: Tensor, *, limit: int = 2**16) -> Estimate:
-    """ln Σ_z p(x | z) p(z), exactly, over all states of a discrete latent.
+def enumeration(
+    model: LatentVariable, x: Tensor, *, limit: int = 2**16, generator: torch.Generator | None = None
+) -> Estimate:
+    """ln Σ_z p(x | z) p(z) over all states of a discrete latent.
+
+    Exact where prior and decoder are; a lower bound in expectation where one of them is a bound.
+
+    Args:
+        model: prior and decoder.
+        x: examples (n, *event.shape).
+        limit: number of states at most.
+        generator: of what a prior or decoder draws that is a bound.
 
     Raises:
-        InputError: a real latent, or more states than `limit`.
+        InputError: another kind of model, a real latent, or more states than `limit`.
     """
-    x = model.check(x)
-    event = model.prior.event
+    x, event = latent_variable(model).check(x), model.prior.event
+    require_sizes(limit=limit)
     if not event.discrete or math.prod(event.alphabets) > limit:
         raise InputError(f"enumeration takes at most {limit:,} states of z, found a latent over {event}")
     states = torch.cartesian_prod(*(torch.arange(levels) for levels in event.alphabets)).view(-1, *event.shape)
@@ -168,10 +190,11 @@ def enumeration(model: LatentVariable, x: Tensor, *, limit: int = 2**16) -> Esti
     for part in states.split(max(1, CHUNK // len(x))):
         z = part.repeat_interleave(len(x), 0)
         rows = x.repeat(len(part), *[1] * (x.ndim - 1))
-        joint = model.decoder._log_prob(rows, z, None) + model.prior._log_prob(z, None, None)
+        joint = model.decoder._log_prob(rows, z, generator) + model.prior._log_prob(z, None, generator)
         total = torch.logaddexp(total, joint.view(len(part), len(x)).double().logsumexp(0))
     ones = torch.ones_like(total)
-    return Estimate(total, 0 * ones, ones * len(states), -math.inf * ones, len(states), "exact")
+    kind = "exact" if model.decoder.kind == model.prior.kind == "exact" else "lower bound"
+    return Estimate(total, 0 * ones, ones * len(states), -math.inf * ones, len(states), kind)
 
 
 def _parts(draws: int, n: int) -> Iterator[int]:

@@ -15,7 +15,7 @@ from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Density
 from likely.errors import InputError
 from likely.latent.bounds import CHUNK, importance_sampling
-from likely.latent.latent import LatentVariable, Layered, draw_latents
+from likely.latent.latent import LatentVariable, Layered, draw_latents, latent_variable, require_draws
 
 DRAWS = 64  # of z, for a posterior mean that has no closed form
 ACTIVE = 0.01  # variance of the posterior mean, above which a latent value is active
@@ -66,7 +66,7 @@ def mutual_information(model: LatentVariable, x: Tensor, *, generator: torch.Gen
     Raises:
         InputError: data that are not the model's, or no encoder.
     """
-    x, encoder = model.check(x), _encoder(model)
+    encoder, x = _encoder(model), model.check(x)
     z = torch.cat([draw_latents(model, rows, 1, generator)[0] for rows in x.split(CHUNK)])
     under_all = scorer(encoder, x)
     table = torch.cat([under_all(part) for part in z.split(max(1, PAIRS // len(x)))]).double()  # ln q(z_i | x_j)
@@ -138,7 +138,8 @@ def codes_in_use(model: LatentVariable, x: Tensor, *, generator: torch.Generator
     Raises:
         InputError: data that are not the model's, no encoder, or a latent that is not of one alphabet.
     """
-    x, _ = model.check(x), _encoder(model)
+    _encoder(model)
+    x = model.check(x)
     if not isinstance(model.prior.event.levels, int):
         raise InputError(f"a latent of symbols of one alphabet is expected, found {model.prior.event}")
     z = torch.cat([draw_latents(model, rows, 1, generator)[0] for rows in x.split(CHUNK)])
@@ -156,7 +157,7 @@ def spread(model: LatentVariable, x: Tensor, *, generator: torch.Generator | Non
     Raises:
         InputError: data that are not the model's, fewer than two examples, or no encoder.
     """
-    x, encoder, event = model.check(x), _encoder(model), model.prior.event
+    encoder, x, event = _encoder(model), model.check(x), model.prior.event
     if len(x) < 2:
         raise InputError("a variance over examples takes at least two of them, found 1")
     if isinstance(encoder, ConditionalNormal):
@@ -187,22 +188,20 @@ def posterior_means(
 ) -> Tensor:
     """E[z | x] under the encoder (n, *latent shape); of symbols, the likeliest.
 
-    Exact for `ConditionalNormal` and `ConditionalSymbols`, and for what does not differ between two draws, such as a
-    code; else the mean of `draws`, or the symbol drawn most often.
+    Exact for `ConditionalNormal` and `ConditionalSymbols`; else the mean of `draws`, or the symbol drawn most often,
+    which is the code itself where x determines it.
 
     Raises:
         InputError: data that are not the model's, or no encoder.
     """
-    x, encoder = model.check(x), _encoder(model)
+    require_draws(draws)
+    encoder, x = _encoder(model), model.check(x)
     if isinstance(encoder, ConditionalNormal):
         mu = torch.cat([encoder.parameters_of(rows).mu for rows in x.split(CHUNK)])
         return mu.view(-1, *encoder.event.shape) * encoder.deviation + encoder.mean
     if isinstance(encoder, ConditionalSymbols) and encoder.head == "categorical":
         likeliest = torch.cat([_table(encoder, rows).argmax(2) for rows in x.split(CHUNK)])
         return likeliest.view(-1, *encoder.event.shape)
-    few = _draws(model, x, 2, generator)
-    if torch.equal(few[0], few[1]):
-        return few[0]
     z = _draws(model, x, draws, generator)
     return z.mode(0)[0] if encoder.event.discrete else z.mean(0)
 
@@ -217,6 +216,6 @@ def _draws(model: LatentVariable, x: Tensor, draws: int, generator: torch.Genera
 
 
 def _encoder(model: LatentVariable) -> Density:
-    if model.encoder is None:
+    if latent_variable(model).encoder is None:
         raise InputError(f"this {type(model).__name__} has no encoder q(z | x), which says what z stands for x")
     return model.encoder

@@ -14,6 +14,7 @@ through what the encoder's parameters get gradients:
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -185,7 +186,8 @@ def straight_through(model: LatentVariable, x: Tensor, draws: int, generator: to
     Courville, 2013), https://arxiv.org/abs/1308.3432
 
     Args:
-        model: a decoder on indicators (`OnIndicators`), and a prior and an encoder that are autoregressive.
+        model: a decoder on indicators (`OnIndicators`), and a prior and an encoder that are autoregressive, in one
+            ordering.
         x: checked examples.
         draws: K, at least 1.
         generator: of z.
@@ -195,10 +197,11 @@ def straight_through(model: LatentVariable, x: Tensor, draws: int, generator: to
     """
     prior, encoder = model.prior, encoder_of(model)
     layer = next((part for part in model.decoder.modules() if isinstance(part, Indicators)), None)
-    if not (layer and isinstance(prior, Autoregressive) and isinstance(encoder, Autoregressive)):
+    if not (layer and _of_one_ordering(prior) and _of_one_ordering(encoder)):
         raise InputError(
-            "straight-through gradients need an autoregressive prior and encoder, and a decoder whose network is "
-            f"OnIndicators; found {', '.join(type(part).__name__ for part in (prior, encoder, model.decoder))}"
+            "straight-through gradients need an autoregressive prior and encoder, each of one ordering, and a decoder "
+            "whose network is OnIndicators; found "
+            f"{', '.join(type(part).__name__ for part in (prior, encoder, model.decoder))}"
         )
     with torch.no_grad():
         z, _ = draw_latents(model, x, draws, generator)
@@ -211,6 +214,10 @@ def straight_through(model: LatentVariable, x: Tensor, draws: int, generator: to
         (indicators * log_q.detach()).flatten(1).sum(1),
     ]
     return Terms(*(part.view(draws, len(x)) for part in found))
+
+
+def _of_one_ordering(density: Density) -> TypeGuard[Autoregressive]:
+    return isinstance(density, Autoregressive) and density.orders == 1
 
 
 def with_posterior_held(terms: Terms) -> Terms:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from likely.conditional import ConditionalNormal
-from likely.errors import InputError
+from likely.errors import InputError, require_positive, require_sizes
 from likely.event import REAL
 from likely.latent.diagnostics import posterior_means
-from likely.latent.latent import LatentVariable, draw_latents, draw_terms
+from likely.latent.latent import LatentVariable, draw_latents, draw_terms, latent_variable
 
 DRAWS = 8  # of every example, per step
 ROUNDS = 16  # of as many draws, that an evidence lower bound is estimated from
@@ -72,15 +72,12 @@ def infer(
         InputError: data that are not the model's, no encoder, a latent of symbols, or steps, rate or batch size out of
             range.
     """
-    if model.prior.event.discrete or model.prior.support != REAL:
+    if latent_variable(model).prior.event.discrete or model.prior.support != REAL:
         raise InputError(
             f"a Gaussian q takes latents of any real value, found {model.prior.event}, values in {model.prior.support}"
         )
-    if steps < 1 or batch_size < 1 or not 0 < rate < math.inf:
-        raise InputError(
-            "at least 1 step and a batch of at least 1 example, and a positive rate are expected, found "
-            f"steps={steps}, batch_size={batch_size}, rate={rate}"
-        )
+    require_sizes(steps=steps, batch_size=batch_size)
+    require_positive(rate=rate)
     batches = model.check(x).split(batch_size)
     unit = model.prior.sample(UNIT_DRAWS, generator=generator).std(0)
     parts = [_inferred(model, rows, unit, steps, rate, generator) for rows in batches]

@@ -23,11 +23,11 @@ class LatentVariable(Density):
     Args:
         prior: p(z), any density without context.
         decoder: p(x | z), any density whose context is the prior's event.
-        encoder: q(z | x), any density over the prior's event whose context is the decoder's event, which can draw;
-            None where nothing but sums over z is asked for.
+        encoder: q(z | x), any density over the prior's event whose context is the decoder's event, which can draw, and
+            whose own log_prob is exact; None where nothing but sums over z is asked for.
 
     Raises:
-        InputError: events that do not fit; names both.
+        InputError: events that do not fit (names both), or an encoder of which there is a bound only.
     """
 
     kind: Literal["exact", "lower bound"] = "lower bound"
@@ -43,6 +43,7 @@ class LatentVariable(Density):
         for name, found, other, expected in fits:
             if found != expected:
                 raise InputError(f"{name} must be {other}: {expected} is expected, found {found}")
+        refuse_bound("encoder", encoder)
         if encoder is not None and not prior.support.holds(encoder.support):
             raise InputError(
                 f"the encoder draws values inside {encoder.support}, the prior has density inside {prior.support} only"
@@ -55,6 +56,7 @@ class LatentVariable(Density):
                     "be a part of the same model"
                 )
         self.prior, self.decoder, self.encoder = parts
+        self.support = decoder.support
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """Let every part start from data: encoder and decoder from x, the prior from what the encoder makes of x."""
@@ -75,6 +77,34 @@ class LatentVariable(Density):
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return self.decoder._sample(n, self.prior._sample(n, None, generator), generator)
+
+
+def latent_variable(model: Density) -> LatentVariable:
+    """The model, which has a prior and a decoder.
+
+    Raises:
+        InputError: it is of another kind.
+    """
+    if not isinstance(model, LatentVariable):
+        raise InputError(
+            f"a LatentVariable (prior, decoder and, for most, an encoder) is expected, found a {type(model).__name__}"
+        )
+    return model
+
+
+def refuse_bound(name: str, q: Density | None) -> None:
+    """Refuse to draw z from a density of which no more than a bound is known.
+
+    Where ln q is too low, ln p(x | z) + ln p(z) − ln q is too high, and no bound of ln p(x).
+
+    Raises:
+        InputError: names it.
+    """
+    if q is not None and q.kind != "exact":
+        raise InputError(
+            f"{name}: a density with an exact log_prob is expected, found a {type(q).__name__}, whose log_prob is a "
+            f"{q.kind}; ln q is subtracted, and the result would be no bound"
+        )
 
 
 def refuse_infinite(bound: Tensor, model: LatentVariable) -> None:
@@ -209,6 +239,12 @@ def _draw_factors(
     q = model.encoder if proposal is None else proposal
     if q is None:
         raise InputError(f"this {type(model).__name__} has no encoder q(z | x); give one, or another proposal")
+    if proposal is not None and (q.event != model.prior.event or q.context not in (None, model.event)):
+        raise InputError(
+            f"a proposal over {model.prior.event}, without context or given {model.event}, is expected, found one over "
+            f"{q.event} given {q.context}"
+        )
+    refuse_bound("proposal", proposal)
     n = draws * len(x)
     if isinstance(q, Layered):
         return q._draw_factors(n, None if q.context is None else x, generator)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from likely.density import Density
-from likely.errors import InputError, suggestion
+from likely.errors import InputError, require_sizes, suggestion
 from likely.latent.bounds import importance_weighted_bound
 from likely.latent.gradients import (
     Fixed,
@@ -27,7 +27,7 @@ from likely.latent.gradients import (
     with_posterior_held,
     with_score,
 )
-from likely.latent.latent import LatentVariable, Terms, draw_terms, evidence_lower_bound
+from likely.latent.latent import Borrower, LatentVariable, Terms, draw_terms, evidence_lower_bound
 
 Objective = Callable[[LatentVariable, Tensor, int, torch.Generator | None], Tensor]
 
@@ -99,7 +99,15 @@ def exclusive_wake_sleep(
     """Two objectives: prior and decoder on L_K, the encoder on KL(q(z | x) ‖ p(z | x)), the gap of the ELBO.
 
     A relative of wake-sleep, and not IWAE, which has one objective for all.
+
+    Raises:
+        InputError: a prior that computes with the encoder's weights, which cannot be held and trained at once.
     """
+    if any(isinstance(part, Borrower) and part.lender is model.encoder for part in model.prior.modules()):
+        raise InputError(
+            f"exclusive wake-sleep: a prior with weights of its own is expected, found a {type(model.prior).__name__}, "
+            "which computes with the encoder's"
+        )
     bound = importance_sampling(model, x, draws, generator)
     with held(model.prior, model.decoder):
         gap = elbo(model, x, 1, generator)
@@ -148,7 +156,7 @@ OF_REAL_LATENTS = {
 }
 OF_SYMBOLS = {"straight through"}
 ON_L_K = {
-    *("importance-weighted bound", "doubly reparametrized", "VIMCO", "importance sampling"),
+    *("prior sampling", "importance-weighted bound", "doubly reparametrized", "VIMCO", "importance sampling"),
     *("wake-sleep", "exclusive wake-sleep"),
 }
 COMPARE_DRAWS = {"leave one out", "VIMCO"}
@@ -179,15 +187,14 @@ class TrainedOn(LatentVariable):
     ) -> None:
         super().__init__(prior, decoder, encoder)
         refuse_unknown("objective", objective, OBJECTIVES)
-        least = 2 if objective in COMPARE_DRAWS else 1
-        if draws < least:
-            raise InputError(f"{objective}: at least {least} draws of z are expected, found {draws}")
+        require_sizes(2 if objective in COMPARE_DRAWS else 1, draws=draws)
         if objective in (OF_REAL_LATENTS if prior.event.discrete else OF_SYMBOLS):
             raise InputError(f"{objective}: there is no such gradient for latents over {prior.event}")
         if encoder is None and objective != "prior sampling":
             raise InputError(f"{objective}: an encoder q(z | x) is expected, found none")
         self.objective, self.draws = objective, draws
         self.validation_draws = draws if objective in ON_L_K else 1
+        self.validation_proposal = "prior" if objective == "prior sampling" else "encoder"
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return -OBJECTIVES[self.objective](self, x, self.draws, generator).mean() / self.event.dims

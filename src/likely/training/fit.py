@@ -366,9 +366,13 @@ class _Fit:
         with self.average.applied():
             if self.validation_data is not None:
                 size = max(64, self.recipe.batch_size)
-                draws = self.model.validation_draws
                 report = evaluate(
-                    self.model, self.validation_data, batch_size=size, importance_samples=draws, terms=False
+                    self.model,
+                    self.validation_data,
+                    batch_size=size,
+                    importance_samples=self.model.validation_draws,
+                    proposal=self.model.validation_proposal,
+                    terms=False,
                 )
                 progress.bits_per_dim = report.bits_per_dim
             if self.validation_data is None or progress.bits_per_dim < progress.best:
