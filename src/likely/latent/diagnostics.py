@@ -216,6 +216,7 @@ def _draws(model: LatentVariable, x: Tensor, draws: int, generator: torch.Genera
 
 
 def _encoder(model: LatentVariable) -> Density:
-    if latent_variable(model).encoder is None:
+    encoder = latent_variable(model).encoder
+    if encoder is None:
         raise InputError(f"this {type(model).__name__} has no encoder q(z | x), which says what z stands for x")
-    return model.encoder
+    return encoder
