@@ -8,9 +8,10 @@ from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density, Steps, seeded
 from likely.distributions import Discrete
-from likely.errors import InputError
+from likely.errors import InputError, require_choice, require_positive, require_sizes
 from likely.event import Event
-from likely.nn import CategoricalHead, LogisticsHead, NormalHead
+from likely.nn import NormalHead
+from likely.nn.heads import Head, head_of_symbols
 from likely.nn.moments import mean_and_deviation
 from likely.nn.network import Network, Values, is_image, network_for, places_of
 
@@ -31,7 +32,7 @@ class ConditionalNormal(Density):
         seed: of the initial weights.
 
     Raises:
-        InputError: an event of symbols, or a floor that is not positive.
+        InputError: an event of symbols, another covariance, or a floor that is not positive.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class ConditionalNormal(Density):
         super().__init__(event, context)
         if event.discrete:
             raise InputError(f"ConditionalNormal has real values, found an event of symbols: {event}")
-        if not 0 < floor < math.inf:
-            raise InputError(f"floor: a positive number is expected, found {floor}")
+        require_choice(("diagonal", "full"), covariance=covariance)
+        require_positive(floor=floor)
         self.network, self.covariance, self.floor, self.seed = network, covariance, floor, seed
         below = event.dims * (event.dims - 1) // 2 if covariance == "full" else 0
         places = places_of(event)
@@ -150,7 +151,7 @@ class ConditionalSymbols(Autoregressive):
         seed: of the initial weights.
 
     Raises:
-        InputError: an event of real values, or logistics over a table of several alphabets.
+        InputError: an event of real values, another head, or logistics over a table of several alphabets.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class ConditionalSymbols(Autoregressive):
         context: Event,
         *,
         network: Network | None = None,
-        head: Literal["categorical", "logistics"] = "categorical",
+        head: Head = "categorical",
         components: int = 5,
         seed: int = 0,
     ) -> None:
@@ -168,15 +169,12 @@ class ConditionalSymbols(Autoregressive):
             raise InputError(f"ConditionalSymbols has symbols, found an event of real values: {event}")
         if head == "logistics" and (isinstance(event.levels, tuple) or event.levels == 1):
             raise InputError(f"logistics take one alphabet of at least 2 ordered symbols, found {event}")
-        self.network, self.head, self.components, self.seed = network, head, components, seed
+        require_sizes(components=components)
+        self.network, self.components, self.seed = network, components, seed
+        self.head: Head = head
         places = places_of(event)
         self.pixels = places or ((event.dims,) if head == "logistics" else ())  # values of a vector share no component
-        channels = event.dims // math.prod(self.pixels)
-        self.to_distribution = (
-            CategoricalHead(event.alphabets[:: math.prod(self.pixels)])
-            if head == "categorical"
-            else LogisticsHead(max(event.alphabets), channels, components)
-        )
+        self.to_distribution = head_of_symbols(head, event.alphabets[:: math.prod(self.pixels)], components)
         outputs = round(self.to_distribution.width * event.dims) // math.prod(places)
         with seeded(seed):
             kind = network_for(context, places, 256) if network is None else network

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from numbers import Integral, Real
 
 
@@ -53,16 +53,16 @@ def require_sizes(least: int = 1, /, **sizes: object) -> None:
             raise InputError(f"{name} must be at least {least}, found {size}")
 
 
-def require_hidden(hidden: object) -> None:
-    """The sizes of a network's hidden layers: a tuple, which may be empty, of whole numbers of at least 1.
+def require_hidden(hidden: object, name: str = "hidden") -> None:
+    """The sizes of a network's layers: a tuple, which may be empty, of whole numbers of at least 1.
 
     Raises:
         InputError: no tuple, or another number in it.
     """
     if not isinstance(hidden, tuple | list):
-        raise InputError(f"hidden: a tuple of sizes is expected, found {hidden!r}")
+        raise InputError(f"{name}: a tuple of sizes is expected, found {hidden!r}")
     if not all(isinstance(size, Integral) and int(size) >= 1 for size in hidden):
-        raise InputError(f"hidden: sizes of at least 1 are expected, found {tuple(hidden)}")
+        raise InputError(f"{name}: sizes of at least 1 are expected, found {tuple(hidden)}")
 
 
 def require_positive(**settings: object) -> None:
@@ -74,6 +74,42 @@ def require_positive(**settings: object) -> None:
     for name, value in settings.items():
         if not isinstance(value, Real) or not 0 < float(value) < math.inf:
             raise InputError(f"{name}: a positive number is expected, found {value!r}")
+
+
+def require_numbers(least: float, most: float = math.inf, /, **settings: object) -> None:
+    """Finite numbers of at least `least` and at most `most`, each given under the name that the error calls it by.
+
+    Raises:
+        InputError: another number, or none; names the first.
+    """
+    expected = f"a finite number of at least {least:g}" if most == math.inf else f"a number from {least:g} to {most:g}"
+    for name, value in settings.items():
+        if not isinstance(value, Real) or not least <= float(value) <= most or math.isinf(value):
+            raise InputError(f"{name}: {expected} is expected, found {value!r}")
+
+
+def require_choice(choices: Collection[str], /, **settings: object) -> None:
+    """One of several names, each given under the name that the error calls it by.
+
+    Raises:
+        InputError: anything else; names the first, and the choices.
+    """
+    *others, last = (f'"{choice}"' for choice in choices)
+    for name, value in settings.items():
+        if not isinstance(value, str) or value not in choices:
+            raise InputError(f"{name}: {', '.join(others)} or {last} is expected, found {value!r}")
+
+
+def require_kind(kind: type, /, **things: object) -> None:
+    """Things of a class, each given under the name that the error calls it by.
+
+    Raises:
+        InputError: names the first that is of another class.
+    """
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    for name, thing in things.items():
+        if not isinstance(thing, kind):
+            raise InputError(f"{name}: {article} {kind.__name__} is expected, found {type(thing).__name__}")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -33,34 +33,71 @@ CONFIG, WEIGHTS, METRICS, CHECKPOINT = (
     "metrics.jsonl",
     "checkpoint/state.safetensors",
 )
+SAME = "same as"  # in a configuration: what stands at another place
+Place = tuple[str | int, ...]  # in a configuration: names of arguments, and numbers in lists
 
 
 def configuration(thing: Any) -> Any:
-    """What rebuilds a model: its class and its constructor's arguments, recursively, as JSON values."""
-    if isinstance(thing, Configured):
-        arguments = {name: configuration(getattr(thing, name)) for name in inspect.signature(type(thing)).parameters}
-        return {"class": _public_name(type(thing)), "arguments": arguments}
-    if isinstance(thing, list | tuple | torch.nn.ModuleList):
-        return [configuration(part) for part in thing]
-    return thing
+    """What rebuilds a model: its class and its constructor's arguments, recursively, as JSON values.
+
+    A density that is an argument twice, once of a density that borrows its weights, is written once; the second time
+    there is the place of the first, {"same as": ["prior", "lender"]}.
+    """
+    places: dict[Density, Place] = {}
+
+    def at(place: Place, thing: Any) -> Any:
+        if isinstance(thing, Density) and places.setdefault(thing, place) != place:
+            return {SAME: list(places[thing])}
+        if isinstance(thing, Configured):
+            names = inspect.signature(type(thing)).parameters
+            arguments = {name: at((*place, name), getattr(thing, name)) for name in names}
+            return {"class": _public_name(type(thing)), "arguments": arguments}
+        if isinstance(thing, list | tuple | torch.nn.ModuleList):
+            return [at((*place, k), part) for k, part in enumerate(thing)]
+        return thing
+
+    return at((), thing)
 
 
 def build(config: Any) -> Any:
     """The inverse of `configuration`; builds only classes that are already imported.
 
     Raises:
-        StoreError: an unknown class, or arguments that it does not take.
+        StoreError: an unknown class, arguments that it does not take, or a place where there is nothing.
     """
-    if isinstance(config, list):
-        return tuple(build(part) for part in config)
-    if not isinstance(config, dict):
-        return config
-    known = _known_classes()
-    name = str(config.get("class"))
+    known, built = _known_classes(), {}
+
+    def at(place: Place, part: Any) -> Any:
+        if isinstance(part, list):
+            return tuple(at((*place, k), value) for k, value in enumerate(part))
+        if not isinstance(part, dict):
+            return part
+        if SAME in part:
+            with understood(f"there is no part of the model at {part[SAME]}"):
+                first = tuple(part[SAME])
+                return at(first, _found(config, first))
+        if place not in built:
+            cls = _class_of(part, known)
+            with understood(f"{part['class']} cannot be built from its saved arguments"):
+                arguments = part.get("arguments", {}).items()
+                built[place] = cls(**{name: at((*place, name), value) for name, value in arguments})
+        return built[place]
+
+    return at((), config)
+
+
+def _found(config: Any, place: Place) -> Any:
+    """What stands at a place of a configuration."""
+    for key in place:
+        config = config["arguments"][key] if isinstance(config, dict) else config[key]
+    return config
+
+
+def _class_of(part: dict, known: dict[str, type]) -> type:
+    name = str(part.get("class"))
     if name not in known:
         raise StoreError(f"unknown class {name!r}: import the module that defines it first{suggestion(name, known)}")
-    with understood(f"{name} cannot be built from its saved arguments"):
-        return known[name](**{key: build(value) for key, value in config.get("arguments", {}).items()})
+    return known[name]
 
 
 @contextmanager

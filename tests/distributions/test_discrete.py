@@ -146,10 +146,12 @@ def test_logistics_are_differences_of_the_logistic_distribution_function(levels)
     np.testing.assert_allclose(p.table().numpy(), expected, rtol=1e-9, atol=1e-15)
 
 
-def test_a_scale_is_floored():
-    one = torch.zeros(1, 1, dtype=torch.float64)
-    tables = [DiscretizedLogistics(one, one, one + scale, 256).table() for scale in (-7, -50)]
+@pytest.mark.parametrize("scales", [(-7, -50), (8, 90), (8, 1e4)])
+def test_a_scale_has_a_floor_and_a_ceiling(scales):
+    one = torch.zeros(1, 1)
+    tables = [DiscretizedLogistics(one, one, one + scale, 256).table() for scale in scales]
     assert torch.equal(*tables)
+    assert (tables[0][0, 1:-1] > 0).all() or scales[0] < 0  # else the channels before may leave nothing to weigh
 
 
 def test_indexing_and_reshaping_keep_each_distribution():

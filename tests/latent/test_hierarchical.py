@@ -126,8 +126,8 @@ def test_borrowed_weights_are_kept_once(tmp_path):
 
 
 def test_sizes_are_refused():
-    for latents in ((3,), (3, 0)):
-        with pytest.raises(InputError, match="latents: two layers of at least 1 value"):
+    for latents, message in (((3,), "two layers at least"), ((3, 0), "sizes of at least 1")):
+        with pytest.raises(InputError, match=f"latents: {message}"):
             HierarchicalVAE(TABLE, latents=latents)
 
 

@@ -189,7 +189,9 @@ def test_is_estimated_and_goes_on_only_with_a_budget(tmp_path):
         ({"event": likely.Event((2,))}, "real values"),
         ({"event": TABLE, "context": likely.Event((2,))}, "per label"),
         ({"event": TABLE, "components": 0}, "at least 1"),
-        ({"event": TABLE, "smoothing": 0.0}, "positive smoothing"),
+        ({"event": TABLE, "smoothing": 0.0}, "smoothing: a positive number"),
+        ({"event": TABLE, "smoothing": math.inf}, "smoothing: a positive number"),
+        ({"event": TABLE, "tolerance": math.nan}, "tolerance: a finite number of at least 0"),
     ],
 )
 def test_refuses(arguments, message):

@@ -240,9 +240,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="an encoder"):
         TrainedOn(bits.prior, bits.decoder, objective="wake-sleep")
     assert TrainedOn(bits.prior, bits.decoder, objective="prior sampling").encoder is None
-    with pytest.raises(InputError, match="at least 2 symbols"):
+    with pytest.raises(InputError, match="categories must be at least 2"):
         DiscreteVAE(PICTURE, categories=1)
-    with pytest.raises(InputError, match="beta must be"):
+    with pytest.raises(InputError, match="beta: a finite number of at least 0"):
         BetaVAE(PICTURE, beta=-1.0)
 
 

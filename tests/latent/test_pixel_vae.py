@@ -68,7 +68,8 @@ def test_a_pixel_sees_few_others():
 
 
 def test_other_events_are_refused():
-    with pytest.raises(InputError, match="GatedPixelCNN models images"):
-        PixelVAE(Event((3,), 4))
-    with pytest.raises(InputError, match="latent and hidden must be at least 1"):
+    for event in (Event((3,), 4), Event((1, 4, 4)), Event((1, 4, 4), 1)):
+        with pytest.raises(InputError, match=r"^PixelVAE models images"):
+            PixelVAE(event)
+    with pytest.raises(InputError, match="latent must be at least 1"):
         PixelVAE(EVENT, latent=0)

@@ -363,7 +363,16 @@ def test_a_codebook_larger_than_the_data_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"codes": 1}, {"size": 0}, {"hidden": (0,)}, {"commitment": -1.0}, {"decay": 1.0}, {"prior_from": 0.0}],
+    [
+        {"codes": 1},
+        {"size": 0},
+        {"hidden": (0,)},
+        {"commitment": -1.0},
+        {"commitment": math.nan},
+        {"commitment": math.inf},
+        {"decay": 1.0},
+        {"prior_from": 0.0},
+    ],
 )
 def test_refuses(settings):
     with pytest.raises(InputError, match=next(iter(settings))):

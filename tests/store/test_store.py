@@ -1,5 +1,6 @@
 """Run folders: what was saved is what is loaded, and damage is named."""
 
+import io
 import json
 
 import pytest
@@ -7,8 +8,14 @@ import torch
 
 import likely
 from likely import catalogue, store
+from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.event import Configured
 from likely.index import runs
+from likely.latent import LatentVariable, MixtureOf
+from likely.latent.hierarchical_vae import LadderPosterior, LadderPrior, OfLowestLayer
+from likely.latent.priors import VampPrior
+from likely.latent.vq_vae import NearestCodes, OnCodes
+from likely.nn.network import MultilayerPerceptron
 
 
 def models():
@@ -98,6 +105,67 @@ def test_a_part_that_stands_twice_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(likely.InputError, match="the same MADE"):
         likely.fit(mixture, torch.zeros(20, 3, dtype=torch.int64), budget="2 steps", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+SYMBOLS, PLANE, PERCEPTRON = likely.Event((4,), 3), likely.Event((2,)), MultilayerPerceptron((8,))
+
+
+def decoder_of(z, network=PERCEPTRON):
+    return ConditionalSymbols(SYMBOLS, z, network=network)
+
+
+def with_a_vamp_prior():
+    encoder = ConditionalNormal(PLANE, SYMBOLS, network=PERCEPTRON, seed=1)
+    return LatentVariable(VampPrior(encoder, components=4), decoder_of(PLANE), encoder)
+
+
+def ladder():
+    prior = LadderPrior((2, 1), 8)
+    encoder = LadderPosterior(prior, SYMBOLS, PERCEPTRON, 8)
+    return LatentVariable(prior, OfLowestLayer(decoder_of(PLANE), prior.event), encoder)
+
+
+def quantized():
+    z = likely.Event((2,), 4)
+    decoder = decoder_of(z, OnCodes(PERCEPTRON, 3))
+    return LatentVariable(likely.MADE(z, hidden=()), decoder, NearestCodes(decoder, network=PERCEPTRON))
+
+
+@pytest.mark.parametrize("make", [with_a_vamp_prior, ladder, quantized])
+def test_who_borrows_weights_borrows_those_of_the_loaded_model(tmp_path, make):
+    models, x = [make(), make()], torch.randint(3, (6, 4), generator=torch.Generator().manual_seed(0))
+    models[1].load_state_dict({name: tensor + 1 for name, tensor in models[0].state_dict().items()})
+    both = MixtureOf(models)  # alike but for their weights, which must not be mixed up
+    likely.save(both, tmp_path / "run")
+    loaded = likely.load(tmp_path / "run")
+    assert store.configuration(loaded) == store.configuration(both)
+    assert list(loaded.state_dict()) == list(both.state_dict())
+    found, expected = (m.log_prob(x, generator=torch.Generator().manual_seed(1)) for m in (loaded, both.eval()))
+    assert torch.equal(found, expected)
+    shuffled = json.loads(json.dumps(store.configuration(both), sort_keys=True))  # as frozen models keep it
+    assert store.configuration(store.build(shuffled)) == store.configuration(both)
+
+
+def test_a_ladder_made_of_its_parts_is_frozen():
+    x = torch.randint(3, (20, 4), generator=torch.Generator().manual_seed(0))
+    frozen = likely.freeze(ladder(), x)
+    assert frozen.model.encoder.lender is frozen.model.prior
+    packed = io.BytesIO()
+    likely.compress(frozen, x.numpy(), packed)
+    packed.seek(0)
+    assert (likely.decompress(packed, frozen) == x.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "place", [["prior"], ["prior", "lender", "x"], ["encoder"], [], [[1]], 3, "prior", ["decoder", 0]]
+)
+def test_a_forged_place_is_one_clear_error(place):
+    config = store.configuration(with_a_vamp_prior())
+    assert config["arguments"]["encoder"] == {"same as": ["prior", "lender"]}
+    config["arguments"]["encoder"] = {"same as": place}
+    with pytest.raises(likely.Error) as caught:
+        store.build(config)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from likely.classical.expectation_maximization import (
 )
 from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
-from likely.errors import InputError
+from likely.errors import InputError, require_choice, require_numbers, require_positive, require_sizes
 from likely.event import Event, refuse
 from likely.nn.moments import mean_and_deviation, whitening
 
@@ -73,13 +73,11 @@ class GaussianMixture(Density):
             raise InputError(
                 f"GaussianMixture keeps one mixture per label: Event((), levels) expected, found {context}"
             )
-        if covariance not in ("full", "diagonal"):
-            raise InputError(f'covariance: "full" or "diagonal" is expected, found {covariance!r}')
-        if min(components, starts, iterations) < 1 or not 0 < floor < 1 or tolerance < 0:
-            raise InputError(
-                "components, starts and iterations of at least 1, a floor in (0, 1) and a tolerance of at least 0 are "
-                f"expected, found {components}, {starts}, {iterations}, {floor} and {tolerance}"
-            )
+        require_choice(("full", "diagonal"), covariance=covariance)
+        require_sizes(components=components, starts=starts, iterations=iterations)
+        require_positive(floor=floor)
+        require_numbers(0.0, 1.0, floor=floor)
+        require_numbers(0.0, tolerance=tolerance)
         self.components, self.floor, self.seed = components, floor, seed
         self.covariance: Covariance = covariance
         self.starts, self.iterations, self.tolerance = starts, iterations, tolerance

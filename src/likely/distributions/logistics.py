@@ -9,6 +9,8 @@ from torch import Tensor
 
 from likely.distributions.discrete import Discrete
 
+REACH = -7, 8  # of the logarithm of a scale
+
 
 class DiscretizedLogistics(Discrete):
     """p(x) = Σ_k π_k [σ((x⁺ − μ_k)/s_k) − σ((x⁻ − μ_k)/s_k)], a mixture of logistics on a grid of ordered symbols.
@@ -22,7 +24,7 @@ class DiscretizedLogistics(Discrete):
     Args:
         logits: unnormalised log π.
         means: μ, in units where the symbols span [−1, 1].
-        log_scales: ln s, floored at −7.
+        log_scales: ln s, brought within −7 … 8; wider ones would leave no probability between the ends.
         levels: number of symbols, at least 2.
     """
 
@@ -51,7 +53,7 @@ class DiscretizedLogistics(Discrete):
         """Log-probability of the symbol under each component of the mixture."""
         half = 1 / (self.levels - 1)
         centred = scaled(x, self.levels, self.means.dtype)[..., None] - self.means
-        inverse = (-self.log_scales.clamp(min=-7)).exp()
+        inverse = (-self.log_scales.clamp(*REACH)).exp()
         below_upper = F.logsigmoid((centred + half) * inverse)
         above_lower = F.logsigmoid((half - centred) * inverse)
         inside = torch.log(-torch.expm1(-2 * half * inverse))

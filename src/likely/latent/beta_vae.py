@@ -1,11 +1,9 @@
 """BetaVAE: the KL divergence counted more, or less, than the likelihood asks for."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from likely.errors import InputError
+from likely.errors import require_numbers
 from likely.event import Event
 from likely.latent.latent import LatentVariable, draw_terms, training_loss
 from likely.latent.vae import Head, gaussian_parts
@@ -42,8 +40,7 @@ class BetaVAE(LatentVariable):
         beta: float = 4.0,
         seed: int = 0,
     ) -> None:
-        if not 0 <= beta < math.inf:
-            raise InputError(f"beta must be a number of at least 0, found {beta}")
+        require_numbers(0.0, beta=beta)
         super().__init__(*gaussian_parts(event, latent, hidden, channels, head, seed))
         self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
         self.beta, self.seed = beta, seed

@@ -5,7 +5,7 @@ from typing import Literal
 from likely.autoregressive.made import MADE
 from likely.conditional import ConditionalSymbols
 from likely.density import Density
-from likely.errors import InputError
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.latent.indicators import OnIndicators
 from likely.latent.objectives import TrainedOn, refuse_unknown
@@ -64,8 +64,7 @@ def discrete_parts(
     event: Event, latent: int, categories: int, hidden: tuple[int, ...], channels: int, head: Head, seed: int
 ) -> tuple[Density, Density, Density]:
     """A learnt prior over `latent` symbols, a decoder of what the event needs, an encoder with independent symbols."""
-    if categories < 2:
-        raise InputError(f"categories: an alphabet of at least 2 symbols is expected, found {categories}")
+    require_sizes(2, categories=categories)
     into, out = networks(latent, hidden, channels)
     z = Event((latent,), levels=categories)
     decoder = decoder_of(event, z, OnIndicators(out), head, seed)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from likely.bases import Normal
 from likely.conditional import ConditionalNormal, Normals
 from likely.density import Array, Density, seeded
-from likely.errors import InputError
+from likely.errors import InputError, require_hidden
 from likely.event import Event
 from likely.latent.latent import Borrower, Layered
 from likely.latent.vae import Autoencoder, Head, independent_decoder, networks
@@ -55,8 +55,9 @@ class HierarchicalVAE(Autoencoder):
         free_bits: float = 2.0,
         seed: int = 0,
     ) -> None:
-        if len(latents) < 2 or min(latents) < 1:
-            raise InputError(f"latents: two layers of at least 1 value each are expected, found {tuple(latents)}")
+        require_hidden(latents, "latents")
+        if len(latents) < 2:
+            raise InputError(f"latents: two layers at least are expected, found {tuple(latents)}")
         bottom = independent_decoder(event, latents[0], hidden, channels, head, seed)
         prior = LadderPrior(latents, hidden[-1], seed + 1)
         network, _ = networks(latents[0], hidden, channels)

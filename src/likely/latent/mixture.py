@@ -1,7 +1,7 @@
 """Mixtures: a latent variable of few values, which is summed out. Of products, and of any densities."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from likely.classical.expectation_maximization import k_means_start
 from likely.density import Array, Autoregressive, Density, Steps, Where, run, seeded
 from likely.distributions import Discrete, Table
 from likely.distributions.discrete import uniform
-from likely.errors import InputError
+from likely.errors import InputError, require_kind, require_numbers, require_positive, require_sizes
 from likely.event import Event
 
 CHUNK = 4096  # examples at once
@@ -84,17 +84,16 @@ class Mixture(_Mixed, Autoregressive):
         seed: int = 0,
     ) -> None:
         super().__init__(event, context)
+        require_kind(Event, event=event)
         if not event.discrete:
             raise InputError(
                 f"Mixture has symbols, found an event of real values: {event}; GaussianMixture and MixtureOf have them"
             )
         if context is not None and (context.shape != () or not context.discrete):
             raise InputError(f"Mixture keeps one mixture per label: Event((), levels) expected, found {context}")
-        if min(components, starts, iterations) < 1 or not smoothing > 0 or tolerance < 0:
-            raise InputError(
-                "components, starts and iterations of at least 1, a positive smoothing and a tolerance of at least 0 "
-                f"are expected, found {components}, {starts}, {iterations}, {smoothing} and {tolerance}"
-            )
+        require_sizes(components=components, starts=starts, iterations=iterations)
+        require_positive(smoothing=smoothing)
+        require_numbers(0.0, tolerance=tolerance)
         self.components, self.smoothing, self.seed = components, smoothing, seed
         self.starts, self.iterations, self.tolerance = starts, iterations, tolerance
         labels = 1 if context is None else context.alphabets[0]
@@ -290,9 +289,11 @@ class MixtureOf(_Mixed):
     """
 
     def __init__(self, components: Sequence[Density]) -> None:
+        require_kind(Iterable, components=components)
         components = list(components)
         if not components:
             raise InputError("a mixture of at least one density is expected, found none")
+        require_kind(Density, **{f"component {k}": component for k, component in enumerate(components)})
         first = components[0]
         super().__init__(first.event, first.context)
         for k, other in enumerate(components):

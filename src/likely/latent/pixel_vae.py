@@ -1,14 +1,13 @@
 """PixelVAE: a variational autoencoder whose decoder is a Gated PixelCNN."""
 
-from typing import Literal
-
 from likely.autoregressive.gated_pixelcnn import GatedPixelCNN
 from likely.conditional import ConditionalNormal
 from likely.density import seeded
-from likely.errors import InputError
+from likely.errors import InputError, require_kind, require_sizes
 from likely.event import Event
 from likely.latent.priors import PriorKind, prior_for
 from likely.latent.vae import Autoencoder
+from likely.nn.heads import Head
 from likely.nn.network import network_for
 
 
@@ -48,7 +47,7 @@ class PixelVAE(Autoencoder):
         channels: int = 32,
         layers: int = 2,
         kernel: int = 3,
-        head: Literal["categorical", "logistics"] = "categorical",
+        head: Head = "categorical",
         features: int = 32,
         prior_kind: PriorKind = "normal",
         components: int = 50,
@@ -56,8 +55,10 @@ class PixelVAE(Autoencoder):
         free_bits: float = 4.0,
         seed: int = 0,
     ) -> None:
-        if latent < 1 or hidden < 1:
-            raise InputError(f"latent and hidden must be at least 1, found {latent} and {hidden}")
+        require_kind(Event, event=event)
+        if len(event.shape) != 3 or event.levels in (None, 1):
+            raise InputError(f"PixelVAE models images (channels, height, width) of at least 2 levels, found {event}")
+        require_sizes(latent=latent, hidden=hidden)
         z = Event((latent,))
         decoder = _Decoder(
             event,
@@ -75,7 +76,7 @@ class PixelVAE(Autoencoder):
         super().__init__(prior, decoder, encoder, kl_warmup=kl_warmup, free_bits=free_bits)
         self.latent, self.hidden, self.channels, self.layers = latent, hidden, channels, layers
         self.kernel, self.features = kernel, features
-        self.head: Literal["categorical", "logistics"] = head
+        self.head: Head = head
         self.prior_kind: PriorKind = prior_kind
         self.components, self.seed = components, seed
 
@@ -92,7 +93,7 @@ class _Decoder(GatedPixelCNN):
         channels: int,
         layers: int,
         kernel: int,
-        head: Literal["categorical", "logistics"],
+        head: Head,
         features: int,
         seed: int,
     ) -> None:

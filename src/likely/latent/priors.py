@@ -10,12 +10,13 @@ from likely.bases import Normal
 from likely.classical.gaussian_mixture import GaussianMixture
 from likely.conditional import ConditionalNormal, Normals
 from likely.density import Density, seeded
-from likely.errors import InputError
+from likely.errors import InputError, require_choice, require_sizes
 from likely.flows.maf import MAF
 from likely.latent.latent import Borrower
 from likely.nn.network import Values
 
 PriorKind = Literal["normal", "mixture", "flow", "vamp"]
+PRIOR_KINDS: tuple[PriorKind, ...] = ("normal", "mixture", "flow", "vamp")
 
 
 def prior_for(kind: PriorKind, encoder: Density, components: int, seed: int) -> Density:
@@ -30,15 +31,14 @@ def prior_for(kind: PriorKind, encoder: Density, components: int, seed: int) -> 
     Raises:
         InputError: another name; or what the prior itself refuses.
     """
+    require_choice(PRIOR_KINDS, prior_kind=kind)
     if kind == "normal":
         return Normal(encoder.event)
     if kind == "mixture":
         return GaussianMixture(encoder.event, components=components, covariance="diagonal", seed=seed)
     if kind == "flow":
         return MAF(encoder.event, layers=4, hidden=(64, 64), seed=seed)
-    if kind == "vamp":
-        return VampPrior(encoder, components=components, seed=seed)
-    raise InputError(f'prior_kind: "normal", "mixture", "flow" or "vamp" is expected, found {kind!r}')
+    return VampPrior(encoder, components=components, seed=seed)
 
 
 class VampPrior(Borrower, Density):
@@ -63,8 +63,7 @@ class VampPrior(Borrower, Density):
     def __init__(self, lender: Density, *, components: int = 100, seed: int = 0) -> None:
         if not isinstance(lender, ConditionalNormal) or lender.corner is not None:
             raise InputError("a VampPrior takes an encoder that is a ConditionalNormal of diagonal covariance")
-        if components < 1:
-            raise InputError(f"components must be at least 1, found {components}")
+        require_sizes(components=components)
         super().__init__(lender.event)
         self.borrow(lender)
         self.components, self.seed = components, seed

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Array, Density
-from likely.errors import InputError
+from likely.errors import InputError, require_hidden, require_kind, require_numbers, require_sizes
 from likely.event import Event
 from likely.latent.latent import LatentVariable, draw_terms, training_loss
 from likely.latent.priors import PriorKind, VampPrior, prior_for
+from likely.nn.heads import Head
 from likely.nn.network import ConvolutionalNetwork, MultilayerPerceptron, Network
 
-Head = Literal["categorical", "logistics"]
 Covariance = Literal["diagonal", "full"]
 
 
@@ -42,11 +42,8 @@ class Autoencoder(LatentVariable):
         self, prior: Density, decoder: Density, encoder: Density, *, kl_warmup: float = 0.0, free_bits: float = 0.0
     ) -> None:
         super().__init__(prior, decoder, encoder)
-        if not 0 <= kl_warmup <= 1 or not 0 <= free_bits < math.inf:
-            raise InputError(
-                "a warm-up from 0 to 1, a part of the fit, and free bits of at least 0 are expected, found "
-                f"kl_warmup={kl_warmup}, free_bits={free_bits}"
-            )
+        require_numbers(0.0, 1.0, kl_warmup=kl_warmup)
+        require_numbers(0.0, free_bits=free_bits)
         self.kl_warmup, self.free_bits, self.weight = kl_warmup, free_bits, 1.0
 
     def advance(self, fraction: float) -> None:
@@ -132,9 +129,8 @@ def gaussian_encoder(
     event: Event, latent: int, hidden: tuple[int, ...], channels: int, seed: int, covariance: Covariance = "diagonal"
 ) -> ConditionalNormal:
     """q(z | x) = N(z; μ(x), Σ(x)) of `latent` values."""
+    require_kind(Event, event=event)
     network, _ = networks(latent, hidden, channels)
-    if covariance not in ("diagonal", "full"):
-        raise InputError(f'covariance: "diagonal" or "full" is expected, found {covariance!r}')
     return ConditionalNormal(Event((latent,)), event, network=network, covariance=covariance, seed=seed)
 
 
@@ -147,9 +143,16 @@ def independent_decoder(
 
 
 def decoder_of(event: Event, z: Event, network: Network, head: Head, seed: int) -> Density:
-    """p(x | z) = ∏_i p(x_i | z), parameters from a network of z."""
+    """p(x | z) = ∏_i p(x_i | z), parameters from a network of z.
+
+    Raises:
+        InputError: no event, another head, or one for real values.
+    """
+    require_kind(Event, event=event)
     if event.discrete:
         return ConditionalSymbols(event, z, network=network, head=head, seed=seed)
+    if head != "categorical":
+        raise InputError(f"head: symbols have one, real values are Gaussian; leave out head={head!r}, or give levels")
     return ConditionalNormal(event, z, network=network, seed=seed)
 
 
@@ -159,11 +162,11 @@ def networks(latent: int, hidden: tuple[int, ...], channels: int) -> tuple[Netwo
     Raises:
         InputError: sizes out of range.
     """
-    if latent < 1 or channels < 0 or not hidden or min(hidden) < 1:
-        raise InputError(
-            "a latent of at least 1 value, hidden layers of at least 1 unit, one at least, and channels of at least 0 "
-            f"are expected, found latent={latent}, hidden={hidden}, channels={channels}"
-        )
+    require_sizes(latent=latent)
+    require_sizes(0, channels=channels)
+    require_hidden(hidden)
+    if not hidden:
+        raise InputError("hidden: one layer at least is expected, found none")
     if channels:
         return (ConvolutionalNetwork(channels, hidden=hidden[-1]),) * 2
     return MultilayerPerceptron(hidden), MultilayerPerceptron(hidden[::-1])

@@ -14,7 +14,7 @@ from likely.classical.expectation_maximization import k_means_start
 from likely.conditional import ConditionalNormal, ConditionalSymbols, standardize_context
 from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
-from likely.errors import InputError
+from likely.errors import InputError, require_hidden, require_kind, require_numbers, require_positive, require_sizes
 from likely.event import Event
 from likely.latent.diagnostics import scorer
 from likely.latent.latent import Borrower, LatentVariable
@@ -95,19 +95,18 @@ class VQVAE(LatentVariable):
         prior_from: float = 0.75,
         seed: int = 0,
     ) -> None:
+        require_kind(Event, event=event)
+        require_sizes(2, codes=codes)
         if codes > CODES:
             raise InputError(f"a codebook of at most {CODES:,} entries is expected, found {codes:,}")
-        if codes < 2 or min(size, latent, channels, blocks, revival, *hidden) < 1 or halvings < 0:
-            raise InputError(
-                "at least 2 codes, a size, latent, channels, blocks, hidden units and a revival of at least 1 and "
-                f"halvings of at least 0 are expected, found codes={codes}, size={size}, latent={latent}, "
-                f"channels={channels}, blocks={blocks}, hidden={hidden}, revival={revival} and halvings={halvings}"
-            )
-        if commitment < 0 or not 0 <= decay < 1 or not 0 < prior_from <= 1:
-            raise InputError(
-                "a commitment of at least 0, a decay in [0, 1) and a prior_from in (0, 1] are expected, found "
-                f"{commitment}, {decay} and {prior_from}"
-            )
+        require_sizes(size=size, latent=latent, channels=channels, blocks=blocks, revival=revival)
+        require_sizes(0, halvings=halvings)
+        require_hidden(hidden)
+        require_numbers(0.0, commitment=commitment)
+        require_numbers(0.0, 1.0, decay=decay, prior_from=prior_from)
+        require_positive(prior_from=prior_from)
+        if decay == 1:
+            raise InputError("decay must be below 1, found 1")
         z = code_event(event, codes, latent, halvings)
         into: Network = Downscaling(channels, blocks) if is_image(event) else MultilayerPerceptron(hidden)
         out: Network = Upscaling(channels, blocks) if is_image(event) else MultilayerPerceptron(hidden[::-1])

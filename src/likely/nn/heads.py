@@ -5,6 +5,7 @@ Parameters come as (n, *places, channels · width), channels side by side; the b
 """
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 
 from likely.distributions import Bernoulli, Categorical, Discrete, DiscretizedLogistics, Table
 from likely.distributions.logistics import scaled
+from likely.errors import require_choice
 
 REACH = 7.0  # of the logarithm of a scale
+Head = Literal["categorical", "logistics"]
+HEADS: tuple[Head, ...] = ("categorical", "logistics")
 
 
 class CategoricalHead(nn.Module):
@@ -114,6 +118,23 @@ class LogisticsHead(nn.Module):
             p = DiscretizedLogistics(logits[-1], mean, log_scales[:, c], self.levels)
             logits.append(logits[-1] + p.component_log_prob(x[:, c]))
         return DiscretizedLogistics(torch.stack(logits[:-1], 1), torch.stack(shifted, 1), log_scales, self.levels)
+
+
+def head_of_symbols(kind: Head, alphabets: tuple[int, ...], components: int) -> CategoricalHead | LogisticsHead:
+    """The head of that name.
+
+    Args:
+        kind: "categorical", or "logistics", which takes the same alphabet for all channels.
+        alphabets: size of each channel's alphabet.
+        components: number of logistics in a mixture.
+
+    Raises:
+        InputError: another name.
+    """
+    require_choice(HEADS, head=kind)
+    if kind == "categorical":
+        return CategoricalHead(alphabets)
+    return LogisticsHead(max(alphabets), len(alphabets), components)
 
 
 def _at_least_single(parameters: Tensor) -> Tensor:
