@@ -14,7 +14,7 @@ from torch.special import ndtr, ndtri
 
 import likely
 from likely.bases import Normal
-from likely.coding import integers
+from likely.coding import bits_back, integers
 from likely.coding.bits_back import (
     PART_BITS,
     latent_groups,
@@ -35,7 +35,7 @@ from likely.conditional import ConditionalNormal, ConditionalSymbols, Normals
 from likely.data import load
 from likely.errors import FormatError
 from likely.event import Event
-from likely.latent import VAE, VQVAE, HierarchicalVAE, LatentVariable, Mixture, enumeration
+from likely.latent import VAE, VQVAE, DiscreteVAE, HierarchicalVAE, LatentVariable, Mixture, enumeration
 from likely.latent.vq_vae import Codebook
 from likely.nn.network import MultilayerPerceptron
 
@@ -364,7 +364,88 @@ def test_a_scale_of_nothing_is_refused(all_frozen):
         Frozen(safetensors.torch.save(tensors, metadata))
 
 
+# Stacks without bits.
+
+
+@pytest.mark.parametrize(
+    "build", [lambda e: Mixture(e, components=4), lambda e: DiscreteVAE(e, latent=5, categories=3)]
+)
+@pytest.mark.parametrize("batch", [1, 5, 256])
+def test_alphabets_of_one_symbol_hold_nothing(build, batch):
+    frozen = likely.freeze(build(Event((4,), levels=1)), torch.zeros(60, 4, dtype=torch.int64))
+    for n in (2, 23):
+        assert coded(frozen, np.zeros((n, 4), np.uint16), batch=batch).stored_chunks == 0
+
+
+def test_what_is_coded_on_an_empty_stack_comes_back():
+    """The encoder asks for a bit of each item, of which nothing comes back where z is what the prior is sure of."""
+    model = DiscreteVAE(Event((4,), levels=2), latent=1, categories=2, hidden=(8,))
+    with torch.no_grad():
+        for density in (model.prior, model.decoder):
+            for parameter in density.parameters():
+                parameter.zero_()
+        [bias for name, bias in model.prior.named_parameters() if "bias" in name][-1].fill_(-30)
+        model.decoder.body[-1].bias.fill_(-30)
+    x = torch.zeros(43, 4, dtype=torch.int64)
+    frozen = likely.freeze(model, x)
+    for n in (17, 27, 43):
+        coded(frozen, x[:n].numpy())
+    for state in (0, 1, 1 << 23, (1 << 48) - 1):
+        stack = Stack(state)
+        encode(frozen.model, stack, x, None, 256)
+        assert torch.equal(decode(frozen.model, stack, len(x), None, 256), x)
+        assert stack == Stack(state)
+
+
+@pytest.mark.parametrize("build", [VAE, VQVAE])
+def test_a_payload_without_end_ends_when_it_owes_too_much(build, monkeypatch):
+    frozen, calls = likely.freeze(build(Event((4,), 2), latent=1, hidden=(8,)), torch.eye(4, dtype=torch.int64)), []
+    counted = bits_back.decode
+    monkeypatch.setattr(bits_back, "decode", lambda *a: calls.append(a[2]) or counted(*a))
+    with pytest.raises(FormatError, match="the payload ends"):
+        decode(frozen.model, Stack(), 10_000_000, None, 256)
+    assert sum(calls) < 50_000
+
+
+def test_groups_of_many_items_are_found_at_once():
+    model = VAE(Event((4,), 2), latent=1, hidden=(8,))
+    plain, groups = latent_groups(model, 10**12, 1)
+    assert next(groups) == slice(0, 1)
+    assert sum(rows.stop - rows.start for rows in latent_groups(model, 100_000, 1)[1]) == 100_000 - plain
+
+
 # Latents that are symbols.
+
+
+X, Z, IMAGE = Event((5,), levels=3), Event((3,), levels=2), Event((1, 2, 2), levels=3)
+ONE = Event((), levels=4)
+AUTOREGRESSIVE = {
+    "MADE": lambda: (likely.MADE(Z, hidden=(8,)), ConditionalSymbols(X, Z), likely.MADE(Z, X, hidden=(8,))),
+    "MADE of 3 orderings": lambda: (
+        likely.MADE(Z, hidden=(8,), orderings=3),
+        ConditionalSymbols(X, Z),
+        likely.MADE(Z, X, hidden=(8,), orderings=3),
+    ),
+    "GatedPixelCNN": lambda: (
+        likely.GatedPixelCNN(IMAGE, channels=4, layers=1),
+        ConditionalSymbols(X, IMAGE),
+        likely.GatedPixelCNN(IMAGE, X, channels=4, layers=1),
+    ),
+    "no encoder": lambda: (likely.MADE(ONE, hidden=()), likely.MADE(X, ONE, hidden=(8,), orderings=3)),
+}
+
+
+@pytest.mark.parametrize("kind", AUTOREGRESSIVE)
+@pytest.mark.parametrize("batch", [1, 16])
+def test_what_is_inferred_symbol_by_symbol_comes_back(kind, batch):
+    x = torch.randint(0, 3, (20, 5), generator=torch.Generator().manual_seed(0))
+    frozen = likely.freeze(LatentVariable(*AUTOREGRESSIVE[kind]()), x)
+    coded(frozen, x.numpy().astype(np.uint8), batch=batch)
+    stack = Stack(12345, range(500))  # so that all is coded by the model
+    before = stack.state, stack.words[:]
+    encode(frozen.model, stack, x, None, batch)
+    assert torch.equal(decode(frozen.model, stack, len(x), None, batch), x)
+    assert (stack.state, stack.words) == before
 
 
 def test_a_discrete_latent_with_a_prior_that_is_learnt():

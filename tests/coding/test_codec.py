@@ -7,11 +7,13 @@ import os
 import threading
 from zlib import crc32
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 from frozen_models import NAMES, contexts, drawn, frozen, redrawn
 
+from likely.autoregressive import MADE
 from likely.classical import Histogram, SymbolHistogram
 from likely.coding import chunks, container, schemes
 from likely.coding.codec import compress, decompress
@@ -429,11 +431,45 @@ def test_contexts_missing_or_not_wanted():
         read(written(plain, data), plain, context=context)
 
 
-@pytest.mark.parametrize("options", [{"chunk_items": 0}, {"batch": 0}, {"workers": 0}, {"batch": 1 << 32}], ids=str)
-def test_sizes_out_of_range_are_refused(options):
+@pytest.mark.parametrize(
+    "options",
+    [{"chunk_items": 0}, {"batch": 0}, {"workers": 0}, {"batch": 1 << 32}, {"chunk_items": 2.5}, {"batch": 2.5}],
+    ids=str,
+)
+def test_sizes_out_of_range_are_refused(options, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user, whose types are not checked
     model, data, _ = given("histogram 2x3 binary", 3)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=next(iter(options))):
         written(model, data, **options)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        *({"side_information": True}, {"prepared": True}, {"context": "float32"}, [1], "x", 0),
+        *({"a": math.nan}, {"b": object()}, {"c": "\ud800"}, {"d": "x" * 5000}, {1: 0, "e": 0}),
+    ],
+    ids=lambda meta: str(meta)[:20].encode("ascii", "replace").decode(),
+)
+def test_meta_data_that_cannot_be_kept_are_refused(meta, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model, data, _ = given("histogram 2x3 binary", 3)
+    with pytest.raises(InputError, match="meta"):
+        written(model, data, meta=meta)
+
+
+def test_meta_data_are_kept():
+    model, data, _ = given("histogram 2x3 binary", 3)
+    meta = {"näme": [1, None, {"a": 0.5}]}
+    assert Reader(io.BytesIO(written(model, data, meta=meta))).header.meta == meta
+
+
+@pytest.mark.parametrize("convert", [torch.from_numpy, np.ndarray.tolist])
+def test_other_things_than_arrays_are_refused(convert, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model, data, _ = given("histogram 2x3 binary", 3)
+    with pytest.raises(InputError, match="a numpy array is expected"):
+        compress(model, convert(data), io.BytesIO())
 
 
 def test_more_output_than_allowed_is_refused():
@@ -489,6 +525,40 @@ def test_a_payload_without_end_ends_with_its_stack(monkeypatch):
     with pytest.raises(FormatError, match="the payload ends"):
         read(forged(model, 10_000, (1 << 48).to_bytes(8, "little"), batch=1), model)
     assert len(calls) < 10_000 / 16
+
+
+@pytest.mark.parametrize("batch", [1, 256])
+def test_a_payload_without_end_ends_when_it_owes_too_much(batch, monkeypatch):
+    """With several orderings a stack is not spent between items: orderings that were pushed again are on it."""
+    model, calls = frozen("made 4x4 binary, 2 orderings"), []
+    pop_steps = schemes._pop_steps
+    monkeypatch.setattr(schemes, "_pop_steps", lambda *a: calls.append(a[2]) or pop_steps(*a))
+    monkeypatch.setattr(schemes, "LENT", 200)
+    with pytest.raises(FormatError, match="the payload ends"):
+        schemes.decode(model.model, Stack(), 10_000_000, None, batch)
+    assert sum(calls) < 1_000
+
+
+def test_items_that_an_empty_stack_takes_for_nothing_are_stored(monkeypatch):
+    """What was popped for the orderings has left nothing, and symbols that own 0 are pushed on 0: still they count."""
+    event = Event((2,), levels=2)
+    made = MADE(event, hidden=(), orderings=2)
+    with torch.no_grad():
+        made.output.weight.zero_()
+        made.output.bias.fill_(math.log(1 / 9))  # 0.15 bits for a 0
+    model, data = freeze(made, torch.zeros(2, 2, dtype=torch.int64)), np.zeros((1500, 2), np.uint8)
+    monkeypatch.setattr(schemes, "LENT", 200)
+    for n, method in ((500, MODEL), (1500, container.LZMA)):
+        file = written(model, data[:n])
+        assert [chunk.method for chunk in Reader(io.BytesIO(file)).chunks()] == [method]
+        assert_same(read(file, model), data[:n])
+
+
+def test_groups_double_and_cover_all_items_once():
+    found = [rows.stop - rows.start for rows in schemes.groups(1000, 64, growing=True)]
+    assert found == [41, *[64] * 14, 32, 16, 8, 4, 2, 1]
+    assert [rows.stop - rows.start for rows in schemes.groups(130, 64, growing=False)] == [2, 64, 64]
+    assert next(schemes.groups(10**12, 1, growing=False)) == slice(0, 1)
 
 
 def test_items_of_another_shape_are_refused_before_they_are_decoded(monkeypatch):

@@ -9,6 +9,7 @@ import sys
 import time
 from fractions import Fraction
 
+import jaxtyping
 import numpy as np
 import pytest
 import safetensors.torch
@@ -372,10 +373,20 @@ def test_weights_that_are_not_finite_are_refused(name, value):
         freeze(model, torch.zeros(3, 3, dtype=torch.int64))
 
 
-def test_calibration_must_be_data_of_the_model():
+def test_calibration_must_be_data_of_the_model(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user, whose types are not checked
     model = redrawn("made mixed table, label")
     x, context = drawn(model, 5)
-    for wrong in ((x + 20, context), (x[:, :2], context), (x, context[:3]), (x, context + 3), x):
+    for wrong in (
+        (x + 20, context),
+        (x[:, :2], context),
+        (x, context[:3]),
+        (x, context + 3),
+        x,
+        None,
+        (None, context),
+        x.tolist(),
+    ):
         with pytest.raises(InputError):
             freeze(model, wrong)
 

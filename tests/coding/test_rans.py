@@ -117,6 +117,29 @@ def test_exhausted_stack_goes_on(coder: None) -> None:
     assert stack == Stack(12345)
 
 
+def test_what_is_popped_beyond_the_end_is_owed(coder: None) -> None:
+    """24 bits hold 24 symbols of one bit; what is popped after them is owed, and given back by the way back."""
+    stack, halves = Stack(1 << 24), np.tile([0, 1 << 23, 1 << 24], (40, 1))
+    symbols = stack.pop(halves)
+    assert stack.owed == pytest.approx(40 - 24)
+    stack.push(*intervals(halves, symbols))
+    assert stack == Stack(1 << 24)
+    assert stack.owed == pytest.approx(0)
+    stack = Stack(0)
+    stack.push(*intervals(halves, np.zeros(40, np.int64)))  # all of them own 0
+    assert stack == Stack(0)
+    assert stack.owed == pytest.approx(-40)
+
+
+def test_nothing_is_owed_where_there_is_enough(coder: None) -> None:
+    edges, symbols = drawn(1000, 5, 3)
+    stack = Stack()
+    stack.push(*intervals(edges, symbols))
+    assert abs(stack.owed) < 1e-3
+    stack.pop(edges)
+    assert abs(stack.owed) < 1e-3
+
+
 def test_state_below_words_fetches_them() -> None:
     assert Stack(1, [7, 5]) == Stack((1 << 16 | 5) << 16 | 7)
     assert Stack(0, [9, 0, 0, 0, 0]) == Stack(9)

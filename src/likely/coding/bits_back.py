@@ -12,7 +12,7 @@ https://arxiv.org/abs/1901.04866
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import singledispatch
 
 import torch
@@ -26,6 +26,7 @@ from likely.coding.frequencies import Frequencies, NormalFrequencies
 from likely.coding.rans import Stack
 from likely.coding.schemes import (
     PASS,
+    Account,
     Uniform,
     alike,
     decode,
@@ -39,7 +40,6 @@ from likely.coding.schemes import (
 )
 from likely.conditional import ConditionalNormal, Normals
 from likely.density import Autoregressive, Density
-from likely.errors import FormatError
 from likely.latent import LatentVariable
 from likely.latent.hierarchical_vae import LadderPosterior, LadderPrior, OfLowestLayer
 from likely.latent.vq_vae import NearestCodes
@@ -53,10 +53,12 @@ def _(model: LatentVariable, stack: Stack, x: Tensor, context: Tensor | None, ba
     plain, others = latent_groups(model, len(x), batch)
     if plain:
         push_plain(model, stack, x[len(x) - plain :])
-    for rows in reversed(others):
+    account = Account(stack)
+    for rows in reversed(list(others)):
         part = _pop_posterior(model, stack, x[rows], batch)
         encode(model.decoder, stack, x[rows], latents(model.prior, part), batch)
         push_latents(model.prior, stack, part, None, batch)
+        account.pushed()
 
 
 @decode.register
@@ -64,12 +66,12 @@ def _(model: LatentVariable, stack: Stack, x: Tensor, context: Tensor | None, ba
 def _(model: LatentVariable, stack: Stack, n: int, context: Tensor | None, batch: int) -> Tensor:
     plain, others = latent_groups(model, n, batch)
     x = torch.zeros(n, *model.event.shape, dtype=torch.int64)
+    account = Account(stack)
     for rows in others:
-        if stack.spent:
-            raise FormatError(f"the payload ends after {rows.start} of {n} items")
         part = pop_latents(model.prior, stack, rows.stop - rows.start, None, batch)
         x[rows] = decode(model.decoder, stack, len(part), latents(model.prior, part), batch)
         _push_posterior(model, stack, part, x[rows], batch)
+        account.popped(rows.stop, n)
     if plain:
         x[n - plain :] = pop_plain(model, stack, plain)
     return x
@@ -124,7 +126,7 @@ def exact_posterior(model: LatentVariable, x: Tensor) -> Frequencies:
     return in_proportion(torch.stack(logs, 1))
 
 
-def latent_groups(model: LatentVariable, n: int, batch: int) -> tuple[int, list[slice]]:
+def latent_groups(model: LatentVariable, n: int, batch: int) -> tuple[int, Iterator[slice]]:
     """How many items, the first to be encoded, are coded plainly; and the groups of the others, in decoding order.
 
     The plain ones, every symbol alike, fill the stack with what the first latents are popped from: twice what those of
@@ -132,15 +134,18 @@ def latent_groups(model: LatentVariable, n: int, batch: int) -> tuple[int, list[
     Nothing has to be there first where nothing is popped.
     """
     if isinstance(model.encoder, NearestCodes):
-        return 0, list(groups(n, batch, growing=False))
+        return 0, groups(n, batch, growing=False)
     z, x = model.prior.event, model.event
     needed = 2 * z.dims * PART_BITS if not z.discrete else 2 * sum(map(math.log2, z.alphabets))
     plain = min(n, math.ceil(needed / max(1.0, sum(map(math.log2, x.alphabets)))))
-    sizes_: list[int] = []
-    while plain + sum(sizes_) < n:
-        size = max(1, (plain + sum(sizes_)) // 8)
-        sizes_.append(min(size, batch, n - plain - sum(sizes_)))
-    return plain, list(slices(sizes_))
+    return plain, slices(n - plain, batch, _eighths(plain))
+
+
+def _eighths(coded: int) -> Iterator[int]:
+    while True:
+        size = max(1, coded // 8)
+        yield size
+        coded += size
 
 
 @encode.register

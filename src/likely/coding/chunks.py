@@ -25,6 +25,7 @@ from likely.errors import Error, FormatError, InputError
 from likely.latent.latent import LatentVariable
 
 RAW_CHUNK = 1 << 21  # bytes of the array that a chunk holds, unless told otherwise
+OWN_META = {"side_information", "prepared", "context"}  # what the codec says of a file in its meta data
 SEED = 1 << 48  # a stack begins with it and the checksum of what it will hold
 
 
@@ -137,8 +138,11 @@ class ChunkCoder:
         if self._restored(x) != data.tobytes():
             return *pack(raw), crc  # a number that equals a symbol and is written otherwise: −0.0
         stack = Stack(SEED | crc)
-        with _exactly():
-            schemes.encode(self.frozen.model, stack, x, context, self.batch)
+        try:
+            with _exactly():
+                schemes.encode(self.frozen.model, stack, x, context, self.batch)
+        except schemes.OverdrawnError:
+            return *pack(raw), crc
         event = self.frozen.model.context
         if context is not None and event is not None and not self.side_information:
             schemes.encode_context(event, stack, context)

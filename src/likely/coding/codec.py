@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from likely.coding.chunks import ChunkCoder, most_in_lockstep, spread, usual_items
-from likely.coding.container import MODEL, Chunk, Header, Reader, Sink, Source, Writer
+from likely.coding.chunks import OWN_META, ChunkCoder, most_in_lockstep, spread, usual_items
+from likely.coding.container import MAX_META, MODEL, Chunk, Header, Reader, Sink, Source, Writer, as_json
 from likely.coding.frozen import Frozen
 from likely.coding.rans import compile_coder
 from likely.density import Density
-from likely.errors import FormatError, InputError
+from likely.errors import FormatError, InputError, require_sizes
 from likely.store import write_file
 
 BATCH = 256
@@ -92,24 +92,27 @@ def compress(
         chunk_items: examples per chunk, the unit of random access, of damage and of parallel work; None: about 2 MiB.
         batch: examples of a chunk that are decoded in lock-step; None: 256, or what memory allows for wide alphabets.
         workers: processes that chunks are spread over.
-        meta: to keep in the file, JSON.
+        meta: to keep in the file, JSON; not the codec's own `side_information`, `prepared` and `context`.
         watch: called with the number of examples done.
 
     Raises:
-        InputError: the data are not the model's, the preparation cannot be undone, or the model is not frozen.
+        InputError: the data are not the model's, the preparation cannot be undone, the model is not frozen, or another
+            argument is not what it should be; names it.
         WriteError: the file could not be written; what was there before is untouched.
     """
     frozen = opened(model)
+    if not isinstance(data, np.ndarray):
+        raise InputError(f"data: a numpy array is expected, found {type(data).__name__}")
     if data.ndim == 0:
         raise InputError("data: at least one dimension is expected, found a single number")
     batch = min(BATCH, most_in_lockstep(frozen.model)) if batch is None else batch
     chunk_items = usual_items(data) if chunk_items is None else chunk_items
-    for name, value in {"chunk_items": chunk_items, "workers": workers}.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, found {value}")
+    require_sizes(batch=batch, chunk_items=chunk_items, workers=workers)
+    meta = {} if meta is None else meta
+    _check_meta(meta)
     coder = ChunkCoder(frozen, data.dtype.str, data.shape[1:], context, side_information, prepared, batch)
     coder.check(data)
-    described = dict(meta or {}) | coder.described()
+    described = meta | coder.described()
     try:
         header = Header(frozen.id, data.dtype.str, data.shape, chunk_items, batch, described)
     except ValueError as error:
@@ -123,6 +126,19 @@ def compress(
     found: list[Compressed] = []
     write_file(Path(file), lambda out: found.append(_write(out, header, content, coder, data, workers, watch)))
     return found[0]
+
+
+def _check_meta(meta: dict[str, Any]) -> None:
+    if not isinstance(meta, dict):
+        raise InputError(f"meta: a dictionary is expected, found {type(meta).__name__}")
+    if own := sorted(OWN_META & meta.keys()):
+        raise InputError(f"meta: {', '.join(own)} is for the codec to say, by arguments of their own")
+    try:
+        size = len(as_json(meta))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"meta: JSON is expected: {error}") from None
+    if size > MAX_META:
+        raise InputError(f"meta: {size} bytes of JSON, and at most {MAX_META} are possible")
 
 
 def _write(

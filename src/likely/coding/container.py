@@ -129,9 +129,7 @@ class Header:
 
     @property
     def _meta(self) -> bytes:
-        return json.dumps(
-            self.meta, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
-        ).encode()
+        return as_json(self.meta)
 
     def _bytes(self, model: bool) -> bytes:
         shape = struct.pack(f"<{len(self.shape)}Q", *self.shape)
@@ -158,6 +156,15 @@ class Chunk:
     method: int
     payload: bytes
     raw_crc: int
+
+
+def as_json(meta: dict) -> bytes:
+    """Meta data as a header has them.
+
+    Raises:
+        TypeError, ValueError, RecursionError: they are no JSON.
+    """
+    return json.dumps(meta, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
 
 
 def pack(raw: bytes, candidate: bytes | None = None) -> tuple[int, bytes]:

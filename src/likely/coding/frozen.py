@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -162,7 +163,7 @@ def freeze(
     if model.device.type != "cpu":
         model = copy.deepcopy(model).cpu()  # exact arithmetic is the processor's
     x, context = calibration if isinstance(calibration, tuple) else (calibration, None)
-    x = model.check(x[:EXAMPLES])
+    x = model.check(x[:EXAMPLES] if isinstance(x, Tensor | np.ndarray) else x)
     context = model.check_context(None if context is None else context[:EXAMPLES], len(x))
     training = model.training
     model.eval()
@@ -211,7 +212,8 @@ def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[s
         if type(leaf) in exact.LINEAR:
 
             def note(module: nn.Module, inputs: tuple, name: str = name) -> None:
-                largest[name] = max(largest.get(name, 0.0), float(inputs[0].abs().max()))
+                if inputs[0].numel():  # by steps, a first layer is handed what is known: nothing at first
+                    largest[name] = max(largest.get(name, 0.0), float(inputs[0].abs().max()))
 
             hooks.append(leaf.register_forward_pre_hook(note))
     try:

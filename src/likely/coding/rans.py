@@ -23,6 +23,7 @@ nats a symbol).
 
 import functools
 import inspect
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
@@ -44,6 +45,10 @@ class Stack:
         state: what the stack holds at first; popping everything that was pushed returns to it.
         words: words below the state, the bottom first.
 
+    Attributes:
+        owed: bits that the stack holds beyond what was pushed less what was popped, at −log2 p a symbol. It changes
+            only without words, where a pop takes more bits than there are and its inverse gives them back.
+
     Raises:
         ValueError: the state is not in [0, 2^64), or the words are not of 16 or 32 bits.
     """
@@ -56,6 +61,7 @@ class Stack:
         self.word_bits = word_bits
         self.words: Words = array(TYPECODES[word_bits], words)
         self.state = _refilled(state, self.words, word_bits)
+        self.owed = 0.0
 
     def push(self, starts: Integer[np.ndarray, "n"], frequencies: Integer[np.ndarray, "n"], bits: int = 24) -> None:
         """Push n symbols, the last one first, so that popping returns them first to last.
@@ -74,7 +80,9 @@ class Stack:
                 f"symbol {i} has start {starts[i]} and frequency {frequencies[i]}: "
                 f"0 <= start, 1 <= frequency and start + frequency <= 2^{bits} are expected"
             )
+        before = self._bits
         self.state = _coder()[0](self.state, self.words, starts, frequencies, bits)
+        self.owed += self._bits - before - _cost(frequencies, bits)
 
     def pop(self, cumulative: Integer[np.ndarray, "n edges"], bits: int = 24) -> Int64[np.ndarray, "n"]:
         """Pop n symbols, first to last.
@@ -92,7 +100,10 @@ class Stack:
         if wrong.any():
             i = int(wrong.argmax())
             raise ValueError(f"row {i} goes from {table[i, 0]} to {table[i, -1]}; from 0 to 2^{bits} is expected")
+        before = self._bits
         self.state, symbols = _coder()[1](self.state, self.words, table, bits)
+        rows = np.arange(len(table))
+        self.owed += self._bits - before + _cost(table[rows, symbols + 1] - table[rows, symbols], bits)
         return symbols
 
     def to_bytes(self) -> bytes:
@@ -121,6 +132,10 @@ class Stack:
         """Whether there are no words and the state is below L: whatever is popped then, it stays so."""
         return not self.words and self.state < 1 << (64 - self.word_bits)
 
+    @property
+    def _bits(self) -> float:
+        return self.word_bits * len(self.words) + math.log2(max(self.state, 1))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stack) and (self.state, self.words) == (other.state, other.words)
 
@@ -130,6 +145,11 @@ class Stack:
     def _check_bits(self, bits: int) -> None:
         if not 1 <= bits <= 64 - self.word_bits:
             raise ValueError(f"frequencies add up to 2^bits with 1 <= bits <= {64 - self.word_bits}, not {bits}")
+
+
+def _cost(frequencies: Int64[np.ndarray, "n"], bits: int) -> float:
+    """−log2 p of all symbols."""
+    return bits * len(frequencies) - float(np.log2(frequencies).sum())
 
 
 def _refilled(state: int, words: Words, word_bits: int) -> int:

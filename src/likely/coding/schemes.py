@@ -6,6 +6,7 @@ pops. Both see the same integers, because the model is frozen.
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, singledispatch
+from itertools import chain, count, repeat
 
 import numpy as np
 import torch
@@ -20,6 +21,44 @@ from likely.errors import FormatError
 from likely.event import Event
 
 PASS = 32  # items per parallel pass: a matter of memory, which changes no bit
+LENT = 1 << 12  # bits: by how much less than its items' cost a stack may hold; a reader allows twice as many
+
+
+class OverdrawnError(Exception):
+    """Items were pushed on a stack without bits, which so holds far fewer than they cost."""
+
+
+class Account:
+    """Holds a stack, between groups of items, to the bits that they cost: what `encode` lets pass, `decode` does.
+
+    A forged file may declare years of items, which are popped from next to nothing: what is owed then rises by their
+    cost. Coding by bits back may empty the stack of a good file too, where it pops before it pushes, and symbols that
+    are pushed there cost nothing. Encoding refuses to go on where that has saved LENT bits, −(change of `owed`);
+    decoding goes the same way back, so that no file that was written can have `owed` rise by more.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.begun = self.highest = stack.owed
+
+    def pushed(self) -> None:
+        """Look at the stack after a group was pushed.
+
+        Raises:
+            OverdrawnError: it cannot be popped by `decode`.
+        """
+        self.highest = max(self.highest, self.stack.owed)
+        if self.highest - self.stack.owed > LENT:
+            raise OverdrawnError
+
+    def popped(self, done: int, n: int) -> None:
+        """Look at the stack after `done` of n items were popped.
+
+        Raises:
+            FormatError: the payload does not pay for them.
+        """
+        if self.stack.owed - self.begun > 2 * LENT:
+            raise FormatError(f"the payload ends after {done} of {n} items at most")
 
 
 class Uniform(Frequencies):
@@ -77,6 +116,7 @@ def encode(model: Density, stack: Stack, x: Tensor, context: Tensor | None, batc
 
     Raises:
         NotImplementedError: there is no scheme for this family yet.
+        OverdrawnError: the stack lacks so many bits that `decode` would take it for a forged one.
     """
     raise NotImplementedError(f"{type(model).__name__} cannot be coded: only autoregressive densities can so far")
 
@@ -94,6 +134,7 @@ def decode(model: Density, stack: Stack, n: int, context: Tensor | None, batch: 
 @encode.register
 @torch.no_grad()
 def _(model: Autoregressive, stack: Stack, x: Tensor, context: Tensor | None, batch: int) -> None:
+    account = Account(stack)
     for rows in reversed(list(groups(len(x), batch, growing=model.orders > 1))):
         part = None if context is None else context[rows]
         if model.orders == 1:
@@ -105,16 +146,19 @@ def _(model: Autoregressive, stack: Stack, x: Tensor, context: Tensor | None, ba
             if own.any():
                 _push_steps(model, stack, x[rows][own], None if part is None else part[own], k)
         push(stack, Uniform(torch.full_like(order, model.orders)), order)
+        if len(x) > batch:  # a chunk's items; latents come by the group, from a stack that may well be empty
+            account.pushed()
 
 
 @decode.register
 @torch.no_grad()
 def _(model: Autoregressive, stack: Stack, n: int, context: Tensor | None, batch: int) -> Tensor:
     x = torch.zeros(n, *model.event.shape, dtype=torch.int64)
+    account = Account(stack)
     for rows in groups(n, batch, growing=model.orders > 1):
         part = None if context is None else context[rows]
         if model.orders == 1:
-            if stack.spent:  # it will not end as it began; a forged file may ask for years of this
+            if rows.start and stack.spent:  # a chunk, then, which begins with 2^48 and is only pushed on
                 raise FormatError(f"the payload ends after {rows.start} of {n} items")
             x[rows] = _pop_steps(model, stack, len(x[rows]), part, 0)
             continue
@@ -124,6 +168,8 @@ def _(model: Autoregressive, stack: Stack, n: int, context: Tensor | None, batch
             if own.any():
                 x[rows][own] = _pop_steps(model, stack, int(own.sum()), None if part is None else part[own], k)
         push(stack, posterior(model, x[rows], part), order)
+        if n > batch:
+            account.popped(rows.stop, n)
     return x
 
 
@@ -133,17 +179,19 @@ def groups(n: int, batch: int, *, growing: bool) -> Iterator[slice]:
     With several orderings an example's ordering is popped before it is pushed (bits back). What is encoded first has
     only the stack's seed to pop from, so the groups grow, from one example, in the order of encoding.
     """
-    sizes_, size = [], 1 if growing else batch  # in the order of encoding
-    while sum(sizes_) < n:
-        sizes_.append(min(size, n - sum(sizes_)))
-        size = min(2 * size, batch)
-    yield from slices(sizes_)
+    return slices(n, batch, (1 << k for k in count()) if growing else repeat(batch))
 
 
-def slices(sizes_: list[int]) -> Iterator[slice]:
-    """Groups of these sizes in the order of encoding, from the last to the first."""
+def slices(n: int, batch: int, growing: Iterator[int]) -> Iterator[slice]:
+    """Groups of n items, from the last to be encoded: of growing sizes until those reach `batch`, then of `batch`."""
+    first, left = [], n
+    for size in growing:
+        if size >= min(batch, left):
+            break
+        first.append(size)
+        left -= size
     start = 0
-    for size in reversed(sizes_):
+    for size in chain([left % batch] if left % batch else [], repeat(batch, left // batch), reversed(first)):
         yield slice(start, start + size)
         start += size
 
