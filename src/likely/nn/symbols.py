@@ -10,9 +10,6 @@ from torch import Tensor, nn
 class Symbols(nn.Module):
     """A learnt feature vector for each symbol: the input layer of every network over discrete data.
 
-    Those of binary symbols stay as they are: the layer that follows can do whatever they could learn, and need not send
-    gradients back to them.
-
     It starts as the cosine basis of the alphabet, cos(π k (v + ½) / levels) for k = 1 … width, so that neighbouring
     symbols start alike; with width = levels − 1 that spans every function of the symbol. Binary symbols become ±1/√2.
 
@@ -26,13 +23,12 @@ class Symbols(nn.Module):
         self.levels = levels
         self.width = max(1, min(levels - 1, 16)) if width is None else width
         angle = math.pi * (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
-        features = (angle[:, None] * torch.arange(1, self.width + 1)).cos().float()
-        self.weight = nn.Parameter(features, requires_grad=levels > 2)
+        self.weight = nn.Parameter((angle[:, None] * torch.arange(1, self.width + 1)).cos().float())
 
     def forward(self, x: Int[Tensor, "*batch c"]) -> Float[Tensor, "*batch c_width"]:
         """Replace each symbol along the last dimension by its features, side by side."""
         if self.levels == 2 and torch.is_grad_enabled():
-            # The same numbers, to the bit, in less than half the time.
+            # The same numbers, to the bit; a look-up's gradient would be gathered one symbol at a time.
             ones = x[..., None].to(self.weight.dtype)
             return torch.lerp(self.weight[0], self.weight[1], ones).flatten(-2)
         return nn.functional.embedding(x, self.weight).flatten(-2)
