@@ -107,7 +107,7 @@ def compress(
         raise InputError("data: at least one dimension is expected, found a single number")
     batch = min(BATCH, most_in_lockstep(frozen.model)) if batch is None else batch
     chunk_items = usual_items(data) if chunk_items is None else chunk_items
-    require_sizes(batch=batch, chunk_items=chunk_items, workers=workers)
+    require_sizes(chunk_items=chunk_items, workers=workers)
     meta = {} if meta is None else meta
     _check_meta(meta)
     coder = ChunkCoder(frozen, data.dtype.str, data.shape[1:], context, side_information, prepared, batch)
