@@ -7,19 +7,18 @@ from torch import Tensor, nn
 
 from likely.density import Autoregressive, Steps, seeded
 from likely.distributions import Discrete
-from likely.errors import InputError
+from likely.errors import InputError, require_choice, require_sizes
 from likely.event import Event
 from likely.nn import (
-    CategoricalHead,
     ContextEncoder,
     Gate,
-    LogisticsHead,
     MaskedConv2d,
     ReLU,
     RowsAbove,
     Symbols,
     VerticalConv2d,
 )
+from likely.nn.heads import HEADS, Head, head_of_symbols
 
 
 class GatedPixelCNN(Autoregressive):
@@ -56,7 +55,7 @@ class GatedPixelCNN(Autoregressive):
         layers: int = 5,
         kernel: int = 5,
         first_kernel: int = 7,
-        head: Literal["categorical", "logistics"] = "categorical",
+        head: Head = "categorical",
         components: int = 5,
         features: int = 32,
         seed: int = 0,
@@ -68,12 +67,11 @@ class GatedPixelCNN(Autoregressive):
             )
         if kernel % 2 == 0 or first_kernel % 2 == 0 or min(kernel, first_kernel) < 3:
             raise InputError(f"kernels must be odd and at least 3, found kernel={kernel}, first_kernel={first_kernel}")
-        if head not in ("categorical", "logistics"):
-            raise InputError(f'head must be "categorical" or "logistics", found {head!r}')
-        if min(channels, layers, components, features) < 1:
-            raise InputError("channels, layers, components and features must be at least 1")
+        require_choice(HEADS, head=head)
+        require_sizes(channels=channels, layers=layers, components=components, features=features)
         self.channels, self.layers, self.kernel, self.first_kernel = channels, layers, kernel, first_kernel
-        self.head, self.components, self.features, self.seed = head, components, features, seed
+        self.components, self.features, self.seed = components, features, seed
+        self.head: Head = head
         with seeded(seed):
             self._build()
 
@@ -86,9 +84,7 @@ class GatedPixelCNN(Autoregressive):
         self.encode = None if self.context is None else ContextEncoder(self.context, self.features, (height, width))
         levels = max(self.event.alphabets)
         self.symbols = Symbols(levels)
-        self.to_distribution = (
-            CategoricalHead((levels,) * colours) if categorical else LogisticsHead(levels, colours, self.components)
-        )
+        self.to_distribution = head_of_symbols(self.head, (levels,) * colours, self.components)
         inputs = colours * self.symbols.width
         kernels = [self.first_kernel] + [self.kernel] * (self.layers - 1)
         stack = VerticalStack(inputs, hidden, kernels, features)
