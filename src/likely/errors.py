@@ -88,6 +88,17 @@ def require_numbers(least: float, most: float = math.inf, /, **settings: object)
             raise InputError(f"{name}: {expected} is expected, found {value!r}")
 
 
+def require_below(limit: float, /, **settings: float) -> None:
+    """Numbers below `limit`, each given under the name that the error calls it by.
+
+    Raises:
+        InputError: another number; names the first.
+    """
+    for name, value in settings.items():
+        if not value < limit:
+            raise InputError(f"{name} must be below {limit:g}, found {value}")
+
+
 def require_choice(choices: Collection[str], /, **settings: object) -> None:
     """One of several names, each given under the name that the error calls it by.
 

@@ -222,7 +222,7 @@ def test_what_is_refused():
         likely.GaussianMixture(likely.Event((3,), levels=4))
     with pytest.raises(likely.InputError, match="one mixture per label"):
         likely.GaussianMixture(VECTOR, likely.Event((2,)))
-    for bad in ({"components": 0}, {"floor": 0.0}, {"tolerance": -1.0}):
+    for bad in ({"components": 0}, {"floor": 0.0}, {"floor": 1.0}, {"tolerance": -1.0}):
         with pytest.raises(likely.InputError, match=next(iter(bad))):
             likely.GaussianMixture(VECTOR, **bad)
     model = likely.GaussianMixture(VECTOR, components=3)

@@ -61,10 +61,7 @@ class GatedPixelCNN(Autoregressive):
         seed: int = 0,
     ) -> None:
         super().__init__(event, context)
-        if len(event.shape) != 3 or not isinstance(event.levels, int) or event.levels < 2:
-            raise InputError(
-                f"GatedPixelCNN models images (channels, height, width) of at least 2 levels, found {event}"
-            )
+        require_picture("GatedPixelCNN", event)
         if kernel % 2 == 0 or first_kernel % 2 == 0 or min(kernel, first_kernel) < 3:
             raise InputError(f"kernels must be odd and at least 3, found kernel={kernel}, first_kernel={first_kernel}")
         require_choice(HEADS, head=head)
@@ -176,3 +173,13 @@ class HorizontalLayer(nn.Module):
     def forward(self, x: Tensor, above: Tensor, cache: dict | None) -> Tensor:
         """(n, h, w, inputs) → (n, h, w, 2 · hidden)."""
         return self.mix(self.gate(self.convolution(x, cache) + above), cache)
+
+
+def require_picture(model: str, event: Event) -> None:
+    """An image (channels, height, width) of one alphabet of at least 2 symbols.
+
+    Raises:
+        InputError: another event; says it of the model that was asked for.
+    """
+    if len(event.shape) != 3 or not isinstance(event.levels, int) or event.levels < 2:
+        raise InputError(f"{model} models images (channels, height, width) of at least 2 levels, found {event}")

@@ -16,7 +16,7 @@ from likely.classical.expectation_maximization import (
 )
 from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
-from likely.errors import InputError, require_choice, require_numbers, require_positive, require_sizes
+from likely.errors import InputError, require_below, require_choice, require_numbers, require_positive, require_sizes
 from likely.event import Event, refuse
 from likely.nn.moments import mean_and_deviation, whitening
 
@@ -76,7 +76,7 @@ class GaussianMixture(Density):
         require_choice(("full", "diagonal"), covariance=covariance)
         require_sizes(components=components, starts=starts, iterations=iterations)
         require_positive(floor=floor)
-        require_numbers(0.0, 1.0, floor=floor)
+        require_below(1.0, floor=floor)
         require_numbers(0.0, tolerance=tolerance)
         self.components, self.floor, self.seed = components, floor, seed
         self.covariance: Covariance = covariance

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
+from numbers import Integral
 from typing import Any
 from zlib import crc32
 
@@ -58,7 +59,7 @@ class ChunkCoder:
             given = "side information was declared" if context is None else "a context was given"
             raise InputError(f"{type(frozen.model).__name__} was built without context, but {given}")
         most = most_in_lockstep(frozen.model)
-        if not isinstance(batch, int) or not 1 <= batch <= most:
+        if not isinstance(batch, Integral) or not 1 <= batch <= most:
             raise InputError(f"batch: 1 to {most} items in lock-step are expected of this model, found {batch}")
         self.context = None if context is None or event is None else event.check(torch.as_tensor(context), "context")
         self.context_dtype = torch.int64 if self.context is None else self.context.dtype

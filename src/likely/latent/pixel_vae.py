@@ -1,9 +1,9 @@
 """PixelVAE: a variational autoencoder whose decoder is a Gated PixelCNN."""
 
-from likely.autoregressive.gated_pixelcnn import GatedPixelCNN
+from likely.autoregressive.gated_pixelcnn import GatedPixelCNN, require_picture
 from likely.conditional import ConditionalNormal
 from likely.density import seeded
-from likely.errors import InputError, require_kind, require_sizes
+from likely.errors import require_kind, require_sizes
 from likely.event import Event
 from likely.latent.priors import PriorKind, prior_for
 from likely.latent.vae import Autoencoder
@@ -56,8 +56,7 @@ class PixelVAE(Autoencoder):
         seed: int = 0,
     ) -> None:
         require_kind(Event, event=event)
-        if len(event.shape) != 3 or event.levels in (None, 1):
-            raise InputError(f"PixelVAE models images (channels, height, width) of at least 2 levels, found {event}")
+        require_picture("PixelVAE", event)
         require_sizes(latent=latent, hidden=hidden)
         z = Event((latent,))
         decoder = _Decoder(

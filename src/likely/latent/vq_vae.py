@@ -14,7 +14,15 @@ from likely.classical.expectation_maximization import k_means_start
 from likely.conditional import ConditionalNormal, ConditionalSymbols, standardize_context
 from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
-from likely.errors import InputError, require_hidden, require_kind, require_numbers, require_positive, require_sizes
+from likely.errors import (
+    InputError,
+    require_below,
+    require_hidden,
+    require_kind,
+    require_numbers,
+    require_positive,
+    require_sizes,
+)
 from likely.event import Event
 from likely.latent.diagnostics import scorer
 from likely.latent.latent import Borrower, LatentVariable
@@ -105,8 +113,7 @@ class VQVAE(LatentVariable):
         require_numbers(0.0, commitment=commitment)
         require_numbers(0.0, 1.0, decay=decay, prior_from=prior_from)
         require_positive(prior_from=prior_from)
-        if decay == 1:
-            raise InputError("decay must be below 1, found 1")
+        require_below(1.0, decay=decay)
         z = code_event(event, codes, latent, halvings)
         into: Network = Downscaling(channels, blocks) if is_image(event) else MultilayerPerceptron(hidden)
         out: Network = Upscaling(channels, blocks) if is_image(event) else MultilayerPerceptron(hidden[::-1])
