@@ -8,11 +8,19 @@ from typing import Any
 
 _PUBLIC = {
     "coding.codec": ["Compressed", "compress", "decompress", "recover"],
-    "coding.exact": ["ExactnessError"],
     "coding.frozen": ["Frozen", "freeze"],
     "event": ["Event"],
     "density": ["Autoregressive", "Density", "run"],
-    "errors": ["ConvergenceError", "DivergedError", "Error", "FormatError", "InputError", "StoreError", "WriteError"],
+    "errors": [
+        "ConvergenceError",
+        "DivergedError",
+        "Error",
+        "ExactnessError",
+        "FormatError",
+        "InputError",
+        "StoreError",
+        "WriteError",
+    ],
     "training": ["fit", "resume"],
     "jobs.evaluate": ["Report", "evaluate"],
     "jobs.generate": ["Infilled", "infill", "sample", "sample_from_noise"],

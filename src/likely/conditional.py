@@ -1,13 +1,14 @@
 """Densities whose parameters a network makes from a context: encoders, decoders, conditional priors."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density, Steps, seeded
 from likely.distributions import Discrete
+from likely.distributions.normals import Normals
 from likely.errors import InputError, require_choice, require_positive, require_sizes
 from likely.event import Event
 from likely.nn import NormalHead
@@ -68,7 +69,7 @@ class ConditionalNormal(Density):
             statistic.copy_(found)
         standardize_context(self, given)
 
-    def parameters_of(self, context: Tensor) -> "Normals":
+    def parameters_of(self, context: Tensor) -> Normals:
         """The distributions given each context, of standardised values."""
         mu, log_sigma = self.head(self.body(context))
         return Normals(mu, log_sigma, None if self.corner is None else self.corner(context))
@@ -77,7 +78,7 @@ class ConditionalNormal(Density):
         assert context is not None
         return self._scored(x, self.parameters_of(context))
 
-    def _scored(self, x: Tensor, p: "Normals") -> Tensor:
+    def _scored(self, x: Tensor, p: Normals) -> Tensor:
         z = ((x - self.mean) / self.deviation).reshape(len(x), -1)
         return p.log_prob(z) - self.deviation.log().sum()
 
@@ -91,50 +92,11 @@ class ConditionalNormal(Density):
     def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         return self._drawn(self.parameters_of(context).repeated(count), generator)
 
-    def _drawn(self, p: "Normals", generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def _drawn(self, p: Normals, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         device = p.mu.device if generator is None else generator.device
         epsilon = torch.randn(p.mu.shape, generator=generator, dtype=p.mu.dtype, device=device).to(p.mu.device)
         x = p.at(epsilon).view(-1, *self.event.shape) * self.deviation + self.mean
         return x, self._scored(x, p)
-
-
-class Normals(NamedTuple):
-    """A batch of Gaussians over vectors: x = μ + L ε, L = diag(σ) + what `corner` holds below the diagonal.
-
-    mu, log_sigma (n, dims); corner (n, dims · (dims − 1) / 2) row by row, or None.
-    """
-
-    mu: Tensor
-    log_sigma: Tensor
-    corner: Tensor | None
-
-    def repeated(self, count: int) -> "Normals":
-        """All of them, `count` times one after the other."""
-        corner = None if self.corner is None else self.corner.repeat(count, 1)
-        return Normals(self.mu.repeat(count, 1), self.log_sigma.repeat(count, 1), corner)
-
-    def scale(self) -> Tensor:
-        """L (n, dims, dims)."""
-        scale = self.log_sigma.exp().diag_embed()
-        if self.corner is not None:
-            rows, columns = torch.ones_like(scale[0]).tril(-1).nonzero(as_tuple=True)
-            batch = torch.arange(len(scale), device=scale.device)[:, None]
-            scale = scale.index_put((batch, rows, columns), self.corner)
-        return scale
-
-    def at(self, epsilon: Tensor) -> Tensor:
-        """μ + L ε."""
-        if self.corner is None:
-            return self.mu + self.log_sigma.exp() * epsilon
-        return self.mu + (self.scale() @ epsilon[..., None])[..., 0]
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """ln N(x; μ, L Lᵀ) of vectors (n, dims), (n,)."""
-        if self.corner is None:
-            epsilon = (x - self.mu) * (-self.log_sigma).exp()
-        else:
-            epsilon = torch.linalg.solve_triangular(self.scale(), (x - self.mu)[..., None], upper=False)[..., 0]
-        return -(0.5 * epsilon.square() + self.log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
 
 
 class ConditionalSymbols(Autoregressive):

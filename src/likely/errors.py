@@ -34,6 +34,12 @@ class WriteError(StoreError):
     exit_code = 1
 
 
+class ExactnessError(Error, ArithmeticError):
+    """This machine's arithmetic, or a layer's, is not exact where it must be: nothing can be coded with it."""
+
+    exit_code = 1
+
+
 class DivergedError(Error, ArithmeticError):
     """Training met a loss or a gradient that is not finite, or exploded; names the step and what was kept."""
 

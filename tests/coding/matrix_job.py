@@ -19,14 +19,14 @@ from likely.coding import rans
 from likely.coding.bits_back import PART_BITS, latents, push_latents
 from likely.coding.codec import compress, decompress
 from likely.coding.container import Reader
-from likely.coding.exact import LEAVES
-from likely.coding.frequencies import Frequencies
 from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack
 from likely.density import Density
+from likely.distributions.frequencies import Frequencies
 from likely.errors import Error
 from likely.latent import LatentVariable
 from likely.latent.hierarchical_vae import OfLowestLayer
+from likely.nn import ExactLeaf
 
 BATCHES = {1: 3, 7: 10, 64: 70, 256: 260}  # and of how many examples
 
@@ -87,7 +87,7 @@ def leaves(frozen: Frozen, data: np.ndarray, context: np.ndarray | None, batch: 
     hooks = [
         leaf.register_forward_hook(lambda leaf, x, y: calls.append(numbers(y)))
         for leaf in frozen.model.modules()
-        if isinstance(leaf, LEAVES)
+        if isinstance(leaf, ExactLeaf)
     ]
     found: list[str] = []
     for order in range(getattr(frozen.model, "orders", 1)):

@@ -27,17 +27,18 @@ from likely.coding.bits_back import (
 )
 from likely.coding.chunks import most_in_lockstep
 from likely.coding.container import MODEL, Chunk, Reader, Writer
-from likely.coding.exact import ExactCodebook, ExactProduct, normal_frequencies, scale, standardized
 from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack
 from likely.coding.schemes import decode, encode
-from likely.conditional import ConditionalNormal, ConditionalSymbols, Normals
+from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.data import load
+from likely.distributions.normals import Normals
 from likely.errors import FormatError
 from likely.event import Event
 from likely.latent import VAE, VQVAE, DiscreteVAE, HierarchicalVAE, LatentVariable, Mixture, enumeration
-from likely.latent.vq_vae import Codebook
+from likely.nn.codebook import Codebook, ExactCodebook
 from likely.nn.network import MultilayerPerceptron
+from likely.nn.normals import ExactProduct, normal_frequencies, scale, standardized
 
 DIGITS = Event((1, 8, 8), levels=17)
 
@@ -340,7 +341,7 @@ def test_the_exact_codebook_finds_the_nearest_and_of_several_the_first():
     codebook.entries.copy_(torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     codebook.entries[4] = codebook.entries[1]
     vectors = torch.randn(50, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = ExactCodebook(codebook).nearest(vectors)
+    found = codebook.exact({"entries": codebook.entries}).nearest(vectors)
     distances = (vectors[:, :, None] - codebook.entries).square().sum(-1)
     assert torch.equal(found, distances.argmin(-1))
     assert 1 in found

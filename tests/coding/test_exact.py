@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from likely.coding import exact
-from likely.coding.exact import Exact, ExactGate, ExactnessError, bound, powers, to_integers, twin
-from likely.nn import Conv2d, Gate, MaskedConv2d, MaskedLinear, ReLU, VerticalConv2d
+from likely.errors import ExactnessError
+from likely.nn import Conv2d, Gate, Leaf, Linear, LinearLeaf, MaskedConv2d, MaskedLinear, ReLU, VerticalConv2d, exact
+from likely.nn.elementwise import FINE, ExactGate
+from likely.nn.exact import ExactLinear, bound, powers
 
 HALF = 1 << 15
 N = 3
@@ -24,7 +25,7 @@ Integers = np.ndarray  # of Python's integers, dtype object: they cannot overflo
 class Kind:
     """A leaf, its input's shape, and what it computes in each view."""
 
-    build: Callable[[], nn.Module]
+    build: Callable[[], LinearLeaf]
     shape: tuple[int, ...]
     reference: Callable[[Integers, Integers, Integers], Integers]  # weight, bias, x
     parallel: Callable[[nn.Module, Tensor], Tensor]
@@ -45,7 +46,7 @@ def arrangements(size: int) -> Tensor:
 def masked_linear(order: int | None, context: int | None = None) -> Kind:
     inputs, outputs = arrangements(INPUTS), arrangements(OUTPUTS)
 
-    def build() -> nn.Module:
+    def build() -> LinearLeaf:
         options = {} if order is None else {"input_orders": inputs, "output_orders": outputs}
         return MaskedLinear(REACH, INPUTS, context, blocks=4, **options)
 
@@ -127,11 +128,9 @@ def rows(leaf: nn.Module, x: Tensor) -> Tensor:
 
 
 KINDS = {
-    "linear": Kind(
-        lambda: nn.Linear(INPUTS, OUTPUTS), (INPUTS,), lambda w, b, x: x.dot(w.T) + b, lambda leaf, x: leaf(x)
-    ),
+    "linear": Kind(lambda: Linear(INPUTS, OUTPUTS), (INPUTS,), lambda w, b, x: x.dot(w.T) + b, lambda leaf, x: leaf(x)),
     "linear without bias": Kind(
-        lambda: nn.Linear(INPUTS, OUTPUTS, bias=False),
+        lambda: Linear(INPUTS, OUTPUTS, bias=False),
         (INPUTS,),
         lambda w, b, x: x.dot(w.T),
         lambda leaf, x: leaf(x),
@@ -168,7 +167,7 @@ def integers(tensor: Tensor) -> Integers:
     return np.array(tensor.tolist(), object).reshape(tuple(tensor.shape))
 
 
-def made(kind: Kind, seed: int = 0, largest: float = 3.0) -> Exact:
+def made(kind: Kind, seed: int = 0, largest: float = 3.0) -> ExactLinear:
     """An exact leaf with random weights of many magnitudes."""
     leaf, generator = kind.build(), torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -177,7 +176,7 @@ def made(kind: Kind, seed: int = 0, largest: float = 3.0) -> Exact:
             if parameter.ndim > 1:
                 size = torch.randint(-12, 5, (len(parameter),), generator=generator).float().exp2()
                 parameter.mul_(size.view(-1, *[1] * (parameter.ndim - 1)))
-    return Exact(leaf, to_integers(leaf, largest))
+    return leaf.exact(leaf.quantize(largest))
 
 
 def extremes(kind: Kind, seed: int = 0) -> Tensor:
@@ -187,7 +186,7 @@ def extremes(kind: Kind, seed: int = 0) -> Tensor:
     return signs * (HALF - torch.randint(3, signs.shape, generator=generator))
 
 
-def units(leaf: Exact, y: Tensor) -> Integers:
+def units(leaf: ExactLinear, y: Tensor) -> Integers:
     """An output in the units of its accumulators, which it must be a whole number of."""
     exponents = leaf.stored["exponent"].tolist()
     scaled = np.array([Fraction(v) for v in y.flatten().tolist()], object).reshape(-1, len(exponents))
@@ -211,14 +210,14 @@ def test_extreme_inputs_give_the_integers_of_python(name):
                 assert (units_of(leaf, y, ordered) == expected).all()
 
 
-def in_first_order(leaf: Exact, name: str) -> list[int]:
+def in_first_order(leaf: ExactLinear, name: str) -> list[int]:
     """Which stored row each output was made from."""
     if not name.startswith("masked linear, ordering"):
         return list(range(len(leaf.stored["bias"])))
     return arrangements(OUTPUTS)[int(name.split()[-1])].tolist()
 
 
-def units_of(leaf: Exact, y: Tensor, order: list[int]) -> Integers:
+def units_of(leaf: ExactLinear, y: Tensor, order: list[int]) -> Integers:
     back = np.argsort(order)
     return units(leaf, y[..., back])[..., order]
 
@@ -236,11 +235,11 @@ def test_context_is_added_once_rounded(context):
     with torch.no_grad():
         leaf.weight.normal_()
         leaf.project.weight.normal_().mul_(2.0**-9)
-    leaf.project = project = Exact(leaf.project, to_integers(leaf.project, 0.01))
-    whole = Exact(leaf, to_integers(leaf, 3.0))
+    leaf.project = project = leaf.project.exact(leaf.project.quantize(0.01))
+    whole = leaf.exact(leaf.quantize(3.0))
     x = extremes(kind).double() * whole.unit
     features = torch.randint(-HALF, HALF, (N, context)).double() * project.unit
-    plain = kind.parallel(Exact(masked_linear(None).build(), whole.stored), x)
+    plain = kind.parallel(ExactLinear(masked_linear(None).build(), whole.stored), x)
     added = project(features)
     expected = [
         float(Fraction(a) + Fraction(b))
@@ -306,7 +305,7 @@ WEIGHTS = 6 * (HALF - 1) * HALF  # the largest |Σ W x|
 
 def test_the_bound_is_reached_and_not_passed():
     bias = exact.ROOM - 1 - WEIGHTS
-    leaf = Exact(nn.Linear(6, 2), stored(bias))
+    leaf = ExactLinear(Linear(6, 2), stored(bias))
     assert leaf.bound == exact.ROOM - 1 == int(bound(leaf.stored)[0])
     worst = leaf.stored["weight"][:1].double().sign() * HALF * leaf.unit
     assert units(leaf, leaf(worst))[0].tolist() == [exact.ROOM - 1, -WEIGHTS * 1 - 3 + 2 * WEIGHTS]
@@ -319,23 +318,23 @@ def test_the_bound_is_reached_and_not_passed():
 )
 def test_what_could_pass_the_bound_is_refused(bias):
     with pytest.raises(ExactnessError, match="2\\^53"):
-        Exact(nn.Linear(6, 2), stored(bias))
+        ExactLinear(Linear(6, 2), stored(bias))
 
 
 def test_many_inputs_that_could_pass_the_bound_are_refused():
     inputs = 1 << 23
-    leaf = nn.Linear(inputs, 1, device="meta")
+    leaf = Linear(inputs, 1, device="meta")
     numbers = {name: value[:1] if value.ndim else value for name, value in stored(1 << 40).items()}
     numbers["weight"] = torch.tensor(HALF - 1).short().expand(1, inputs)
     with pytest.raises(ExactnessError, match=str(inputs * (HALF - 1) * HALF + (1 << 40))):
-        Exact(leaf, numbers)
+        ExactLinear(leaf, numbers)
 
 
 @pytest.mark.parametrize("bias", [exact.ROOM + 1, 3 * exact.ROOM + 5])
 def test_a_broken_bound_is_noticed(bias, monkeypatch):
     """The check passed over: random extreme inputs still find it."""
     monkeypatch.setattr(exact, "ROOM", 1 << 62)
-    leaf = Exact(nn.Linear(6, 2), stored(bias))
+    leaf = ExactLinear(Linear(6, 2), stored(bias))
     monkeypatch.undo()
     with pytest.raises(ExactnessError, match="not exact"):
         leaf.test(torch.Generator().manual_seed(0))
@@ -353,7 +352,7 @@ def test_weights_are_on_the_grid_within_half_a_unit(name):
         leaf.weight.normal_(generator=generator)
         if leaf.bias is not None:
             leaf.bias.normal_(generator=generator)
-    numbers = to_integers(leaf, 3.0)
+    numbers = leaf.quantize(3.0)
     mask = getattr(leaf, "mask", None)
     weight = leaf.weight.detach().double()
     if mask is not None and getattr(leaf, "input_orders", None) is None:
@@ -376,12 +375,12 @@ def test_weights_are_on_the_grid_within_half_a_unit(name):
 @pytest.mark.parametrize("bias", [0.0, 1e-9, 1.0, -1e6])
 def test_weights_inputs_and_biases_of_any_size(weights, bias, largest):
     """Every combination freezes, its bound holds, and what comes out is right to the precision of what matters."""
-    leaf = nn.Linear(4, 3).double()
+    leaf = Linear(4, 3).double()
     with torch.no_grad():
         leaf.weight.copy_(weights * torch.linspace(-1, 1, 12).view(3, 4).roll(5))
         leaf.weight[1] = 0
         leaf.bias.fill_(bias)
-    made = Exact(leaf, to_integers(leaf, largest))
+    made = leaf.exact(leaf.quantize(largest))
     made.test(torch.Generator().manual_seed(0))
     x = largest * torch.tensor([[1.0, -0.5, 0.25, -1.0], [0, 0, 0, 0]], dtype=torch.float64)
     expected = F.linear(x, leaf.weight, leaf.bias)
@@ -390,11 +389,11 @@ def test_weights_inputs_and_biases_of_any_size(weights, bias, largest):
 
 
 def test_zero_rows_inputs_and_biases():
-    leaf = nn.Linear(3, 2)
+    leaf = Linear(3, 2)
     with torch.no_grad():
         leaf.weight.zero_()
         leaf.bias.zero_()
-    made = Exact(leaf, to_integers(leaf, 0.0))
+    made = leaf.exact(leaf.quantize(0.0))
     made.test(torch.Generator().manual_seed(0))
     assert torch.equal(made(torch.ones(2, 3, dtype=torch.float64)), torch.zeros(2, 2, dtype=torch.float64))
 
@@ -413,7 +412,7 @@ def test_inputs_beyond_calibration_are_clamped_alike_in_both_views(name):
 
 
 def test_inputs_are_rounded_to_the_nearest_even():
-    leaf = Exact(nn.Linear(6, 2), stored(0))
+    leaf = ExactLinear(Linear(6, 2), stored(0))
     x = torch.zeros(5, 6, dtype=torch.float64)
     x[:, 0] = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5]) * leaf.unit
     assert (units(leaf, leaf(x))[:, 0] == np.array([0, 2, 2, 0, -2], object) * (HALF - 1)).all()
@@ -433,9 +432,7 @@ def test_the_gate_is_tanh_times_sigmoid():
     x = torch.randn(1000, 8, dtype=torch.float64, generator=generator) * torch.logspace(-4, 2, 1000).double()[:, None]
     difference = (ExactGate(4)(x) - Gate(4)(x)).abs()
     assert difference.max() < 2.0**-12
-    fine = (
-        (x * exact.FINE).round().div(exact.FINE).clamp(-12, 12)
-    )  # on its grid nothing but the table's rounding is left
+    fine = (x * FINE).round().div(FINE).clamp(-12, 12)  # on its grid nothing but the table's rounding is left
     assert (ExactGate(4)(fine) - Gate(4)(fine)).abs().max() < 2.0**-19
 
 
@@ -444,7 +441,7 @@ def test_the_gate_on_its_grid_is_a_product_of_whole_numbers():
     x = torch.randn(50, 2, dtype=torch.float64) * 3
     gate = ExactGate(1)
     for a, b, y in zip(*x.T.tolist(), gate(x)[:, 0].tolist(), strict=True):
-        index = [max(-12 * exact.FINE, min(12 * exact.FINE, round(v * exact.FINE))) + 12 * exact.FINE for v in (a, b)]
+        index = [max(-12 * FINE, min(12 * FINE, round(v * FINE))) + 12 * FINE for v in (a, b)]
         factors = Fraction(gate.tanh[index[0]].item()), Fraction(gate.sigmoid[index[1]].item())
         assert Fraction(y) == factors[0] * factors[1]
         assert all((factor * 2**22).denominator == 1 for factor in factors)
@@ -463,5 +460,6 @@ def test_the_gate_far_out(value):
 
 
 def test_leaves_without_weights_have_twins_and_portable_ones_none():
-    assert isinstance(twin(Gate(3)), ExactGate)
-    assert twin(ReLU()) is None
+    assert isinstance(Gate(3).exact({}), ExactGate)
+    assert isinstance(leaf := ReLU(), Leaf)
+    assert leaf.exact({}) is leaf

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from likely.autoregressive import MADE, GatedPixelCNN
 from likely.classical import Histogram, IndependentPixels
-from likely.coding.frequencies import BITS, Frequencies, digits
 from likely.coding.frozen import FROZEN, METADATA, Frozen, freeze
 from likely.data import Preparation
 from likely.density import Autoregressive, Density, Steps, run
+from likely.distributions.frequencies import BITS, Frequencies, digits
 from likely.errors import Error, FormatError, InputError, StoreError
 from likely.event import Event
 from likely.laws.case import Case

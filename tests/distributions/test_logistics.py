@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import likely
-from likely.coding.exact import ExactLogisticsHead
 from likely.nn import LogisticsHead
+from likely.nn.heads import ExactLogisticsHead
 
 
 def drawn(head, channels, reach, dtype, n=100):

@@ -13,7 +13,8 @@ from likely.errors import InputError
 from likely.latent import VQVAE, codebook_use, enumeration
 from likely.latent.diagnostics import mutual_information
 from likely.latent.latent import draw_terms
-from likely.latent.vq_vae import EPSILON, Codebook, NearestCodes, straight_through
+from likely.latent.vq_vae import NearestCodes, start_at_clusters, straight_through
+from likely.nn.codebook import EPSILON, Codebook
 from likely.training.averaging import Average
 
 IMAGE = likely.Event((1, 4, 4), levels=3)
@@ -120,7 +121,7 @@ def test_starts_at_the_centres_of_clusters():
     centres = 10 * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     vectors = centres.repeat(50, 1) + 0.1 * torch.randn(200, 2, generator=seeded())
     book = Codebook(4, 2)
-    book.start(vectors, seeded())
+    start_at_clusters(book, vectors, seeded())
     means = vectors.view(50, 4, 2).mean(0)
     nearest = torch.cdist(means, book.entries).min(1)
     assert nearest.values.max() < 1e-5
@@ -348,8 +349,8 @@ def test_a_crash_and_a_resumption_give_the_weights_of_an_uninterrupted_fit(tmp_p
 def test_entries_start_again_during_that_fit(tmp_path):
     model = started(**TINY | {"codes": 12}, revival=3).train()
     counted = []
-    begin = Codebook._begin
-    model.codebook._begin = lambda codes, entries: counted.append(len(codes)) or begin(model.codebook, codes, entries)
+    begin = Codebook.place
+    model.codebook.place = lambda codes, entries: counted.append(len(codes)) or begin(model.codebook, codes, entries)
     for step in range(20):
         model.loss(pictures(16, seed=step), generator=seeded(step))
     assert sum(counted) > 0

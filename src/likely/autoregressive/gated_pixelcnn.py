@@ -12,6 +12,7 @@ from likely.event import Event
 from likely.nn import (
     ContextEncoder,
     Gate,
+    Linear,
     MaskedConv2d,
     ReLU,
     RowsAbove,
@@ -148,7 +149,7 @@ class VerticalStack(nn.Module):
         self.layers = nn.ModuleList(
             VerticalConv2d(c, 2 * hidden, k, features) for c, k in zip(widths, kernels, strict=True)
         )
-        self.links = nn.ModuleList(nn.Linear(2 * hidden, 2 * hidden) for _ in kernels)
+        self.links = nn.ModuleList(Linear(2 * hidden, 2 * hidden) for _ in kernels)
         self.gate = Gate(hidden)
 
     def forward(self, x: Tensor, features: Tensor | None, cache: dict | None) -> list[Tensor]:

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from likely.density import Array, Autoregressive
-from likely.errors import InputError
+from likely.errors import FormatError, InputError
 from likely.event import Event
-from likely.nn import CountsHead
+from likely.nn import CountsHead, Leaf
+
+MOST = 1 << 37  # of a row of counts, in whole numbers
 
 
-class Counts(Autoregressive, ABC):
+class Counts(Leaf, Autoregressive, ABC):
     """A model that counts: each example adds one to some cells of a table, one table per label.
 
     A subclass says which cells are `allowed` (they start at one, so that an unfitted model is uniform) and, in
@@ -55,6 +57,23 @@ class Counts(Autoregressive, ABC):
             cells = self._cells(rows) + row_labels[:, None] * self.allowed.numel()
             counts += cells.flatten().bincount(minlength=len(counts))
         self.table.copy_(counts.view_as(self.table) + self.smoothing * self.allowed)
+
+    def quantize(self, largest: float) -> dict[str, Tensor]:
+        """Return the counts as whole numbers, each row adding up to 2³⁷ at most."""
+        table = self.table.double()
+        return {"table": (table * (MOST / table.sum(-1).max())).floor().long()}
+
+    def exact(self, stored: dict[str, Tensor]) -> "Counts":
+        """Return the model with whole numbers for counts.
+
+        Raises:
+            FormatError: negative counts, or rows of more than 2³⁷.
+        """
+        table = stored["table"]
+        if table.min() < 0 or table.max() > MOST or table.double().sum(-1).max() > MOST:
+            raise FormatError("counts of at least 0 are expected, of 2^37 at most in a row")
+        self.table = table
+        return self
 
     def _labels(self, context: Tensor | None, n: int) -> Tensor:
         return torch.zeros(n, dtype=torch.int64, device=self.device) if context is None else context

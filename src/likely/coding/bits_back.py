@@ -20,9 +20,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from likely.bases import Normal
-from likely.coding import integers
-from likely.coding.exact import normal_frequencies, scale, standardized
-from likely.coding.frequencies import Frequencies, NormalFrequencies
 from likely.coding.rans import Stack
 from likely.coding.schemes import (
     PASS,
@@ -38,11 +35,15 @@ from likely.coding.schemes import (
     push,
     slices,
 )
-from likely.conditional import ConditionalNormal, Normals
+from likely.conditional import ConditionalNormal
 from likely.density import Autoregressive, Density
+from likely.distributions import integers
+from likely.distributions.frequencies import Frequencies, NormalFrequencies
+from likely.distributions.normals import Normals
 from likely.latent import LatentVariable
 from likely.latent.hierarchical_vae import LadderPosterior, LadderPrior, OfLowestLayer
 from likely.latent.vq_vae import NearestCodes
+from likely.nn.normals import normal_frequencies, scale, standardized
 
 PART_BITS = 11  # a real latent is one of 2^11 parts
 

@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from likely import store
-from likely.classical.counts import Counts
 from likely.classical.independent_pixels import IndependentPixels
-from likely.coding import exact
 from likely.coding.bits_back import latents, pop_latents, push_latents
 from likely.coding.rans import Stack
 from likely.data import Preparation
@@ -29,7 +27,9 @@ from likely.event import Event
 from likely.latent.hierarchical_vae import OfLowestLayer
 from likely.latent.latent import LatentVariable, draw_terms
 from likely.latent.mixture import Mixture
-from likely.nn import Symbols
+from likely.nn.exact import ExactLeaf, ExactLinear
+from likely.nn.foreign import as_leaf
+from likely.nn.leaf import own_state, with_state
 
 FORMAT = "likely-frozen/1"
 FROZEN = "frozen.safetensors"
@@ -95,7 +95,7 @@ class Frozen:
         """
         generator = torch.Generator().manual_seed(0)
         for module in self.model.modules():
-            if isinstance(module, exact.Exact):
+            if isinstance(module, ExactLinear):
                 module.test(generator)
 
     @classmethod
@@ -205,17 +205,18 @@ def _summed_by_coding(model: Mixture) -> LatentVariable:
 
 @torch.no_grad()
 def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[str, float]:
-    """The largest |input| of every linear leaf on the calibration data."""
+    """Return the largest |input| of every leaf on the calibration data."""
     largest: dict[str, float] = {}
     hooks = []
-    for name, leaf in model.named_modules():
-        if type(leaf) in exact.LINEAR:
+    for name, module in model.named_modules():
+        if as_leaf(module) is not None:
 
             def note(module: nn.Module, inputs: tuple, name: str = name) -> None:
-                if inputs[0].numel():  # by steps, a first layer is handed what is known: nothing at first
-                    largest[name] = max(largest.get(name, 0.0), float(inputs[0].abs().max()))
+                x = inputs[0]
+                if isinstance(x, Tensor) and x.is_floating_point() and x.numel():  # by steps, nothing comes at first
+                    largest[name] = max(largest.get(name, 0.0), float(x.abs().max()))
 
-            hooks.append(leaf.register_forward_pre_hook(note))
+            hooks.append(module.register_forward_pre_hook(note))
     try:
         for start in range(0, len(x), 100):
             part = None if context is None else context[start : start + 100]
@@ -231,39 +232,37 @@ def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[s
 
 
 def collect(model: nn.Module, largest: dict[str, float]) -> dict[str, Tensor]:
-    """Every number of a frozen model, by the name of the module that holds it.
+    """Return every number of a frozen model, by the name of the module that holds it.
 
     Raises:
-        InputError: weights outside the leaves that have exact twins.
+        InputError: weights that are not finite, or outside the leaves.
     """
-    tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():
             raise InputError(f"{type(model).__name__} cannot be frozen: {name} is not finite everywhere")
+    tensors: dict[str, Tensor] = {}
     for name, module in model.named_modules():
-        prefix = f"{name}." if name else ""
-        if type(module) in exact.LINEAR:
-            stored = exact.to_integers(module, largest.get(name, 0.0))
-            tensors |= {prefix + key: value for key, value in stored.items()}
-            continue
-        weights = dict(module.named_parameters(recurse=False))
-        if weights and not isinstance(module, Symbols):
-            raise InputError(
-                f"{type(model).__name__} cannot be frozen: {name or 'the model'} ({type(module).__name__}) holds "
-                f"weights of its own ({', '.join(weights)}), and has no exact twin"
-            )
-        kept = module.state_dict().keys() - exact.of_training(module)
-        buffers = {key: b for key, b in module.named_buffers(recurse=False) if key in kept}
-        tensors |= {prefix + key: value for key, value in (weights | buffers).items()}
-        if isinstance(module, Counts):
-            tensors[prefix + "table"] = _whole(module.table)
+        leaf = as_leaf(module)
+        if leaf is None:
+            _refuse_weights(model, name, module)
+            stored = own_state(module)
+        else:
+            stored = leaf.quantize(largest.get(name, 0.0))
+        tensors |= {_full_name(name, key): value for key, value in stored.items()}
     return tensors
 
 
-def _whole(table: Tensor) -> Tensor:
-    """Counts as whole numbers, each row adding up to 2³⁷ at most."""
-    table = table.double()
-    return (table * (2.0**37 / table.sum(-1).max())).floor().long()
+def _refuse_weights(model: nn.Module, name: str, module: nn.Module) -> None:
+    weights = [weight for weight, _ in module.named_parameters(recurse=False)]
+    if weights:
+        raise InputError(
+            f"{type(model).__name__} cannot be frozen: {name or 'the model'} ({type(module).__name__}) holds "
+            f"weights of its own ({', '.join(weights)}), and has no exact twin"
+        )
+
+
+def _full_name(module: str, key: str) -> str:
+    return f"{module}.{key}" if module else key
 
 
 def assemble(config: Any, tensors: dict[str, Tensor]) -> Density:
@@ -278,57 +277,40 @@ def assemble(config: Any, tensors: dict[str, Tensor]) -> Density:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     left = dict(tensors)
-    model = _swapped(model.double(), "", left)
+    model = _exact(model.double(), "", left)
     if left:
         raise FormatError(f"the frozen model holds {', '.join(sorted(left))}, which its class does not have")
     return model
 
 
-def _swapped(module: Any, prefix: str, left: dict[str, Tensor]) -> Any:
-    """The module with every leaf below it exact; takes what it uses out of `left`."""
-    for name, child in list(module.named_children()):
-        setattr(module, name, _swapped(child, f"{prefix}{name}.", left))
-    if type(module) in exact.LINEAR:
-        return exact.Exact(module, _stored(module, prefix, left))
-    for store_ in (module._parameters, module._buffers):
-        for name, built in list(store_.items()):
-            if prefix + name in left:
-                value = left.pop(prefix + name)
-                if isinstance(module, Counts) and name == "table":
-                    _check_counts(prefix + name, value, built)
-                else:
-                    _check(prefix + name, value, built)
-                value = value.double() if value.is_floating_point() else value
-                store_[name] = nn.Parameter(value, requires_grad=False) if store_ is module._parameters else value
-            elif built is not None and name not in module._non_persistent_buffers_set | exact.of_training(module):
-                raise FormatError(f"{prefix}{name} is missing")
-    twin = exact.twin(module)
-    return module if twin is None else twin
+def _exact(module: Any, name: str, left: dict[str, Tensor]) -> Any:
+    """Return the module with the exact twin of every leaf in it, taking the numbers that these use out of `left`."""
+    for child_name, child in list(module.named_children()):
+        setattr(module, child_name, _exact(child, _full_name(name, child_name), left))
+    leaf = as_leaf(module)
+    if leaf is None:
+        return with_state(module, _taken(name, own_state(module), left))
+    stored = _taken(name, leaf.quantize(0.0), left)
+    try:
+        return leaf.exact(stored)
+    except FormatError as error:
+        raise FormatError(f"{name}: {error}") from error
 
 
-def _stored(leaf: nn.Module, prefix: str, left: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The numbers of a linear leaf, as `to_integers` makes them."""
-    weight = leaf.get_parameter("weight")
-    built = {
-        "weight": weight.to(torch.int16),
-        "bias": torch.zeros(len(weight), dtype=torch.int64),
-        "exponent": torch.zeros(len(weight), dtype=torch.int16),
-        "grid": torch.zeros((), dtype=torch.int16),
-        **{name: leaf.get_buffer(name) for name in exact.orders(leaf)},
-    }
+def _taken(module: str, built: dict[str, Tensor], left: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the numbers of a module out of `left`, held against those that its class has."""
     stored = {}
-    for name, expected in built.items():
-        if prefix + name not in left:
-            raise FormatError(f"{prefix}{name} is missing")
-        stored[name] = left.pop(prefix + name)
-        _check(prefix + name, stored[name], expected)
-    if max(stored[name].long().abs().max() for name in ("exponent", "grid")) > 256:
-        raise FormatError(f"{prefix}exponent or {prefix}grid is beyond 256")
+    for key, expected in built.items():
+        name = _full_name(module, key)
+        if name not in left:
+            raise FormatError(f"{name} is missing")
+        stored[key] = left.pop(name)
+        _check(name, stored[key], expected)
     return stored
 
 
 def _check(name: str, value: Tensor, built: Tensor) -> None:
-    """Hold what a file says against what its class has: shape, kind of numbers, and orders that must stay orders."""
+    """Hold a file's numbers against those of its class: shape, kind of numbers, and orders that must stay orders."""
     alike = value.dtype == built.dtype or (value.is_floating_point() and built.is_floating_point())
     if value.shape != built.shape or not alike:
         expected, found = (f"{tuple(tensor.shape)} of {tensor.dtype}" for tensor in (built, value))
@@ -341,14 +323,6 @@ def _check(name: str, value: Tensor, built: Tensor) -> None:
         inside = torch.arange(built.shape[-1]).expand(built.shape)
         if torch.equal(built.sort(-1)[0], inside) and not torch.equal(value.sort(-1)[0], inside):
             raise FormatError(f"{name}: orders of 0 to {built.shape[-1] - 1} are expected")
-
-
-def _check_counts(name: str, value: Tensor, built: Tensor) -> None:
-    """Counts are as `_whole` makes them."""
-    if value.shape != built.shape or value.dtype != torch.int64:
-        raise FormatError(f"{name}: expected {tuple(built.shape)} whole numbers, found {tuple(value.shape)}")
-    if value.min() < 0 or value.max() > 1 << 37 or value.double().sum(-1).max() > 1 << 37:
-        raise FormatError(f"{name}: counts of at least 0 are expected, of 2^37 at most in a row")
 
 
 def _refuse_sizes(config: Any, name: str = "") -> None:
@@ -400,20 +374,24 @@ class _Portable(_Eager):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inside = 0
+        self.open: list[str] = []  # names of the modules that run, the innermost last
+        self.exact = 0  # how many of them are exact leaves
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = func.overloadpacket.__name__.rstrip("_")
-        if not self.inside and any(isinstance(a, Tensor) and a.is_floating_point() for a in args):
+        if not self.exact and any(isinstance(a, Tensor) and a.is_floating_point() for a in args):
+            name = func.overloadpacket.__name__.rstrip("_")
             scaled = name in ("add", "sub", "rsub") and kwargs.get("alpha", 1) != 1
             if scaled or name not in PORTABLE:
-                raise InputError(
-                    f"this network cannot be frozen: between its leaf layers it uses {name}"
-                    + (" with a factor" if scaled else "")
-                    + ", whose result differs from machine to machine"
-                )
+                self._refuse(name + " with a factor" * scaled)
         return func(*args, **kwargs)
+
+    def _refuse(self, operation: str) -> None:
+        place = f" in {self.open[-1]}" if self.open else ""
+        raise InputError(
+            f"this network cannot be frozen: between its leaf layers{place} it uses {operation}, whose result "
+            "differs from machine to machine"
+        )
 
 
 @contextmanager
@@ -421,15 +399,21 @@ def _portable(model: nn.Module) -> Iterator[None]:
     """Hold everything outside the exact leaves to portable operations."""
     guard, hooks = _Portable(), []
 
-    def enter(module: nn.Module, inputs: tuple) -> None:
-        guard.inside += 1
+    def watch(name: str, module: nn.Module) -> None:
+        exact = isinstance(module, ExactLeaf)
 
-    def leave(module: nn.Module, inputs: tuple, output: Any) -> None:
-        guard.inside -= 1
+        def enter(module: nn.Module, inputs: tuple) -> None:
+            guard.open.append(f"{name} ({type(module).__name__})")
+            guard.exact += exact
 
-    for module in model.modules():
-        if isinstance(module, exact.LEAVES):
-            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        def leave(module: nn.Module, inputs: tuple, output: Any) -> None:
+            guard.open.pop()
+            guard.exact -= exact
+
+        hooks.extend((module.register_forward_pre_hook(enter), module.register_forward_hook(leave)))
+
+    for name, module in model.named_modules():
+        watch(name, module)
     try:
         with guard:
             yield

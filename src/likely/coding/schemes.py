@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from likely.coding import integers
-from likely.coding.frequencies import BITS, TOTAL, Cumulative, Frequencies, digit_table, digits, sizes, softmax
 from likely.coding.rans import Stack
 from likely.density import Autoregressive, Density, Where, run
+from likely.distributions import integers
+from likely.distributions.frequencies import BITS, TOTAL, Cumulative, Frequencies, digit_table, digits, sizes, softmax
 from likely.errors import FormatError
 from likely.event import Event
 

@@ -14,6 +14,7 @@ from likely.errors import ConvergenceError, InputError, require_hidden, require_
 from likely.event import Configured, Event
 from likely.flows.ode import STEPS, dormand_prince, require_torchdiffeq, runge_kutta
 from likely.flows.transform import Pair, Transform, vectors
+from likely.nn import Linear
 
 Solver = Literal["rk4", "dopri5", "dopri5-adjoint"]
 
@@ -74,10 +75,10 @@ class TanhField(VelocityField):
             raise InputError(f"two hidden sizes are expected, found hidden={hidden}")
         self.dims, self.hidden, self.features = dims, tuple(hidden), features
         self.enter, self.middle, self.leave = (
-            nn.Linear(inputs, outputs, bias=False)
+            Linear(inputs, outputs, bias=False)
             for inputs, outputs in zip((dims, *hidden), (*hidden, dims), strict=True)
         )
-        self.shifts = nn.ModuleList(nn.Linear(1 + (features or 0), outputs) for outputs in (*hidden, dims))
+        self.shifts = nn.ModuleList(Linear(1 + (features or 0), outputs) for outputs in (*hidden, dims))
         for layer in (self.leave, self.shifts[2]):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)

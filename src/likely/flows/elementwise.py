@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from likely.flows.map import Map, require_parameters
 from likely.flows.transform import Pair, Transform, finite, sum_values
+from likely.nn import Linear
 
 
 class Elementwise(Transform):
@@ -32,7 +33,7 @@ class Elementwise(Transform):
             self.constant = nn.Parameter(torch.zeros(size))
         else:
             self.register_buffer("constant", torch.zeros(size))  # of no numbers: nothing to fit
-        self.project = None if features is None else nn.Linear(features, math.prod(size), bias=False)
+        self.project = None if features is None else Linear(features, math.prod(size), bias=False)
         if self.project is not None:
             nn.init.zeros_(self.project.weight)
 

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from likely.bases import Normal
-from likely.conditional import ConditionalNormal, Normals
+from likely.conditional import ConditionalNormal
 from likely.density import Array, Density, seeded
+from likely.distributions.normals import Normals
 from likely.errors import InputError, require_hidden
 from likely.event import Event
 from likely.latent.latent import Borrower, Layered
 from likely.latent.vae import Autoencoder, Head, independent_decoder, networks
-from likely.nn import NormalHead, ReLU
+from likely.nn import Linear, NormalHead, Product, ReLU
 from likely.nn.network import MultilayerPerceptron, Network
 
 FLOOR = 1e-3  # of scales
@@ -163,18 +164,8 @@ class LadderPosterior(Borrower, _TopDown):
         )
 
 
-class Product(nn.Module):
-    """N(μ_a, σ_a²) · N(μ_b, σ_b²), normalised: precisions are added up, and weigh the means."""
-
-    def forward(self, a: Normals, b: Normals) -> Normals:
-        """Of two batches of Gaussians with diagonal covariances."""
-        log_precision = torch.logaddexp(-2 * a.log_sigma, -2 * b.log_sigma)
-        mu = torch.lerp(b.mu, a.mu, (-2 * a.log_sigma - log_precision).exp())
-        return Normals(mu, -0.5 * log_precision, None)
-
-
 def _onwards(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(ReLU(), nn.Linear(inputs, outputs))
+    return nn.Sequential(ReLU(), Linear(inputs, outputs))
 
 
 class OfLowestLayer(Density):

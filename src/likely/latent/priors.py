@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from likely.bases import Normal
 from likely.classical.gaussian_mixture import GaussianMixture
-from likely.conditional import ConditionalNormal, Normals
+from likely.conditional import ConditionalNormal
 from likely.density import Density, seeded
+from likely.distributions.normals import Normals
 from likely.errors import InputError, require_choice, require_sizes
 from likely.flows.maf import MAF
 from likely.latent.latent import Borrower

@@ -27,7 +27,7 @@ from likely.event import Event
 from likely.latent.diagnostics import scorer
 from likely.latent.latent import Borrower, LatentVariable
 from likely.latent.vae import Head, decoder_of
-from likely.nn import Conv2d, ReLU
+from likely.nn import Codebook, Conv2d, ReLU
 from likely.nn.network import (
     ChannelsLast,
     DepthToSpace,
@@ -40,7 +40,6 @@ from likely.nn.network import (
     residual,
 )
 
-EPSILON = 1e-5  # of Laplace smoothing
 ROUNDS = 10  # of k-means
 CODES = 2**16  # entries at most; a network has an output for each
 ROWS, DISTANCES = 2**14, 2**24  # that k-means looks at, at most, as long as there are more rows than entries
@@ -132,7 +131,7 @@ class VQVAE(LatentVariable):
         self.prior_from, self.seed, self.settled = prior_from, seed, False
 
     @property
-    def codebook(self) -> "Codebook":
+    def codebook(self) -> Codebook:
         """The entries, which are the decoder's first layer."""
         return self.quantizer.codebook
 
@@ -158,7 +157,7 @@ class VQVAE(LatentVariable):
                     f"a codebook of {self.codes} entries needs as many places in the training data to start from, "
                     f"found {found}: {len(x)} examples of {self.prior.event.dims} codes; choose fewer codes"
                 )
-            self.codebook.start(vectors.view(-1, self.size), generator)
+            start_at_clusters(self.codebook, vectors.view(-1, self.size), generator)
             z = self.codebook.nearest(vectors)
             self.prior.initialize(z, generator=generator)
             self.decoder.initialize(x, z, generator=generator)
@@ -193,90 +192,23 @@ def code_event(event: Event, codes: int, latent: int, halvings: int) -> Event:
     return Event((1, height, width), levels=codes)
 
 
+@torch.no_grad()
+def start_at_clusters(codebook: Codebook, vectors: Tensor, generator: torch.Generator | None) -> None:
+    """Put the entries at the centres of clusters of vectors (n, size): k-means from a k-means++ start."""
+    codes = len(codebook.entries)
+    most = max(codes, min(ROWS, DISTANCES // codes))
+    rows = vectors[uniform((len(vectors),), generator, vectors).argsort()[:most]]
+    z = k_means_start(rows, codes, generator).argmax(1)
+    for _ in range(ROUNDS):
+        counts, sums = codebook.sums_by_code(rows, z)
+        codebook.entries.copy_(torch.where(counts[:, None] > 0, sums / counts[:, None], codebook.entries))
+        z = codebook.nearest(rows)
+    codebook.place(torch.arange(codes, device=z.device), codebook.entries.clone())
+
+
 def straight_through(vectors: Tensor, entries: Tensor) -> Tensor:
     """The entries, with the derivatives of the vectors."""
     return vectors + (entries - vectors).detach()
-
-
-class Codebook(nn.Module):
-    """Entries e_k, each the moving average of the vectors it is the nearest to.
-
-    With n_k of a batch's vectors nearest to e_k, and s_k their sum,
-
-        N_k ← γ N_k + (1 − γ) n_k,  m_k ← γ m_k + (1 − γ) s_k,  e_k = m_k / N̂_k,
-
-    where N̂_k = N (N_k + ε) / (N + K ε), N = Σ_k N_k, is never zero (Laplace smoothing).
-
-    Args:
-        codes: K.
-        size: values of an entry.
-    """
-
-    def __init__(self, codes: int, size: int) -> None:
-        super().__init__()
-        self.register_buffer("entries", torch.randn(codes, size))
-        self.register_buffer("counts", torch.ones(codes))  # N
-        self.register_buffer("sums", self.entries.clone())  # m
-        self.register_buffer("idle", torch.zeros(codes, dtype=torch.int64))  # steps since it was nearest to anything
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Codes (n, *places) → entries (n, *places, size); what are vectors already stay as they are."""
-        return z if z.is_floating_point() else self.entries[z]
-
-    def nearest(self, vectors: Tensor) -> Tensor:
-        """Codes (…) of the nearest entries, from vectors (…, size); the first of several."""
-        with torch.no_grad():  # in float64, so that a batch of another size makes no difference
-            flat = vectors.detach().reshape(-1, vectors.shape[-1]).double()
-            return torch.cdist(flat, self.entries.double()).argmin(1).view(vectors.shape[:-1])
-
-    @torch.no_grad()
-    def start(self, vectors: Tensor, generator: torch.Generator | None) -> None:
-        """Put the entries at the centres of clusters of vectors (n, size): k-means from a k-means++ start."""
-        codes = len(self.entries)
-        most = max(codes, min(ROWS, DISTANCES // codes))
-        rows = vectors[uniform((len(vectors),), generator, vectors).argsort()[:most]]
-        z = k_means_start(rows, codes, generator).argmax(1)
-        for _ in range(ROUNDS):
-            counts, sums = self._sums(rows, z)
-            self.entries.copy_(torch.where(counts[:, None] > 0, sums / counts[:, None], self.entries))
-            z = self.nearest(rows)
-        self._begin(torch.arange(codes, device=z.device), self.entries.clone())
-
-    @torch.no_grad()
-    def update(self, vectors: Tensor, z: Tensor, decay: float, revival: int, generator: torch.Generator | None) -> None:
-        """Take in the vectors (…, size) of a batch, whose nearest entries are z (…); start dead entries again.
-
-        Args:
-            vectors: of a batch.
-            z: their codes.
-            decay: γ.
-            revival: number of updates after which an entry that was nearest to nothing is put where a vector is.
-            generator: of which vectors that is.
-        """
-        rows = vectors.reshape(-1, vectors.shape[-1])
-        counts, sums = self._sums(rows, z.flatten())
-        self.counts.lerp_(counts, 1 - decay)
-        self.sums.lerp_(sums, 1 - decay)
-        total = self.counts.sum()
-        smoothed = total * (self.counts + EPSILON) / (total + len(self.counts) * EPSILON)
-        self.entries.copy_(self.sums / smoothed[:, None])
-        self.idle.add_(1).masked_fill_(counts > 0, 0)
-        dead = (self.idle >= revival).nonzero()[:, 0]
-        if len(dead):
-            places = uniform((len(rows),), generator, rows).argsort()[: len(dead)]
-            self._begin(dead[: len(places)], rows[places])
-
-    def _begin(self, codes: Tensor, entries: Tensor) -> None:
-        """Put some entries somewhere, as if each had been the nearest to one vector there."""
-        self.entries[codes] = entries
-        self.sums[codes] = entries
-        self.counts[codes] = 1.0
-        self.idle[codes] = 0
-
-    def _sums(self, rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Number and sum of the rows (n, size) of every code: (K,), (K, size)."""
-        counts = z.bincount(minlength=len(self.entries)).to(self.entries.dtype)
-        return counts, torch.zeros_like(self.entries).index_add_(0, z, rows.to(self.entries.dtype))
 
 
 class NearestCodes(Borrower, Density):

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from likely.event import Event
 from likely.nn.convolution import Conv2d
 from likely.nn.elementwise import ReLU
+from likely.nn.linear import Linear
 from likely.nn.symbols import Symbols
 
 
@@ -36,7 +37,7 @@ class ContextEncoder(nn.Module):
             self.register_buffer("columns", columns, persistent=False)
             self.layers = nn.Sequential(Conv2d(inputs, features, 3), ReLU(), Conv2d(features, features, 3))
         else:
-            self.layers = nn.Sequential(nn.Linear(inputs, features), ReLU(), nn.Linear(features, features))
+            self.layers = nn.Sequential(Linear(inputs, features), ReLU(), Linear(features, features))
 
     def forward(self, context: Tensor) -> Tensor:
         """Encode (n, *context.shape)."""

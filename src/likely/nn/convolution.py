@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Real
 from torch import Tensor, nn
 
-from likely.nn.linear import Cache
+from likely.nn.exact import LinearLeaf
+from likely.nn.leaf import without_child
+from likely.nn.linear import Cache, Linear
 
 Image = Real[
     Tensor, "_ _ _ _"
@@ -42,7 +44,16 @@ def _weights(outputs: int, inputs: int, height: int, width: int) -> nn.Parameter
     return nn.Parameter((torch.rand(outputs, inputs, height, width) * 2 - 1) * bound)
 
 
-class Conv2d(nn.Module):
+class ConvolutionLeaf(LinearLeaf):
+    """A leaf whose weights are (outputs, inputs, rows, columns)."""
+
+    def probe_shape(self) -> tuple[int, ...]:
+        """Return that of an image a little larger than the kernel."""
+        _, inputs, rows, columns = self.weight.shape
+        return (1, rows + 1, columns + 2, inputs)
+
+
+class Conv2d(ConvolutionLeaf):
     """Convolution of a whole channels-last image, which keeps its size (zeros beyond its edges).
 
     Args:
@@ -72,7 +83,7 @@ class _Window:
     position: int = 0
 
 
-class MaskedConv2d(nn.Module):
+class MaskedConv2d(ConvolutionLeaf):
     """Convolution that sees earlier pixels in raster order and, of its own pixel, earlier channel groups.
 
         1 1 1      rows above: the kernel's whole width
@@ -110,6 +121,10 @@ class MaskedConv2d(nn.Module):
         self.weight = _weights(outputs, inputs, self.rows_above + 1, kernel[1])
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("mask", _raster_mask(self.weight.shape, self.side, kind, groups), persistent=False)
+
+    def seen_weight(self) -> Tensor:
+        """Return the weights under the mask."""
+        return self.weight * self.mask
 
     def forward(self, x: Image, cache: Cache | None = None) -> Image:
         """Apply the layer to everything, or with a cache to the newest channel group."""
@@ -175,7 +190,7 @@ def _raster_mask(shape: torch.Size, side: int, kind: str, groups: int) -> Tensor
     return mask
 
 
-class VerticalConv2d(nn.Module):
+class VerticalConv2d(ConvolutionLeaf):
     """Convolution over the pixel's own row and the rows above it, whole rows at a time.
 
     Args:
@@ -189,7 +204,11 @@ class VerticalConv2d(nn.Module):
         self.side = kernel // 2
         self.weight = _weights(outputs, inputs, self.side + 1, kernel)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.project = nn.Linear(context, outputs, bias=False) if context else None
+        self.project = Linear(context, outputs, bias=False) if context else None
+
+    def without_context(self) -> "VerticalConv2d":
+        """Return a copy that adds no context features."""
+        return without_child(self, "project")
 
     def forward(self, x: Image, context: Image | None = None, cache: Cache | None = None) -> Image:
         """Apply the layer to all rows, or with a cache to the newest row (n, 1, w, inputs)."""
@@ -229,7 +248,7 @@ class RowsAbove(nn.Module):
         self.stack = stack
         self.groups = groups
         self.widths = widths
-        self.project = nn.ModuleList(nn.Linear(context, width, bias=False) for width in widths) if context else None
+        self.project = nn.ModuleList(Linear(context, width, bias=False) for width in widths) if context else None
 
     def forward(self, x: Image, context: Image | None = None, cache: Cache | None = None) -> list[Image]:
         """One image (or the next pixel of it) per result of the stack."""

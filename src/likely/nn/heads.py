@@ -9,18 +9,20 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from likely.distributions import Bernoulli, Categorical, Discrete, DiscretizedLogistics, Table
+from likely.distributions import Bernoulli, Categorical, Discrete, DiscretizedLogistics, Table, integers
+from likely.distributions.frequencies import Cumulative, Frequencies, LogisticFrequencies, softmax
 from likely.distributions.logistics import scaled
 from likely.errors import require_choice
+from likely.nn.exact import ExactLeaf, on_grid
+from likely.nn.leaf import Leaf
 
-REACH = 7.0  # of the logarithm of a scale
 Head = Literal["categorical", "logistics"]
 HEADS: tuple[Head, ...] = ("categorical", "logistics")
 
 
-class CategoricalHead(nn.Module):
+class CategoricalHead(Leaf):
     """One logit per symbol, or a single one for two symbols.
 
     Args:
@@ -40,7 +42,7 @@ class CategoricalHead(nn.Module):
         self, parameters: Float[Tensor, "n *places c_width"], x: Tensor | None = None, part: slice = slice(None)
     ) -> Bernoulli | Categorical:
         """Distributions over (n, channels, *places); x is not needed."""
-        parameters = _at_least_single(parameters)
+        parameters = at_least_single(parameters)
         if self.binary:
             return Bernoulli(parameters.movedim(-1, 1)[..., None])
         parameters = parameters.unflatten(-1, (-1, self.width))
@@ -48,8 +50,35 @@ class CategoricalHead(nn.Module):
             parameters = parameters.masked_fill(self.forbidden[part], -torch.inf)
         return Categorical(parameters.movedim(-2, 1))
 
+    def exact(self, stored: dict[str, Tensor]) -> "ExactCategoricalHead":
+        """Return the head in whole numbers."""
+        return ExactCategoricalHead(self)
 
-class CountsHead(nn.Module):
+
+class ExactCategoricalHead(ExactLeaf):
+    """Logits on a grid of 2⁻¹⁰, then integers."""
+
+    def __init__(self, head: CategoricalHead) -> None:
+        super().__init__()
+        self.levels, self.width, self.binary, self.forbidden = head.levels, head.width, head.binary, head.forbidden
+
+    def forward(
+        self, parameters: Float[Tensor, "n *places p"], x: Tensor | None = None, part: slice = slice(None)
+    ) -> Frequencies:
+        """As `CategoricalHead`, in units of 2⁻²⁴."""
+        logits = on_grid(parameters, integers.STEPS, 1 << 20)
+        bits = min(integers.UNIT, 38 - math.ceil(math.log2(self.levels)))
+        if self.binary:
+            logits = logits.movedim(-1, 1)[..., None]
+            return Cumulative.of_weights(softmax(torch.cat([torch.zeros_like(logits), logits], -1), bits))
+        logits, allowed = logits.unflatten(-1, (-1, self.width)), None
+        if self.forbidden is not None:
+            forbidden = self.forbidden[part]
+            logits, allowed = logits.masked_fill(forbidden, -(1 << 40)), (~forbidden).long()
+        return Cumulative.of_weights(softmax(logits, bits), allowed).map(lambda edges: edges.movedim(-2, 1))
+
+
+class CountsHead(Leaf):
     """Probabilities in proportion to counts; what was never counted is uniform over the allowed symbols."""
 
     def forward(self, counts: Float[Tensor, "*batch levels"], allowed: Float[Tensor, "*#batch levels"]) -> Discrete:
@@ -57,26 +86,22 @@ class CountsHead(nn.Module):
         counts = torch.where(counts.sum(-1, keepdim=True) > 0, counts, allowed)
         return Table((counts / counts.sum(-1, keepdim=True)).log())
 
-
-class NormalHead(nn.Module):
-    """Means and logarithms of scales, which are kept within floor … e^REACH.
-
-    Args:
-        floor: smallest scale.
-    """
-
-    def __init__(self, floor: float) -> None:
-        super().__init__()
-        self.floor = floor
-
-    def forward(self, parameters: Float[Tensor, "n *places c2"]) -> tuple[Tensor, Tensor]:
-        """Of (n, *places, 2 · channels), for each channel μ and ln σ: both (n, channels · places), as events lie."""
-        values = _at_least_single(parameters).unflatten(-1, (-1, 2)).movedim(-2, 1)  # (n, channels, *places, 2)
-        mu, log_sigma = values.reshape(len(values), -1, 2).unbind(-1)
-        return mu, log_sigma.clamp(math.log(self.floor), REACH)
+    def exact(self, stored: dict[str, Tensor]) -> "ExactCountsHead":
+        """Return the head in whole numbers."""
+        return ExactCountsHead()
 
 
-class LogisticsHead(nn.Module):
+class ExactCountsHead(ExactLeaf):
+    """Proportions of whole numbers."""
+
+    def forward(self, counts: Int[Tensor, "*batch levels"], allowed: Tensor) -> Frequencies:
+        """As `CountsHead`, in units of 2⁻²⁴."""
+        allowed = allowed.long()
+        counts = torch.where(counts.sum(-1, keepdim=True) > 0, counts, allowed)
+        return Cumulative.of_weights(counts, allowed)
+
+
+class LogisticsHead(Leaf):
     """Discretised mixture of logistics; the channels of one pixel share the mixture's component.
 
     For three channels p(r, g, b) = Σ_k π_k p_k(r) p_k(g | r) p_k(b | r, g), where the means of g and b move linearly
@@ -104,7 +129,7 @@ class LogisticsHead(nn.Module):
         self, parameters: Float[Tensor, "n *places p"], x: Int[Tensor, "n c *places"], part: slice = slice(None)
     ) -> DiscretizedLogistics:
         """Distributions over (n, channels, *places), each given the channels of x before its own."""
-        parameters = _at_least_single(parameters)
+        parameters = at_least_single(parameters)
         parameters = parameters.unflatten(-1, (sum(self.parts), self.components)).movedim(-2, 1)
         logits, means, log_scales, couplings = parameters.split(self.parts, 1)  # (n, ·, *places, k)
         values = scaled(x, self.levels, parameters.dtype)[..., None]
@@ -118,6 +143,48 @@ class LogisticsHead(nn.Module):
             p = DiscretizedLogistics(logits[-1], mean, log_scales[:, c], self.levels)
             logits.append(logits[-1] + p.component_log_prob(x[:, c]))
         return DiscretizedLogistics(torch.stack(logits[:-1], 1), torch.stack(shifted, 1), log_scales, self.levels)
+
+    def exact(self, stored: dict[str, Tensor]) -> "ExactLogisticsHead":
+        """Return the head in whole numbers."""
+        return ExactLogisticsHead(self)
+
+
+class ExactLogisticsHead(ExactLeaf):
+    """Weights, means and scales on grids, then integers."""
+
+    def __init__(self, head: LogisticsHead) -> None:
+        super().__init__()
+        self.levels, self.channels, self.components, self.parts = (
+            head.levels,
+            head.channels,
+            head.components,
+            head.parts,
+        )
+
+    def forward(
+        self, parameters: Float[Tensor, "n *places p"], x: Int[Tensor, "n c *places"], part: slice = slice(None)
+    ) -> Frequencies:
+        """As `LogisticsHead`, in units of 2⁻²⁴."""
+        parameters = parameters.unflatten(-1, (sum(self.parts), self.components)).movedim(-2, 1)
+        logits, means, log_scales, couplings = parameters.split(self.parts, 1)  # (n, ·, *places, k)
+        weights = [softmax(on_grid(logits[:, 0], integers.STEPS, 1 << 20), 20 - math.ceil(math.log2(self.components)))]
+        positions = (on_grid(means, 1 << 20, 64) * (self.levels - 1)) >> 4
+        table = integers.inverse_scale(-7, 8, self.levels - 1, 28).to(parameters.device)
+        inverses = table[on_grid(log_scales, integers.STEPS, 8).clamp(min=-7 * integers.STEPS) + 7 * integers.STEPS]
+        reach = 12 * integers.STEPS
+        tangents = integers.tangent().to(parameters.device)[on_grid(couplings, integers.STEPS, 12) + reach]
+        coupling, values = iter(tangents.unbind(1)), (2 * x - (self.levels - 1))[..., None]
+        shifted = []
+        for c in range(self.channels):
+            position = positions[:, c]
+            for earlier in range(c):
+                position = position + ((next(coupling) * values[:, earlier]) >> 14)
+            shifted.append(position)
+            p = LogisticFrequencies(weights[-1], position, inverses[:, c], self.levels)
+            edges = torch.stack([x[:, c], x[:, c] + 1], -1)
+            joint = weights[-1] * p.components_below(edges).diff(dim=-2)[..., 0, :].clamp(min=1)
+            weights.append(joint // (joint.sum(-1, keepdim=True) >> 20).clamp(min=1))
+        return LogisticFrequencies(torch.stack(weights[:-1], 1), torch.stack(shifted, 1), inverses, self.levels)
 
 
 def head_of_symbols(kind: Head, alphabets: tuple[int, ...], components: int) -> CategoricalHead | LogisticsHead:
@@ -137,6 +204,6 @@ def head_of_symbols(kind: Head, alphabets: tuple[int, ...], components: int) -> 
     return LogisticsHead(max(alphabets), len(alphabets), components)
 
 
-def _at_least_single(parameters: Tensor) -> Tensor:
-    """A network may compute in bfloat16; what its outputs mean is worked out in float32 at least."""
+def at_least_single(parameters: Tensor) -> Tensor:
+    """Return outputs of a network, which may be in bfloat16, in float32 at least: there their meaning is worked out."""
     return parameters.float() if parameters.dtype == torch.bfloat16 else parameters

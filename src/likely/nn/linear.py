@@ -1,4 +1,4 @@
-"""Masked linear layer over units sorted by what they may see."""
+"""Linear layers, plain, and masked over units that are sorted by what they may see."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,8 +9,17 @@ from jaxtyping import Int, Real
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from likely.nn.exact import LinearLeaf
+from likely.nn.leaf import without_child
+
 Cache = dict
 Block = tuple[slice, slice, slice]  # rows; the columns that any of them sees, and that only some of them see
+
+
+class Linear(LinearLeaf, nn.Linear):  # pyrefly: ignore[inconsistent-inheritance]
+    """y = b + W x, over the last dimension."""
+
+    forward = nn.Linear.forward
 
 
 class _Staircase(torch.autograd.Function):
@@ -62,7 +71,7 @@ class _State:
     done: int = 0
 
 
-class MaskedLinear(nn.Module):
+class MaskedLinear(LinearLeaf):
     """y_j = b_j + Σ_{i < reach_j} W_ji x_i + V_j · context, with outputs sorted by reach.
 
     Sorted, the mask is a staircase:
@@ -101,7 +110,7 @@ class MaskedLinear(nn.Module):
         bound = reach.clamp(min=1).rsqrt()[:, None]
         self.weight = nn.Parameter((torch.rand(outputs, inputs) * 2 - 1) * bound * mask)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.project = nn.Linear(context, outputs, bias=False) if context else None
+        self.project = Linear(context, outputs, bias=False) if context else None
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
         self.register_buffer("input_orders", input_orders, persistent=False)
         self.register_buffer("output_orders", output_orders, persistent=False)
@@ -128,6 +137,22 @@ class MaskedLinear(nn.Module):
             else:
                 y = nn.functional.linear(x, weight * self.mask, bias)
         return y if self.project is None else y + self._projected(context, order)
+
+    def seen_weight(self) -> Tensor:
+        """Return the weights under the mask; with several orders each masks others, and all are returned."""
+        return self.weight if self._orders() else self.weight * self.mask
+
+    def without_context(self) -> "MaskedLinear":
+        """Return a copy that adds no context features."""
+        return without_child(self, "project")
+
+    def quantize(self, largest: float) -> dict[str, Tensor]:
+        """Return weights on grids, and the orders."""
+        return super().quantize(largest) | self._orders()
+
+    def _orders(self) -> dict[str, Tensor]:
+        orders = {"input_orders": self.input_orders, "output_orders": self.output_orders}
+        return {name: order for name, order in orders.items() if order is not None}
 
     def _arranged(self, order: int) -> tuple[Tensor, Tensor]:
         weight, bias = self.weight, self.bias

@@ -16,6 +16,7 @@ from likely.errors import InputError
 from likely.event import Configured, Event
 from likely.nn.convolution import Conv2d
 from likely.nn.elementwise import ReLU
+from likely.nn.linear import Linear
 from likely.nn.moments import mean_and_deviation
 from likely.nn.symbols import Symbols
 
@@ -62,7 +63,7 @@ class MultilayerPerceptron(Network):
         widths = [given.dims * values.width, *self.hidden]
         layers = [part for a, b in pairwise(widths) for part in (linear(a, b), ReLU())]
         placed = [nn.Unflatten(1, (*places, outputs))] if places else []
-        return nn.Sequential(values, nn.Flatten(), *layers, nn.Linear(widths[-1], math.prod(places) * outputs), *placed)
+        return nn.Sequential(values, nn.Flatten(), *layers, Linear(widths[-1], math.prod(places) * outputs), *placed)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class ConvolutionalNetwork(Network):
         if not (is_image(given) or places):
             raise InputError(f"convolutions lead from or to images (channels, height, width), found {given}")
         into = self._from_image(given) if is_image(given) else self._from_vector(given)
-        out = self._to_image(*places, outputs) if places else [nn.Linear(self.hidden, outputs)]
+        out = self._to_image(*places, outputs) if places else [Linear(self.hidden, outputs)]
         return nn.Sequential(*into, ReLU(), *out)
 
     def _from_vector(self, given: Event) -> list[nn.Module]:
@@ -117,7 +118,7 @@ class ConvolutionalNetwork(Network):
         return [*parts, *residual(channels, self.blocks), ReLU(), Conv2d(channels, outputs, 3)]
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
+def linear(inputs: int, outputs: int) -> Linear:
     """A hidden layer whose weights keep the variance of what passes, forwards and backwards.
 
     Smaller weights leave a latent hardly seen in the first steps, in which its KL divergence may then drop to zero.
@@ -125,7 +126,7 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     Paper: Understanding the difficulty of training deep feedforward neural networks (Glorot, Bengio, 2010),
     https://proceedings.mlr.press/v9/glorot10a.html
     """
-    layer = nn.Linear(inputs, outputs)
+    layer = Linear(inputs, outputs)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from likely.nn.linear import Linear
+
 
 class RecurrentNetwork(nn.Module):
     """θ_i = W h_i + b_i, where h_i = GRU(x_{i−1}, h_{i−1}) has read the inputs before, and b_i is the place's own.
@@ -26,7 +28,7 @@ class RecurrentNetwork(nn.Module):
         super().__init__()
         self.hidden, self.sizes = hidden, [1] * dims
         self.recurrent = nn.GRU(1, hidden, batch_first=True)
-        self.project = None if features is None else nn.Linear(features, hidden)
+        self.project = None if features is None else Linear(features, hidden)
         self.weight = nn.Parameter(torch.zeros(outputs, hidden))
         self.bias = nn.Parameter(torch.zeros(dims, outputs))
 

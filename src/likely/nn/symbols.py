@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from likely.nn.leaf import Leaf
 
-class Symbols(nn.Module):
+
+class Symbols(Leaf):
     """A learnt feature vector for each symbol: the input layer of every network over discrete data.
 
     It starts as the cosine basis of the alphabet, cos(π k (v + ½) / levels) for k = 1 … width, so that neighbouring

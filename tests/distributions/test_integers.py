@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.coding import integers
-from likely.coding.integers import (
+from likely.distributions import integers
+from likely.distributions.integers import (
     REACH,
     STEPS,
     UNIT,

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from likely.coding import integers
-from likely.distributions import Discrete
+from likely.distributions import integers
+from likely.distributions.discrete import Discrete
 
 BITS = 24
 TOTAL = 1 << BITS

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from likely.coding.frequencies import (
+from likely.coding.rans import Stack
+from likely.coding.schemes import Uniform, pop, push
+from likely.distributions.frequencies import (
     TOTAL,
     WIDE,
     Cumulative,
@@ -22,8 +24,6 @@ from likely.coding.frequencies import (
     sizes,
     softmax,
 )
-from likely.coding.rans import Stack
-from likely.coding.schemes import Uniform, pop, push
 
 ALPHABETS = (1, 2, 3, 15, 16, 17, 255, 256, 257, 4096, 4097)
 quick = settings(max_examples=100, deadline=None)
