@@ -14,7 +14,7 @@ from torch.special import ndtr, ndtri
 
 import likely
 from likely.bases import Normal
-from likely.coding import bits_back, integers
+from likely.coding import bits_back
 from likely.coding.bits_back import (
     PART_BITS,
     latent_groups,
@@ -32,6 +32,7 @@ from likely.coding.rans import Stack
 from likely.coding.schemes import decode, encode
 from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.data import load
+from likely.distributions import integers
 from likely.distributions.normals import Normals
 from likely.errors import FormatError
 from likely.event import Event
