@@ -24,14 +24,14 @@ from timing import in_turns, ratio, show, stepper
 from torch import Tensor, nn
 
 from likely import FFJORD, MAF, Event, RealNVP
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.flows import Composition, Flow, MaskedAutoregressive, RationalQuadraticSpline, Transform
-from likely.flows.actnorm import ActNorm
-from likely.flows.conditioner import Conditioner, Perceptron
-from likely.flows.convolution import InvertibleConvolution
-from likely.flows.coupling import Coupling
-from likely.flows.map import Affine
-from likely.flows.shape import Multiscale, Squeeze
+from likely.flows.maps.map import Affine
+from likely.flows.transforms.actnorm import ActNorm
+from likely.flows.transforms.conditioner import Conditioner, Perceptron
+from likely.flows.transforms.convolution import InvertibleConvolution
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.shape import Multiscale, Squeeze
 
 ROUND_TRIP = 1e-5
 

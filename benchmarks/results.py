@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 import likely
-from likely import store
 from likely.data import Data, Preparation, load, load_validation
+from likely.runs import store
 from likely.training.fit import Progress
 
 

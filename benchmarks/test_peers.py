@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likely import Event
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.flows import Flow, MaskedAutoregressive, RationalQuadraticSpline, spline
-from likely.flows.conditioner import Perceptron
-from likely.flows.coupling import Coupling
-from likely.flows.map import Map
+from likely.flows.maps.map import Map
+from likely.flows.transforms.conditioner import Perceptron
+from likely.flows.transforms.coupling import Coupling
 
 zuko, nflows = pytest.importorskip("zuko"), pytest.importorskip("nflows")
 peers = pytest.importorskip("peers")

@@ -21,16 +21,16 @@ from rich.table import Table
 from torch import Tensor
 
 import likely
-from likely.bases import Normal
 from likely.data import load
 from likely.data.real_sources import smiley
 from likely.data.sources import Source
+from likely.densities.bases import Normal
 from likely.density import seeded
 from likely.event import Event
 from likely.flows import Affine, Flow
-from likely.flows.conditioner import Conditioner, Perceptron, ResidualNetwork
-from likely.flows.coupling import Coupling
 from likely.flows.dequantization import preprocessing
+from likely.flows.transforms.conditioner import Conditioner, Perceptron, ResidualNetwork
+from likely.flows.transforms.coupling import Coupling
 from likely.pictures import grid
 from likely.pictures.axes import INK, Panels
 

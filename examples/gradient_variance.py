@@ -22,9 +22,9 @@ from torch import Tensor
 
 import likely
 from likely.autoregressive import MADE
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.data import load
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.event import Event
 from likely.latent import OBJECTIVES, TrainedOn
 from likely.latent.gradients import ThroughDensity, score_function

@@ -23,8 +23,8 @@ from rich.table import Table
 from torch import Tensor
 
 import likely
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal
 from likely.density import Density
 from likely.event import Event
 from likely.latent import LatentVariable

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal
 from likely.data.real_sources import LinearGaussian
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal
 from likely.density import Density
 from likely.event import Event
 from likely.latent import LatentVariable

@@ -25,9 +25,9 @@ from rich.table import Table
 from torch import Tensor
 
 import likely
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal
 from likely.data.real_sources import stretched_gaussian
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal
 from likely.event import Event
 from likely.latent import LatentVariable, importance_sampling
 from likely.latent.diagnostics import active_units

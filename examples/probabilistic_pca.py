@@ -20,8 +20,8 @@ from rich.table import Table
 from torch import Tensor
 
 import likely
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal
 from likely.event import Event
 from likely.latent import LatentVariable, importance_sampling
 from likely.nn.network import MultilayerPerceptron

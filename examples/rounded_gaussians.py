@@ -23,11 +23,12 @@ from rich.table import Table
 from torch import Tensor
 
 import likely
-from likely.bases import Normal
 from likely.data.real_sources import RoundedGaussian
+from likely.densities.bases import Normal
 from likely.flows import Affine, Composition, Elementwise, Flow, RationalQuadraticSpline
-from likely.flows.dequantization import Dequantize, Standardize
+from likely.flows.dequantization import Dequantize
 from likely.flows.noise import variational_noise
+from likely.flows.transforms.standardization import Standardize
 from likely.pictures.axes import BLUE, GREY, ORANGE, Panels
 
 TRAIN, FRESH = 50_000, 200_000  # symbols

@@ -8,8 +8,8 @@ import torch
 
 import likely
 from likely import pictures
-from likely.bases import Normal, Uniform
 from likely.data import load
+from likely.densities.bases import Normal, Uniform
 from likely.flows import Elementwise, Flow, Sigmoid
 from likely.pictures.axes import LEFT, SIDE, TOP, Panels, colours, ticks
 

@@ -1,21 +1,28 @@
-"""Name → class, read from the families themselves."""
+"""Name → class, read from the lists of the families."""
 
-import importlib
-import importlib.util
+import inspect
 from functools import cache
 
+from likely import autoregressive, classical, flows, latent
 from likely.density import Density
-from likely.discovery import models_in
 from likely.errors import InputError, suggestion
 
-FAMILIES = ("autoregressive", "flows", "latent", "classical")
+FAMILIES = (autoregressive, flows, latent, classical)
 
 
 @cache
 def models() -> dict[str, type[Density]]:
-    """Every model of the library by class name, families in their order."""
-    packages = [f"likely.{family}" for family in FAMILIES if importlib.util.find_spec(f"likely.{family}")]
-    return {name: model for package in packages for name, model in models_in(package).items()}
+    """Return every model of the library by class name, families in their order."""
+    listed = ((name, getattr(family, name)) for family in FAMILIES for name in family.__all__)
+    return {name: value for name, value in listed if is_model(value)}
+
+
+def is_model(value: object) -> bool:
+    """Return whether a value is a density that can be built from an event alone."""
+    if not (inspect.isclass(value) and issubclass(value, Density)) or inspect.isabstract(value):
+        return False
+    needed = [p.name for p in inspect.signature(value).parameters.values() if p.default is p.empty]
+    return needed == ["event"]
 
 
 def find(name: str) -> type[Density]:

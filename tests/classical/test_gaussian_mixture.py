@@ -10,10 +10,10 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture as Reference
 
 import likely
-from likely import store
 from likely.classical.expectation_maximization import expectation_maximization, k_means_start, maximize
 from likely.data import load, source_of
 from likely.nn.moments import mean_and_deviation, whitening
+from likely.runs import store
 
 VECTOR = likely.Event((3,))
 KINDS = {"full": "full", "diagonal": "diag"}  # ours: scikit-learn's

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from likely import store
 from likely.catalogue import models
 from likely.cli import main
+from likely.runs import store
 from likely.training.recipe import Recipe
 
 FAST = ["--budget", "3 steps", "--channels", "4", "--layers", "2"]

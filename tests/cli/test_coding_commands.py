@@ -25,7 +25,7 @@ from likely.coding.chunks import ChunkCoder
 from likely.coding.container import MAGIC
 from likely.coding.frozen import FROZEN
 from likely.data import load
-from likely.store import CONFIG
+from likely.runs.store import CONFIG
 
 COMMAND = [sys.executable, "-m", "likely.cli"]
 RUNS = {

@@ -13,7 +13,6 @@ import torch
 from torch.special import ndtr, ndtri
 
 import likely
-from likely.bases import Normal
 from likely.coding import bits_back
 from likely.coding.bits_back import (
     PART_BITS,
@@ -30,8 +29,9 @@ from likely.coding.container import MODEL, Chunk, Reader, Writer
 from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack
 from likely.coding.schemes import decode, encode
-from likely.conditional import ConditionalNormal, ConditionalSymbols
 from likely.data import load
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.distributions import integers
 from likely.distributions.normals import Normals
 from likely.errors import FormatError

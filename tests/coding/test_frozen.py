@@ -27,7 +27,7 @@ from likely.errors import Error, FormatError, InputError, StoreError
 from likely.event import Event
 from likely.laws.case import Case
 from likely.nn import CategoricalHead, Gate, ReLU, Symbols
-from likely.store import CONFIG
+from likely.runs.store import CONFIG
 
 TRAINED = [
     "made 3x8, vector, 3 orderings",

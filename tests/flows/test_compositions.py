@@ -35,14 +35,14 @@ from likely.flows import (
     Tanh,
     TriangularMatrix,
 )
-from likely.flows.activation import SYMMETRIC
-from likely.flows.actnorm import ActNorm
-from likely.flows.chain import Chain
-from likely.flows.conditioner import AttentionNetwork, Perceptron, ResidualNetwork
-from likely.flows.convolution import InvertibleConvolution
-from likely.flows.coupling import Coupling
+from likely.flows.maps.activation import SYMMETRIC
+from likely.flows.maps.chain import Chain
 from likely.flows.noise import UnitSpline
-from likely.flows.shape import Multiscale, Squeeze
+from likely.flows.transforms.actnorm import ActNorm
+from likely.flows.transforms.conditioner import AttentionNetwork, Perceptron, ResidualNetwork
+from likely.flows.transforms.convolution import InvertibleConvolution
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.shape import Multiscale, Squeeze
 from likely.laws.bijections import jacobian, leaves
 from likely.laws.case import inside
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from likely import store
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.errors import ConvergenceError, InputError
 from likely.event import Event
 from likely.flows import FFJORD, Flow
-from likely.flows.continuous import Continuous, TanhField, VelocityField
+from likely.flows.transforms.continuous import Continuous, TanhField, VelocityField
+from likely.runs import store
 
 SOLVERS = ["rk4", "dopri5", "dopri5-adjoint"]
 CASES = [(solver, *case) for solver in SOLVERS for case in ((torch.float32, 1e-5), (torch.float64, 1e-8))]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import likely
-from likely.bases import Logistic, Normal
+from likely.densities.bases import Logistic, Normal
 from likely.event import Event
 from likely.flows import (
     NICE,
@@ -21,13 +21,13 @@ from likely.flows import (
     RecurrentAutoregressive,
     Shift,
 )
-from likely.flows.activation import LeakyReLU, Logit, Scale, Tanh
-from likely.flows.actnorm import ActNorm
-from likely.flows.chain import Chain
-from likely.flows.conditioner import AttentionNetwork, Perceptron, ResidualNetwork
-from likely.flows.convolution import InvertibleConvolution
-from likely.flows.coupling import Coupling
-from likely.flows.dequantization import Standardize
+from likely.flows.maps.activation import LeakyReLU, Logit, Scale, Tanh
+from likely.flows.maps.chain import Chain
+from likely.flows.transforms.actnorm import ActNorm
+from likely.flows.transforms.conditioner import AttentionNetwork, Perceptron, ResidualNetwork
+from likely.flows.transforms.convolution import InvertibleConvolution
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.standardization import Standardize
 
 LABEL = Event((), levels=3)
 MODELS = {

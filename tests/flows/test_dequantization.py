@@ -7,14 +7,15 @@ import pytest
 import torch
 
 import likely
-from likely.bases import Normal
 from likely.data.real_sources import RoundedGaussian
+from likely.densities.bases import Normal
 from likely.event import Event
 from likely.flows import Affine, Composition, Elementwise, Flow
-from likely.flows.conditioner import ResidualNetwork
-from likely.flows.coupling import Coupling
-from likely.flows.dequantization import Dequantize, LogitWithMargin, Standardize, noise_for, preprocessing
+from likely.flows.dequantization import Dequantize, noise_for, preprocessing
 from likely.flows.noise import SymbolNoise, UnitSpline, variational_noise
+from likely.flows.transforms.conditioner import ResidualNetwork
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.standardization import LogitWithMargin, Standardize
 
 EVENTS = {
     "one": Event((1,), levels=4),

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import likely
-from likely.bases import Logistic, Normal, Uniform
 from likely.catalogue import models
 from likely.classical import SymbolHistogram
+from likely.densities.bases import Logistic, Normal, Uniform
 from likely.event import Event
 from likely.flows import (
     MAF,
@@ -29,11 +29,12 @@ from likely.flows import (
     Tanh,
     TanhField,
 )
-from likely.flows.activation import Logit, Sigmoid
-from likely.flows.actnorm import ActNorm
-from likely.flows.convolution import InvertibleConvolution
-from likely.flows.dequantization import Dequantize, LogitWithMargin, Standardize, preprocessing
-from likely.flows.shape import Squeeze
+from likely.flows.dequantization import Dequantize, preprocessing
+from likely.flows.maps.activation import Logit, Sigmoid
+from likely.flows.transforms.actnorm import ActNorm
+from likely.flows.transforms.convolution import InvertibleConvolution
+from likely.flows.transforms.shape import Squeeze
+from likely.flows.transforms.standardization import LogitWithMargin, Standardize
 
 PAIR = likely.Event((2,))
 DIGITS = likely.Event((2,), levels=4)

@@ -7,9 +7,9 @@ from torch import nn
 import likely
 from likely.event import Event
 from likely.flows import Affine, Composition, Elementwise, FlowPlusPlus, Glow, RealNVP
-from likely.flows.activation import Sigmoid
-from likely.flows.coupling import Coupling
-from likely.flows.shape import Multiscale, Squeeze
+from likely.flows.maps.activation import Sigmoid
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.shape import Multiscale, Squeeze
 
 SMALL = {"width": 8, "depth": 1}
 

@@ -8,7 +8,7 @@ import torch
 from scipy import special, stats
 
 import likely
-from likely.bases import Logistic, Normal, Uniform
+from likely.densities.bases import Logistic, Normal, Uniform
 from likely.event import POSITIVE, REAL, UNIT, Event
 from likely.flows import (
     Affine,

@@ -6,7 +6,7 @@ from scipy.stats import multivariate_normal
 from torch import nn
 
 import likely
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.event import Event
 from likely.flows import (
     Composition,

@@ -7,7 +7,7 @@ import torch
 
 import likely
 from likely.errors import ConvergenceError
-from likely.flows.root import invert
+from likely.flows.maps.root import invert
 
 DTYPES = [torch.float32, torch.float64]
 SIZES = torch.logspace(-30, 6, 145, dtype=torch.float64)

@@ -7,9 +7,9 @@ import torch
 from transform_instances import INSTANCES, examples, redrawn
 
 import likely
-from likely import store
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.flows import Composition, Flow
+from likely.runs import store
 
 DTYPES = [torch.float32, torch.float64]
 

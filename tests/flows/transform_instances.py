@@ -9,18 +9,18 @@ import torch
 from torch import nn
 
 from likely.flows import Affine, Composition, Elementwise, Inverse, Shift, Transform
-from likely.flows.activation import LeakyReLU, LogisticToNormal, Logit, Power, Scale, Sigmoid, Softplus, Tanh
-from likely.flows.actnorm import ActNorm
-from likely.flows.autoregressive import MaskedAutoregressive, RecurrentAutoregressive
-from likely.flows.chain import Chain
-from likely.flows.conditioner import AttentionNetwork, ResidualNetwork
-from likely.flows.convolution import InvertibleConvolution
-from likely.flows.coupling import Coupling
-from likely.flows.linear import FullMatrix, LUMatrix, OrthogonalMatrix, Permutation, TriangularMatrix
-from likely.flows.mixture import MixtureLogit
-from likely.flows.monotone import MonotoneLayer
-from likely.flows.shape import Multiscale, Squeeze
-from likely.flows.spline import RationalQuadraticSpline
+from likely.flows.maps.activation import LeakyReLU, LogisticToNormal, Logit, Power, Scale, Sigmoid, Softplus, Tanh
+from likely.flows.maps.chain import Chain
+from likely.flows.maps.mixture import MixtureLogit
+from likely.flows.maps.monotone import MonotoneLayer
+from likely.flows.maps.spline import RationalQuadraticSpline
+from likely.flows.transforms.actnorm import ActNorm
+from likely.flows.transforms.autoregressive import MaskedAutoregressive, RecurrentAutoregressive
+from likely.flows.transforms.conditioner import AttentionNetwork, ResidualNetwork
+from likely.flows.transforms.convolution import InvertibleConvolution
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.linear import FullMatrix, LUMatrix, OrthogonalMatrix, Permutation, TriangularMatrix
+from likely.flows.transforms.shape import Multiscale, Squeeze
 
 FEATURES = 3  # of the context that conditional instances are given
 SMALL = ResidualNetwork(8, 1)

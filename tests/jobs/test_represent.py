@@ -8,8 +8,8 @@ import torch
 
 import likely
 from likely import pictures
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Density
 from likely.flows import Affine, Elementwise, Flow
 from likely.latent import LatentVariable

@@ -5,8 +5,8 @@ import math
 import torch
 
 from likely.autoregressive import MADE
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.event import Event
 from likely.latent.indicators import OnIndicators
 from likely.latent.objectives import OBJECTIVES, TrainedOn

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from likely.autoregressive import MADE
-from likely.bases import Normal, Uniform
 from likely.classical import IndependentPixels
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.bases import Normal, Uniform
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import Event
 from likely.flows import Elementwise, Flow, RealNVP
-from likely.flows.activation import Logit
+from likely.flows.maps.activation import Logit
 from likely.latent import LatentVariable, bounds, enumeration, importance_sampling, prior_sampling
 from likely.latent.bounds import Estimate, UnreliableEstimate, importance_weighted_bound, pareto_shape
 from likely.latent.latent import Terms, draw_terms

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import likely
-from likely.bases import Normal
 from likely.classical import IndependentPixels
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import Event

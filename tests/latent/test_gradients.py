@@ -17,9 +17,9 @@ from latent_problems import (
     z_scores,
 )
 
-from likely.bases import Normal
 from likely.classical import IndependentPixels
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.errors import InputError
 from likely.event import Event
 from likely.latent.bounds import importance_weighted_bound

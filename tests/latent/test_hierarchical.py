@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 
-from likely import store
 from likely.data import load
 from likely.errors import InputError
 from likely.event import Event
 from likely.latent import HierarchicalVAE, LatentVariable, importance_sampling
 from likely.latent.latent import Terms, draw_terms, training_loss
+from likely.runs import store
 
 TABLE = Event((3,), (2, 3, 4))
 

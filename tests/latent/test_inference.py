@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from likely.bases import Normal, Uniform
 from likely.classical import IndependentPixels
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.bases import Normal, Uniform
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.errors import InputError
 from likely.event import Event
 from likely.latent import LatentVariable

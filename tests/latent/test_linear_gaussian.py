@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal
 from likely.event import Event
 from likely.latent import VAE, LatentVariable
 from likely.latent.bounds import importance_weighted_bound

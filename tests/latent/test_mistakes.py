@@ -4,7 +4,7 @@ import jaxtyping
 import pytest
 
 import likely
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.latent import IAFVAE, VAE, VQVAE, BetaVAE, DiscreteVAE, HierarchicalVAE, Mixture, MixtureOf, PixelVAE
 from likely.latent.priors import VampPrior
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 import likely
-from likely import store
-from likely.bases import Normal
 from likely.classical import GaussianMixture, IndependentPixels
-from likely.conditional import ConditionalNormal
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal
 from likely.density import run
 from likely.errors import InputError
 from likely.latent import LatentVariable, Mixture, MixtureOf, enumeration
 from likely.latent.mixture import ExpectedCounts, expect, expectation_maximization, maximize, penalty, pseudo_counts
+from likely.runs import store
 
 TABLE = likely.Event((3,), (2, 3, 4))
 STATES = torch.cartesian_prod(torch.arange(2), torch.arange(3), torch.arange(4))
@@ -249,7 +249,7 @@ def test_a_mixture_with_a_bound_is_a_bound_and_differing_parts_are_refused():
     with pytest.raises(InputError, match="one context"):
         MixtureOf([Normal(plane), ConditionalNormal(plane, LABEL)])
     with pytest.raises(InputError, match="one support"):
-        MixtureOf([Normal(plane), likely.bases.Uniform(plane)])
+        MixtureOf([Normal(plane), likely.densities.bases.Uniform(plane)])
 
 
 def test_a_mixture_of_gaussians_is_that_of_the_classical_model():

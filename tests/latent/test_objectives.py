@@ -19,10 +19,10 @@ from latent_problems import (
 )
 
 import likely
-from likely import compress, decompress, freeze, store
+from likely import compress, decompress, freeze
 from likely.autoregressive import MADE
 from likely.classical import IndependentPixels
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.errors import InputError
 from likely.event import Event
 from likely.latent import IWAE, VAE, BetaVAE, DiscreteVAE
@@ -32,6 +32,7 @@ from likely.latent.latent import LatentVariable, draw_terms
 from likely.latent.objectives import OBJECTIVES, OF_REAL_LATENTS, TrainedOn, refuse_unknown
 from likely.latent.priors import VampPrior
 from likely.nn.network import MultilayerPerceptron
+from likely.runs import store
 
 PICTURE = Event((1, 2, 2), 3)
 SMALL = {"latent": 2, "hidden": (8,)}

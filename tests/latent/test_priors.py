@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from likely import store
 from likely.errors import InputError
 from likely.event import Event
 from likely.latent import IAFVAE, VAE, LatentVariable, importance_sampling
 from likely.latent.latent import draw_terms
 from likely.latent.priors import VampPrior
+from likely.runs import store
 
 TABLE, PLANE = Event((3,), (2, 3, 4)), Event((2,))
 KINDS = ("mixture", "flow", "vamp")

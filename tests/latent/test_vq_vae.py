@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 import likely
-from likely import store
 from likely.errors import InputError
 from likely.latent import VQVAE, codebook_use, enumeration
 from likely.latent.diagnostics import mutual_information
 from likely.latent.latent import draw_terms
 from likely.latent.vq_vae import NearestCodes, start_at_clusters, straight_through
 from likely.nn.codebook import EPSILON, Codebook
+from likely.runs import store
 from likely.training.averaging import Average
 
 IMAGE = likely.Event((1, 4, 4), levels=3)

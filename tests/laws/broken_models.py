@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import Array, Autoregressive, Density, Steps, run, seeded
 from likely.distributions import Categorical, Discrete, Table
 from likely.event import Event
 from likely.flows import Elementwise, Flow, Map
-from likely.flows.dequantization import Dequantize, LogitWithMargin
-from likely.flows.transform import sum_values
+from likely.flows.dequantization import Dequantize
+from likely.flows.transforms.standardization import LogitWithMargin
+from likely.flows.transforms.transform import sum_values
 from likely.latent import LatentVariable
 from likely.latent.latent import draw_terms
 from likely.nn import MaskedConv2d, Symbols

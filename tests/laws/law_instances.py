@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from likely.autoregressive import MADE, GatedPixelCNN
-from likely.bases import Logistic, Normal, Uniform
 from likely.classical import GaussianMixture, Histogram, IndependentPixels, SymbolHistogram
 from likely.data.sources import Ising
+from likely.densities.bases import Logistic, Normal, Uniform
 from likely.density import Density
 from likely.event import Event
 from likely.flows import (
@@ -29,11 +29,11 @@ from likely.flows import (
     NeuralSplineFlow,
     RealNVP,
 )
-from likely.flows.activation import LeakyReLU, Logit, Sigmoid
-from likely.flows.coupling import Coupling
 from likely.flows.dequantization import preprocessing
-from likely.flows.monotone import MonotoneLayer
-from likely.flows.spline import RationalQuadraticSpline
+from likely.flows.maps.activation import LeakyReLU, Logit, Sigmoid
+from likely.flows.maps.monotone import MonotoneLayer
+from likely.flows.maps.spline import RationalQuadraticSpline
+from likely.flows.transforms.coupling import Coupling
 from likely.latent import (
     IAFVAE,
     IWAE,

@@ -7,8 +7,8 @@ import torch
 from law_instances import INSTANCES, data, fit
 
 import likely
-from likely import store
 from likely.coding.frozen import FROZEN
+from likely.runs import store
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 SYMBOLS = [

@@ -12,7 +12,6 @@ import pytest
 import torch
 from law_instances import BIJECTION, DETERMINANT, INSTANCES, NETWORK, REAL, SUMS, data, fit, two_temperatures
 
-from likely import store
 from likely.autoregressive import MADE
 from likely.catalogue import models
 from likely.data.sources import Coins, Ising
@@ -25,6 +24,7 @@ from likely.laws.bounds import integrated
 from likely.laws.case import Case
 from likely.laws.promises import multiplications
 from likely.laws.samples import g_test
+from likely.runs import store
 
 
 def test_every_model_has_instances():
@@ -301,7 +301,7 @@ def test_g_test():
 
 LOAD = """
 import sys, numpy, torch, likely
-from likely import store
+from likely.runs import store
 for folder in sys.argv[1:]:
     known = numpy.load(folder + ".npz")
     context = torch.from_numpy(known["context"]) if "context" in known else None

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 import likely
-from likely import catalogue, store
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely import catalogue
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.event import Configured
-from likely.index import runs
 from likely.latent import LatentVariable, MixtureOf
 from likely.latent.hierarchical_vae import LadderPosterior, LadderPrior, OfLowestLayer
 from likely.latent.priors import VampPrior
 from likely.latent.vq_vae import NearestCodes, OnCodes
 from likely.nn.network import MultilayerPerceptron
+from likely.runs import store
+from likely.runs.index import runs
 
 
 def models():
@@ -90,7 +91,7 @@ def damage(run, how):
 
 def test_what_is_not_saved_has_the_precision_of_what_is(tmp_path):
     coupling = likely.flows.Coupling(likely.flows.Affine(), (2,))
-    flow = likely.flows.Flow(likely.bases.Normal(likely.Event((2,))), [coupling]).double()
+    flow = likely.flows.Flow(likely.densities.bases.Normal(likely.Event((2,))), [coupling]).double()
     likely.save(flow, tmp_path / "run")
     loaded = likely.load(tmp_path / "run")
     samples = [m.sample(4, generator=torch.Generator().manual_seed(1)) for m in (flow, loaded)]

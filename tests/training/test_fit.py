@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import likely
-from likely import store
 from likely.data import Coins, Data, Preparation
+from likely.runs import store
 from likely.training.averaging import Average
 from likely.training.fit import _Fit
 from likely.training.recipe import Budget, Recipe

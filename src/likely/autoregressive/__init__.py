@@ -1,5 +1,6 @@
 """Autoregressive models of discrete data, one file per system."""
 
-from likely.discovery import models_in
+from likely.autoregressive.gated_pixelcnn import GatedPixelCNN
+from likely.autoregressive.made import MADE
 
-globals().update(models_in(__name__))
+__all__ = ["MADE", "GatedPixelCNN"]

@@ -1,5 +1,8 @@
 """Classical models, fitted in closed form, one file per system."""
 
-from likely.discovery import models_in
+from likely.classical.gaussian_mixture import GaussianMixture
+from likely.classical.histogram import Histogram
+from likely.classical.independent_pixels import IndependentPixels
+from likely.classical.symbol_histogram import SymbolHistogram
 
-globals().update(models_in(__name__))
+__all__ = ["GaussianMixture", "Histogram", "IndependentPixels", "SymbolHistogram"]

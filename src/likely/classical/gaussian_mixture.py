@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from likely.bases import Normal
 from likely.classical.expectation_maximization import (
     Components,
     Covariance,
@@ -14,6 +13,7 @@ from likely.classical.expectation_maximization import (
     k_means_start,
     maximize,
 )
+from likely.densities.bases import Normal
 from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
 from likely.errors import InputError, require_below, require_choice, require_numbers, require_positive, require_sizes

@@ -111,7 +111,7 @@ def evaluate(
 
     from likely.data import source_of
     from likely.jobs.evaluate import negative_log_likelihood, report_of, score
-    from likely.store import write_file
+    from likely.runs.store import write_file
 
     console = Console(json)
     use(device, threads)
@@ -263,7 +263,7 @@ def runs(folder: Path = Path("runs"), *, json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from likely.index import runs as indexed
+    from likely.runs.index import runs as indexed
 
     Console(json).table([asdict(run) for run in indexed(folder)], "runs")
 

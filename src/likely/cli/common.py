@@ -35,8 +35,8 @@ def use(device: str, threads: int | None) -> None:
 
 def with_preparation(run: Path, device: str) -> tuple[Any, Any]:
     """A run's model and the preparation of its data, if it has one."""
-    from likely import store
     from likely.data import Preparation
+    from likely.runs import store
 
     stored = store.read_config(run).get("preparation")
     with store.understood(f"{run / store.CONFIG} is damaged"):
@@ -46,7 +46,7 @@ def with_preparation(run: Path, device: str) -> tuple[Any, Any]:
 
 def own_context(run: Path, data: str) -> str | None:
     """The context that a run was fitted with, if it lies beside the data."""
-    from likely import store
+    from likely.runs import store
 
     described = store.read_config(run).get("data")
     context = described.get("context") if isinstance(described, dict) else None
@@ -67,7 +67,7 @@ def opened(run: Path, data: str, context: str | None, seed: int, device: str) ->
 
 def conclude(console: Console, run: Path | None, model: Any) -> None:
     """Say how a fit ended."""
-    from likely.index import read
+    from likely.runs.index import read
 
     parameters = sum(p.numel() for p in model.parameters())
     result: dict[str, Any] = {"run": None if run is None else str(run), "parameters": parameters}

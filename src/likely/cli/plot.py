@@ -47,8 +47,8 @@ def plot(
 
 def _shown(run: Path, data: str | None, model: Any, value: Any) -> Any:
     """The data that were asked for, or else those of the run where they are still there; those of one context."""
-    from likely import store
     from likely.data import load
+    from likely.runs import store
 
     described = store.read_config(run).get("data") or {}
     source = described.get("source") if data is None else data

@@ -123,8 +123,8 @@ def own_examples(run: Path, preparation: Any, seed: int) -> Any:
     """What a run was fitted to, prepared, where it is still there."""
     import torch
 
-    from likely import store
     from likely.data import load
+    from likely.runs import store
 
     source = (store.read_config(run).get("data") or {}).get("source")
     try:
@@ -161,7 +161,7 @@ def write_array(out: Path, x: Any) -> None:
     """Write an array (n, …), as a table with a line for each of n."""
     import numpy as np
 
-    from likely.store import write_file
+    from likely.runs.store import write_file
 
     if out.suffix == ".npy":
         write_file(out, lambda file: np.save(file, x.cpu().numpy()))

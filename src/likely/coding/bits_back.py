@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from likely.bases import Normal
 from likely.coding.rans import Stack
 from likely.coding.schemes import (
     PASS,
@@ -35,7 +34,8 @@ from likely.coding.schemes import (
     push,
     slices,
 )
-from likely.conditional import ConditionalNormal
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal
 from likely.density import Autoregressive, Density
 from likely.distributions import integers
 from likely.distributions.frequencies import Frequencies, NormalFrequencies

@@ -16,7 +16,7 @@ from likely.coding.frozen import Frozen
 from likely.coding.rans import compile_coder
 from likely.density import Density
 from likely.errors import FormatError, InputError, require_sizes
-from likely.store import write_file
+from likely.runs.store import write_file
 
 BATCH = 256
 Model = Frozen | str | Path

@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from likely import store
 from likely.classical.independent_pixels import IndependentPixels
 from likely.coding.bits_back import latents, pop_latents, push_latents
 from likely.coding.rans import Stack
@@ -30,6 +29,7 @@ from likely.latent.mixture import Mixture
 from likely.nn.exact import ExactLeaf, ExactLinear
 from likely.nn.foreign import as_leaf
 from likely.nn.leaf import own_state, with_state
+from likely.runs import store
 
 FORMAT = "likely-frozen/1"
 FROZEN = "frozen.safetensors"

@@ -3,16 +3,17 @@
 import torch
 from torch import Tensor
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import Array, seeded
 from likely.errors import InputError, require_sizes
 from likely.event import Event
-from likely.flows.dequantization import Dequantization, Dequantize, Standardize, noise_for
-from likely.flows.elementwise import Elementwise
+from likely.flows.dequantization import Dequantization, Dequantize, noise_for
 from likely.flows.flow import Flow
-from likely.flows.linear import TriangularMatrix
-from likely.flows.map import Shift
-from likely.flows.transform import Transform
+from likely.flows.maps.map import Shift
+from likely.flows.transforms.elementwise import Elementwise
+from likely.flows.transforms.linear import TriangularMatrix
+from likely.flows.transforms.standardization import Standardize
+from likely.flows.transforms.transform import Transform
 from likely.nn.moments import whitening
 
 

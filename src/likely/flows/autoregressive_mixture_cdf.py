@@ -1,13 +1,13 @@
 """A mixture for every value, given the values before it, as a flow."""
 
-from likely.bases import Logistic
+from likely.densities.bases import Logistic
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.autoregressive import MaskedAutoregressive
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.mixture import MixtureLogit
+from likely.flows.maps.mixture import MixtureLogit
+from likely.flows.transforms.autoregressive import MaskedAutoregressive
 
 
 class AutoregressiveMixtureCDF(Flow):

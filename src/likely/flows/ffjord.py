@@ -5,14 +5,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.continuous import Continuous, Solver, TanhField
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.transform import Composition
+from likely.flows.transforms.continuous import Continuous, Solver, TanhField
+from likely.flows.transforms.transform import Composition
 
 
 class FFJORD(Flow):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from likely.density import Array, Density, seeded
 from likely.errors import InputError, require_sizes
 from likely.event import Event, Interval, refuse
-from likely.flows.transform import Composition, Transform, named
+from likely.flows.transforms.transform import Composition, Transform, named
 from likely.nn import ContextEncoder
 
 

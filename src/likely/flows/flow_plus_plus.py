@@ -3,21 +3,21 @@
 from collections.abc import Callable
 from functools import partial
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.actnorm import ActNorm
-from likely.flows.chain import Chain
-from likely.flows.conditioner import AttentionNetwork, Perceptron, is_image
-from likely.flows.convolution import InvertibleConvolution
-from likely.flows.coupling import Coupling, Mask
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.map import Affine
-from likely.flows.mixture import MixtureLogit
-from likely.flows.shape import Squeeze
-from likely.flows.transform import Composition, Transform
+from likely.flows.maps.chain import Chain
+from likely.flows.maps.map import Affine
+from likely.flows.maps.mixture import MixtureLogit
+from likely.flows.transforms.actnorm import ActNorm
+from likely.flows.transforms.conditioner import AttentionNetwork, Perceptron, is_image
+from likely.flows.transforms.convolution import InvertibleConvolution
+from likely.flows.transforms.coupling import Coupling, Mask
+from likely.flows.transforms.shape import Squeeze
+from likely.flows.transforms.transform import Composition, Transform
 
 Shape = tuple[int, ...]
 

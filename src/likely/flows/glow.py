@@ -3,19 +3,19 @@
 from collections.abc import Callable
 from functools import partial
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.actnorm import ActNorm
-from likely.flows.conditioner import is_image, network_for
-from likely.flows.convolution import InvertibleConvolution
-from likely.flows.coupling import Coupling
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.map import Affine
-from likely.flows.shape import Multiscale, Squeeze
-from likely.flows.transform import Composition, Transform
+from likely.flows.maps.map import Affine
+from likely.flows.transforms.actnorm import ActNorm
+from likely.flows.transforms.conditioner import is_image, network_for
+from likely.flows.transforms.convolution import InvertibleConvolution
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.shape import Multiscale, Squeeze
+from likely.flows.transforms.transform import Composition, Transform
 
 Shape = tuple[int, ...]
 

@@ -1,14 +1,14 @@
 """IAF: autoregressive affine transforms, quick to sample."""
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.autoregressive import MaskedAutoregressive
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.map import Affine
-from likely.flows.transform import Inverse
+from likely.flows.maps.map import Affine
+from likely.flows.transforms.autoregressive import MaskedAutoregressive
+from likely.flows.transforms.transform import Inverse
 
 
 class IAF(Flow):

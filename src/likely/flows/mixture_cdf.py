@@ -1,13 +1,13 @@
 """A mixture for every value, as a flow."""
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.activation import LogisticToNormal
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
-from likely.flows.mixture import Kernel, MixtureLogit
+from likely.flows.maps.activation import LogisticToNormal
+from likely.flows.maps.mixture import Kernel, MixtureLogit
+from likely.flows.transforms.elementwise import Elementwise
 
 
 class MixtureCDF(Flow):

@@ -1,13 +1,13 @@
 """Neural autoregressive flow: every value goes through a small monotone network."""
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.autoregressive import MaskedAutoregressive
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.monotone import MonotoneLayer
+from likely.flows.maps.monotone import MonotoneLayer
+from likely.flows.transforms.autoregressive import MaskedAutoregressive
 
 
 class NeuralAutoregressiveFlow(Flow):

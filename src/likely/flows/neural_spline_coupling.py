@@ -1,15 +1,15 @@
 """Neural spline flow by couplings."""
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.conditioner import Perceptron
-from likely.flows.coupling import Coupling
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.linear import LUMatrix, Permutation
-from likely.flows.spline import RationalQuadraticSpline
+from likely.flows.maps.spline import RationalQuadraticSpline
+from likely.flows.transforms.conditioner import Perceptron
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.linear import LUMatrix, Permutation
 
 
 class NeuralSplineCoupling(Flow):

@@ -1,14 +1,14 @@
 """Autoregressive neural spline flow."""
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.autoregressive import MaskedAutoregressive
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.linear import LUMatrix, Permutation
-from likely.flows.spline import RationalQuadraticSpline
+from likely.flows.maps.spline import RationalQuadraticSpline
+from likely.flows.transforms.autoregressive import MaskedAutoregressive
+from likely.flows.transforms.linear import LUMatrix, Permutation
 
 
 class NeuralSplineFlow(Flow):

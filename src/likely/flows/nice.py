@@ -1,16 +1,16 @@
 """NICE: couplings that shift."""
 
-from likely.bases import Logistic
+from likely.densities.bases import Logistic
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.activation import Scale
-from likely.flows.conditioner import Perceptron
-from likely.flows.coupling import Coupling
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
-from likely.flows.map import Shift
+from likely.flows.maps.activation import Scale
+from likely.flows.maps.map import Shift
+from likely.flows.transforms.conditioner import Perceptron
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.elementwise import Elementwise
 
 
 class NICE(Flow):

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from likely.bases import Uniform
+from likely.densities.bases import Uniform
 from likely.density import Density
 from likely.event import UNIT, Event
-from likely.flows.conditioner import ResidualNetwork, is_image
-from likely.flows.coupling import Coupling
-from likely.flows.elementwise import Elementwise
 from likely.flows.flow import Flow
-from likely.flows.map import Map
-from likely.flows.spline import RationalQuadraticSpline
-from likely.flows.transform import Inverse, Pair, Transform, finite, sum_values
+from likely.flows.maps.map import Map
+from likely.flows.maps.spline import RationalQuadraticSpline
+from likely.flows.transforms.conditioner import ResidualNetwork, is_image
+from likely.flows.transforms.coupling import Coupling
+from likely.flows.transforms.elementwise import Elementwise
+from likely.flows.transforms.transform import Inverse, Pair, Transform, finite, sum_values
 from likely.nn import ContextEncoder
 
 FEATURES = 64

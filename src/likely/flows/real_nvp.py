@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from functools import partial
 
-from likely.bases import Normal
+from likely.densities.bases import Normal
 from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
-from likely.flows.conditioner import is_image, network_for
-from likely.flows.coupling import Coupling, Mask
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
-from likely.flows.map import Affine
-from likely.flows.shape import Multiscale, Squeeze
-from likely.flows.transform import Composition, Transform
+from likely.flows.maps.map import Affine
+from likely.flows.transforms.conditioner import is_image, network_for
+from likely.flows.transforms.coupling import Coupling, Mask
+from likely.flows.transforms.shape import Multiscale, Squeeze
+from likely.flows.transforms.transform import Composition, Transform
 
 Shape = tuple[int, ...]
 

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Array, Density
 from likely.errors import InputError
 from likely.flows import Flow

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Density
 from likely.errors import InputError
 from likely.latent.bounds import CHUNK, importance_sampling

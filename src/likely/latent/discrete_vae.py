@@ -3,7 +3,7 @@
 from typing import Literal
 
 from likely.autoregressive.made import MADE
-from likely.conditional import ConditionalSymbols
+from likely.densities.conditional import ConditionalSymbols
 from likely.density import Density
 from likely.errors import require_sizes
 from likely.event import Event

@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from likely.bases import Normal
-from likely.conditional import ConditionalNormal
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal
 from likely.density import Array, Density, seeded
 from likely.distributions.normals import Normals
 from likely.errors import InputError, require_hidden

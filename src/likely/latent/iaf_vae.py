@@ -5,10 +5,10 @@ from typing import Literal
 from likely.density import seeded
 from likely.errors import require_choice, require_sizes
 from likely.event import Event
-from likely.flows.autoregressive import MaskedAutoregressive
 from likely.flows.flow import Flow
-from likely.flows.map import Affine
-from likely.flows.transform import Inverse
+from likely.flows.maps.map import Affine
+from likely.flows.transforms.autoregressive import MaskedAutoregressive
+from likely.flows.transforms.transform import Inverse
 from likely.latent.priors import prior_for
 from likely.latent.vae import Autoencoder, Head, gaussian_encoder, independent_decoder
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from likely.conditional import ConditionalNormal
+from likely.densities.conditional import ConditionalNormal
 from likely.errors import InputError, require_positive, require_sizes
 from likely.event import REAL
 from likely.latent.diagnostics import posterior_means

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from likely.conditional import standardize_context
+from likely.densities.conditional import standardize_context
 from likely.density import Array, Density
 from likely.errors import InputError
 from likely.event import refuse

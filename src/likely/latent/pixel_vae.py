@@ -1,7 +1,7 @@
 """PixelVAE: a variational autoencoder whose decoder is a Gated PixelCNN."""
 
 from likely.autoregressive.gated_pixelcnn import GatedPixelCNN, require_picture
-from likely.conditional import ConditionalNormal
+from likely.densities.conditional import ConditionalNormal
 from likely.density import seeded
 from likely.errors import require_kind, require_sizes
 from likely.event import Event

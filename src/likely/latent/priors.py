@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from likely.bases import Normal
 from likely.classical.gaussian_mixture import GaussianMixture
-from likely.conditional import ConditionalNormal
+from likely.densities.bases import Normal
+from likely.densities.conditional import ConditionalNormal
 from likely.density import Density, seeded
 from likely.distributions.normals import Normals
 from likely.errors import InputError, require_choice, require_sizes

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from likely.conditional import ConditionalNormal, ConditionalSymbols
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Array, Density
 from likely.errors import InputError, require_hidden, require_kind, require_numbers, require_sizes
 from likely.event import Event

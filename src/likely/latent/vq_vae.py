@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from likely.autoregressive.gated_pixelcnn import GatedPixelCNN
 from likely.autoregressive.made import MADE
 from likely.classical.expectation_maximization import k_means_start
-from likely.conditional import ConditionalNormal, ConditionalSymbols, standardize_context
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols, standardize_context
 from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
 from likely.errors import (

@@ -10,7 +10,7 @@ from torch import Tensor
 from likely.errors import Error
 from likely.event import Interval
 from likely.flows import Composition, Flow, Transform
-from likely.flows.transform import vectors
+from likely.flows.transforms.transform import vectors
 from likely.laws.case import Case, inside
 from likely.laws.probability import worst
 from likely.laws.table import Measured, NotApplicable

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from likely import store
 from likely.density import Autoregressive
 from likely.errors import Error
 from likely.jobs.evaluate import evaluate, negative_log_likelihood
 from likely.laws.case import Case, repeated
 from likely.laws.probability import joint, worst
 from likely.laws.table import Measured, NotApplicable
+from likely.runs import store
 
 BATCH = 2
 FRESH = 2_000

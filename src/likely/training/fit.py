@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import likely.store as store
 from likely.coding.frozen import EXAMPLES, freeze
 from likely.data import Data, Preparation, fingerprint, load, load_validation, validation
 from likely.density import Array, Density
 from likely.errors import DivergedError, ExactnessError, InputError, StoreError
 from likely.jobs.evaluate import evaluate
+from likely.runs import store
 from likely.training.averaging import Average
 from likely.training.recipe import Budget, Recipe
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from likely.flows.map import Map, require_parameters
-from likely.flows.transform import Pair, Transform, finite, sum_values
+from likely.flows.maps.map import Map, require_parameters
+from likely.flows.transforms.transform import Pair, Transform, finite, sum_values
 from likely.nn import Linear
 
 

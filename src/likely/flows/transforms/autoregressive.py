@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from likely.errors import InputError, require_hidden, require_sizes
-from likely.flows.map import Map, require_parameters
-from likely.flows.transform import Pair, Transform, finite, vectors
+from likely.flows.maps.map import Map, require_parameters
+from likely.flows.transforms.transform import Pair, Transform, finite, vectors
 from likely.nn import MaskedNetwork, RecurrentNetwork
 
 Order = Literal["raster", "reversed"] | int

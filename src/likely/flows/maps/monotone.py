@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from likely.errors import require_positive, require_sizes
-from likely.flows.map import Map, bounded
-from likely.flows.root import invert
+from likely.flows.maps.map import Map, bounded
+from likely.flows.maps.root import invert
 
 REACH = 3.0  # of the units' centres at the start, on either side of zero
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from likely import store
+from likely.runs import store
 from likely.errors import InputError, StoreError
 
 FILE = ".runs.sqlite"

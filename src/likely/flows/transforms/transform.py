@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from likely.errors import InputError
 from likely.event import REAL, Configured, Event, Interval, refuse
-from likely.flows.map import Map
+from likely.flows.maps.map import Map
 
 Pair = tuple[Tensor, Tensor]
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from likely.errors import InputError
-from likely.flows.conditioner import Conditioner, network_for
-from likely.flows.map import Map, require_parameters
-from likely.flows.transform import Pair, Transform, finite
+from likely.flows.maps.map import Map, require_parameters
+from likely.flows.transforms.conditioner import Conditioner, network_for
+from likely.flows.transforms.transform import Pair, Transform, finite
 
 FAR = 1e12  # larger values look alike to a network, whose own values must not overflow
 Mask = Literal["halves", "checkerboard", "channels"] | tuple[bool, ...]

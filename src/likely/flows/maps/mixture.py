@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from likely.errors import InputError, require_positive, require_sizes, suggestion
-from likely.flows.activation import LogisticToNormal, log_hazard, log_normal_cdf
-from likely.flows.map import Map, bounded
-from likely.flows.root import invert
+from likely.flows.maps.activation import LogisticToNormal, log_hazard, log_normal_cdf
+from likely.flows.maps.map import Map, bounded
+from likely.flows.maps.root import invert
 
 Kernel = Literal["logistic", "gaussian"]
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from likely.errors import require_positive, require_sizes
-from likely.flows.map import Map, bounded
+from likely.flows.maps.map import Map, bounded
 
 LEAST = 1e-2  # width and height of a bin, in parts of an even one
 

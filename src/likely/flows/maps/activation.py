@@ -12,7 +12,7 @@ from torch.special import erfcx, log_ndtr
 
 from likely.errors import require_positive
 from likely.event import POSITIVE, UNIT, Interval
-from likely.flows.map import Map, bounded
+from likely.flows.maps.map import Map, bounded
 
 SYMMETRIC = Interval(-1.0, 1.0)
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from likely.errors import InputError
 from likely.event import refuse
-from likely.flows.transform import Pair, Transform, finite
+from likely.flows.transforms.transform import Pair, Transform, finite
 
 
 class InvertibleConvolution(Transform):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from likely.event import refuse
-from likely.flows.transform import Pair, Transform, finite, vectors
+from likely.flows.transforms.transform import Pair, Transform, finite, vectors
 
 
 class Linear(Transform, ABC):

@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from likely.errors import InputError
-from likely.flows.map import Map
+from likely.flows.maps.map import Map
 
 
 class Chain(Map):

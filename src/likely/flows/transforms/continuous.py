@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from likely.errors import ConvergenceError, InputError, require_hidden, require_sizes
 from likely.event import Configured, Event
-from likely.flows.ode import STEPS, dormand_prince, require_torchdiffeq, runge_kutta
-from likely.flows.transform import Pair, Transform, vectors
+from likely.flows.transforms.ode import STEPS, dormand_prince, require_torchdiffeq, runge_kutta
+from likely.flows.transforms.transform import Pair, Transform, vectors
 from likely.nn import Linear
 
 Solver = Literal["rk4", "dopri5", "dopri5-adjoint"]

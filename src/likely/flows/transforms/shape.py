@@ -7,7 +7,7 @@ from torch import Tensor
 
 from likely.errors import InputError
 from likely.event import Event
-from likely.flows.transform import Pair, Transform, named
+from likely.flows.transforms.transform import Pair, Transform, named
 
 
 class Squeeze(Transform):

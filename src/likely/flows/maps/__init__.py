@@ -1,0 +1,1 @@
+"""Maps of single values, and what computes them."""
