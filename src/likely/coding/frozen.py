@@ -363,7 +363,7 @@ class _Modest(_Eager):
             sizes.append(math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in tensors))))
         elif func.overloadpacket.__name__ == "repeat":
             sizes = [tensors[0].numel() * size for size in sizes]
-        self.left -= max([1 << 10, *sizes])
+        self.left -= max([1 << 12, *sizes])
         if self.left < 0:
             raise FormatError("the configuration asks for far more numbers than the file holds")
         return func(*args, **(kwargs or {}))
