@@ -1,0 +1,5 @@
+"""Run folders: what a fit or a saved model leaves on disk, and an index of many of them."""
+
+from likely.runs.store import load, save
+
+__all__ = ["load", "save"]
