@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from faults import FAULTS, Fault
 
 ROOT = Path(__file__).parents[1]
 PASSED, FAILED, USAGE, NONE = 0, 1, 4, 5  # pytest's exit statuses
+MEMORY = 6 << 30  # bytes, for what a fault makes endless
 FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+\.py(?:::.*?)?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -137,12 +139,24 @@ def run(tree: Path, selection: str, limit: float) -> tuple[int | None, str]:
     own = {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     try:
         ended = subprocess.run(
-            command, cwd=tree, env=os.environ | own, capture_output=True, text=True, timeout=limit, check=False
+            command,
+            cwd=tree,
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=False,
+            preexec_fn=bounded,
         )
     except subprocess.TimeoutExpired:
         return None, ""
     failure = FAILURE.search(ended.stdout)
     return ended.returncode, failure[1] if failure else ""
+
+
+def bounded() -> None:
+    """Hold the process to so much memory."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
 
 
 def located(tree: Path, word: str) -> str:

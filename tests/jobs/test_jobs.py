@@ -8,6 +8,8 @@ import torch
 
 import likely
 from likely.data import Ising, RoundedGaussian
+from likely.density import Autoregressive
+from likely.distributions import Bernoulli
 from likely.flows import Composition
 from likely.jobs.evaluate import negative_log_likelihood
 
@@ -76,6 +78,24 @@ def frequencies(x):
     flat = x.flatten(1)
     index = (flat * 2 ** torch.arange(flat.shape[1]).flip(0)).sum(1)
     return torch.bincount(index, minlength=2 ** flat.shape[1]).double()
+
+
+class Copies(Autoregressive):
+    """x is its context, in every ordering."""
+
+    orders = 3
+
+    def _conditionals(self, x, context, order):
+        return Bernoulli(100.0 * (2 * context - 1)[..., None])
+
+    def _steps(self, n, context, order):
+        return (yield (slice(None),), self._conditionals(None, context, order))
+
+
+def test_examples_of_several_orderings_have_their_own_contexts():
+    context = torch.randint(2, (50, 3), generator=torch.Generator().manual_seed(0))
+    model = Copies(likely.Event((3,), levels=2), likely.Event((3,), levels=2))
+    assert torch.equal(model.sample(50, context, generator=torch.Generator().manual_seed(1)), context)
 
 
 @pytest.mark.parametrize("orderings", [1, 3])

@@ -280,6 +280,17 @@ def test_training_changes_no_report():
     assert likely.evaluate(plainly, x) == likely.evaluate(freely, x)
 
 
+def test_warm_up_changes_no_report():
+    x, model = tables(), likely.VAE(TABLE, latent=2, hidden=(8,), kl_warmup=0.5)
+    losses, reports = [], []
+    for fraction in (0.0, 0.25, 0.5):
+        model.advance(fraction)
+        losses.append(model.loss(x, generator=seeded()).detach())
+        reports.append(likely.evaluate(model, x))
+    assert losses[0] < losses[1] < losses[2]
+    assert reports[0] == reports[1] == reports[2]
+
+
 def test_the_prior_as_proposal():
     model, x = gaussian(), normal(40)
     with pytest.warns(UnreliableEstimate, match="prior sampling"):

@@ -175,7 +175,7 @@ class Poisoned(likely.MADE):
         return super()._loss(x, context, generator) * (self.poison if self.calls == 10 else 1)
 
 
-@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e6])
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e6, 70.0])
 def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, poison):
     model = Poisoned(EVENT, hidden=(8,))
     model.poison = poison
