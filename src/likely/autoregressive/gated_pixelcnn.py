@@ -10,6 +10,7 @@ from likely.distributions import Discrete
 from likely.errors import InputError, require_choice, require_sizes
 from likely.event import Event
 from likely.nn import (
+    Cache,
     ContextEncoder,
     Gate,
     Linear,
@@ -18,6 +19,7 @@ from likely.nn import (
     RowsAbove,
     Symbols,
     VerticalConv2d,
+    raster_steps,
 )
 from likely.nn.heads import HEADS, Head, head_of_symbols
 
@@ -106,35 +108,22 @@ class GatedPixelCNN(Autoregressive):
         beside = (up == 0) & (left >= 0) & (left <= reach)
         return (above | beside).repeat(colours, colours)
 
-    def network(self, x: Tensor, features: Tensor | None, cache: dict | None = None) -> Tensor:
-        """Parameters of the conditionals (n, h, w, ·), from symbols channels-last (n, h, w, c)."""
+    def network(self, x: Tensor, features: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """Return parameters of the conditionals (n, h, w, ·), from symbols channels-last (n, h, w, c)."""
         x = self.symbols(x)
         above = self.above(x, features, cache)
         h = self.first(x, above[0], cache)
         for layer, a in zip(self.rest, above[1:], strict=True):
             h = h + layer(h, a, cache)
-        return self.output(self.activation(self.mix(self.activation(h), cache)), cache)
+        h = self.mix(self.activation(h), None, cache)
+        return self.output(self.activation(h), None, cache)
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
         return self.to_distribution(self.network(x.movedim(1, -1), self._features(context)), x)
 
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
-        colours, height, width = self.event.shape
-        features, cache = self._features(context), {"width": width}
-        x = torch.zeros(n, *self.event.shape, dtype=torch.int64, device=self.device)
-        pixels = x.movedim(1, -1)
-        size = colours // self.groups
-        newest = pixels[:, :0, :0, :size]
-        for i in range(height):
-            for j in range(width):
-                for first in range(0, colours, size):
-                    parameters = self.network(newest, features, cache)
-                    newest = pixels[:, i : i + 1, j : j + 1, first : first + size]
-                    values = newest.movedim(-1, 1)
-                    for c in range(size):
-                        p = self.to_distribution(parameters, values, slice(first, first + size))
-                        values[:, c, 0, 0] = yield (slice(None), first + c, i, j), p[:, c, 0, 0]
-        return x
+        features = self._features(context)
+        return raster_steps(self.network, self.to_distribution, self.event, self.groups, n, features, self.device)
 
     def _features(self, context: Tensor | None) -> Tensor | None:
         return None if self.encode is None else self.encode(context)
@@ -152,7 +141,7 @@ class VerticalStack(nn.Module):
         self.links = nn.ModuleList(Linear(2 * hidden, 2 * hidden) for _ in kernels)
         self.gate = Gate(hidden)
 
-    def forward(self, x: Tensor, features: Tensor | None, cache: dict | None) -> list[Tensor]:
+    def forward(self, x: Tensor, features: Tensor | None, cache: Cache | None) -> list[Tensor]:
         """Rows (n, h, w, c) → one (n, h, w, 2 · hidden) per layer."""
         links = []
         for i, (layer, link) in enumerate(zip(self.layers, self.links, strict=True)):
@@ -171,9 +160,9 @@ class HorizontalLayer(nn.Module):
         self.gate = Gate(hidden // groups)
         self.mix = MaskedConv2d(hidden, 2 * hidden, (1, 1), "B", groups)
 
-    def forward(self, x: Tensor, above: Tensor, cache: dict | None) -> Tensor:
+    def forward(self, x: Tensor, above: Tensor, cache: Cache | None) -> Tensor:
         """(n, h, w, inputs) → (n, h, w, 2 · hidden)."""
-        return self.mix(self.gate(self.convolution(x, cache) + above), cache)
+        return self.mix(self.gate(self.convolution(x, None, cache) + above), None, cache)
 
 
 def require_picture(model: str, event: Event) -> None:

@@ -1,5 +1,6 @@
 """MADE: a masked fully connected network."""
 
+from functools import partial
 from itertools import product
 
 import torch
@@ -9,7 +10,7 @@ from likely.density import Autoregressive, Steps, seeded
 from likely.distributions import Discrete
 from likely.errors import InputError
 from likely.event import Event
-from likely.nn import CategoricalHead, ContextEncoder, ReLU, Symbols, masked_layers
+from likely.nn import Cache, CategoricalHead, ContextEncoder, ReLU, Symbols, Walk, masked_layers
 
 
 class MADE(Autoregressive):
@@ -84,35 +85,33 @@ class MADE(Autoregressive):
         by_place = (paths.view(dims, blocks[0], dims, blocks[1]).amax((1, 3)) > 0) | later_first
         return torch.stack([by_place[rank][:, rank] for rank in self.ordering.argsort(1)]).all(0)
 
-    def network(self, x: Tensor, features: Tensor | None, order: int, cache: dict | None = None) -> Tensor:
-        """Parameters of the conditionals, from the symbols (n, dims) in order."""
+    def network(self, x: Tensor, features: Tensor | None = None, cache: Cache | None = None, order: int = 0) -> Tensor:
+        """Return parameters of the conditionals (n, places, ·), from the symbols (n, places) in order."""
         h = self.symbols(x)
         for layer in self.layers:
             h = self.activation(layer(h, features, cache, order))
-        return self.output(h, features, cache, order)
+        return self.output(h, features, cache, order).unflatten(1, (-1, self.head.width))
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
         x, features = x.reshape(len(x), -1), self._features(context)
         if order == 0:
-            parameters = self.network(x, features, order)
+            parameters = self.network(x, features)
         else:
             ordering = self.ordering[order]
-            parameters = self.network(x[:, ordering], features, order)
-            parameters = parameters.unflatten(-1, (self.event.dims, -1))[:, ordering.argsort()].flatten(1)
-        return self.head(parameters).reshape(len(x), *self.event.shape)
+            parameters = self.network(x[:, ordering], features, None, order)[:, ordering.argsort()]
+        return self.head(parameters.flatten(1)).reshape(len(x), *self.event.shape)
 
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
-        features, cache = self._features(context), {}
         x = torch.zeros(n, self.event.dims, dtype=torch.int64, device=self.device)
-        newest = x[:, :0]
         indices = list(product(*map(range, self.event.shape)))
-        ready: list[Tensor] = []  # with fewer hidden units than places, several places become determined at once
-        for i, place in enumerate(self.ordering[order].tolist()):
-            parameters = self.network(newest, features, order, cache)
-            ready += parameters.view(n, parameters.shape[1] // self.head.width, self.head.width).unbind(1)
-            p = self.head(ready[i], part=slice(place, place + 1))[:, 0]
-            newest = x[:, place : place + 1]
-            newest[:, 0] = yield (slice(None), *indices[place]), p
+        ordering = self.ordering[order].tolist()
+        walk = Walk(partial(self.network, order=order), self.event.dims, x[:, :0], self._features(context))
+        for places, parameters in walk:
+            own = ordering[places]
+            for k, place in enumerate(own):
+                p = self.head(parameters[:, k], part=slice(place, place + 1))[:, 0]
+                x[:, place] = yield (slice(None), *indices[place]), p
+            walk.newest = x[:, own]
         return x.view(n, *self.event.shape)
 
     def _features(self, context: Tensor | None) -> Tensor | None:

@@ -2,24 +2,32 @@
 
 A causal layer consumes what has become known and returns what has thereby become determined. Without a cache it is
 handed everything and returns everything; with one it is handed the newest part only, remembers what later outputs
-will need, and returns just the new outputs. A cache is a dict keyed by the layer, so networks are written once and
-never ask whether they are sampling. Images run through the layers channels-last, (n, height, width, channels).
+will need, and returns just the new outputs. The cache is handed on, so networks are written once and never ask whether
+they are sampling. Images run through the layers channels-last, (n, height, width, channels).
 """
 
+from likely.nn.cache import Cache, Walk, raster_steps
 from likely.nn.codebook import Codebook
 from likely.nn.context import ContextEncoder
-from likely.nn.convolution import Conv2d, MaskedConv2d, RowsAbove, VerticalConv2d
-from likely.nn.elementwise import Gate, ReLU
+from likely.nn.convolution import Conv2d, VerticalConv2d
+from likely.nn.elementwise import Gate, ReLU, Sigmoid, Tanh
 from likely.nn.exact import ExactLeaf, ExactLinear, LinearLeaf
 from likely.nn.heads import CategoricalHead, CountsHead, LogisticsHead
 from likely.nn.leaf import Leaf
 from likely.nn.linear import Linear, MaskedLinear
+from likely.nn.masked_convolution import MaskedConv2d
 from likely.nn.masked_network import MaskedNetwork, masked_layers
 from likely.nn.normals import NormalHead, Product
+from likely.nn.positions import Positions
+from likely.nn.recurrent import GRU, LSTM
 from likely.nn.recurrent_network import RecurrentNetwork
+from likely.nn.rows_above import RowsAbove
 from likely.nn.symbols import Symbols
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "Cache",
     "CategoricalHead",
     "Codebook",
     "ContextEncoder",
@@ -36,11 +44,16 @@ __all__ = [
     "MaskedLinear",
     "MaskedNetwork",
     "NormalHead",
+    "Positions",
     "Product",
     "ReLU",
     "RecurrentNetwork",
     "RowsAbove",
+    "Sigmoid",
     "Symbols",
+    "Tanh",
     "VerticalConv2d",
+    "Walk",
     "masked_layers",
+    "raster_steps",
 ]

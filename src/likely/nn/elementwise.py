@@ -17,6 +17,38 @@ class ReLU(Leaf, nn.ReLU):
     """max(x, 0)."""
 
 
+class Sigmoid(Leaf, nn.Sigmoid):
+    """1 / (1 + e^−x)."""
+
+    def exact(self, stored: dict[str, Tensor]) -> "Lookup":
+        """Return the table."""
+        return Lookup(sigmoid_table())
+
+
+class Tanh(Leaf, nn.Tanh):
+    """tanh(x)."""
+
+    def exact(self, stored: dict[str, Tensor]) -> "Lookup":
+        """Return the table."""
+        return Lookup(tanh_table())
+
+
+class Lookup(ExactLeaf):
+    """A function looked up on a grid of 2⁻¹² within ±12, in units of 2⁻²².
+
+    Args:
+        table: its values at every point of the grid.
+    """
+
+    def __init__(self, table: Float[Tensor, " points"]) -> None:
+        super().__init__()
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the function of every value."""
+        return integers.look_up(self.table, grid_index(x))
+
+
 class Gate(Leaf):
     """tanh(a) · σ(b), where each group of 2·width channels is a then b.
 
@@ -46,16 +78,30 @@ class ExactGate(ExactLeaf):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
-        self.reach = float(ENDS * FINE)
-        self.register_buffer("tanh", refined(integers.tangent()), persistent=False)
-        middle = ENDS * integers.STEPS
-        self.register_buffer("sigmoid", refined(integers.logistic()[middle:-middle]), persistent=False)
+        self.register_buffer("tanh", tanh_table(), persistent=False)
+        self.register_buffer("sigmoid", sigmoid_table(), persistent=False)
 
     def forward(self, x: Float[Tensor, "*batch two_c"]) -> Float[Tensor, "*batch c"]:
         """Halve the channels."""
-        index = (x * FINE).round_().clamp_(-self.reach, self.reach).add_(self.reach).int()
-        a, b = halves(index, self.width)
+        a, b = halves(grid_index(x), self.width)
         return integers.look_up(self.tanh, a).mul_(integers.look_up(self.sigmoid, b)).flatten(x.ndim - 1)
+
+
+def grid_index(x: Tensor) -> Int[Tensor, "..."]:
+    """Return the place of each value in a table over the grid of 2⁻¹² within ±12."""
+    reach = float(ENDS * FINE)
+    return (x * FINE).round_().clamp_(-reach, reach).add_(reach).int()
+
+
+def tanh_table() -> Float[Tensor, " points"]:
+    """Return tanh at every point of the grid."""
+    return refined(integers.tangent())
+
+
+def sigmoid_table() -> Float[Tensor, " points"]:
+    """Return 1 / (1 + e^−x) at every point of the grid."""
+    middle = ENDS * integers.STEPS
+    return refined(integers.logistic()[middle:-middle])
 
 
 def halves(x: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,5 @@
 """Linear layers, plain, and masked over units that are sorted by what they may see."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -9,10 +8,10 @@ from jaxtyping import Int, Real
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from likely.nn.cache import Cache
 from likely.nn.exact import LinearLeaf
 from likely.nn.leaf import without_child
 
-Cache = dict
 Block = tuple[slice, slice, slice]  # rows; the columns that any of them sees, and that only some of them see
 
 
@@ -61,18 +60,38 @@ class _Staircase(torch.autograd.Function):
         return dx, dweight, dy.sum(0), None, None
 
 
-@dataclass
 class _State:
-    weight: Tensor  # (inputs, outputs), masked
-    bias: Tensor  # (outputs,)
-    projected: Tensor | None  # (n, outputs), with context
-    inputs: Tensor  # (n, inputs), filled from the left
-    known: int = 0
-    done: int = 0
+    """The inputs so far, and how far a masked layer has come.
+
+    Numbers lie unit by unit, (units, n): the examples of a unit are neighbours in memory, and a step reads rows.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, projected: Tensor | None, like: Tensor) -> None:
+        self.weight = weight  # (outputs, inputs), masked
+        self.bias = bias  # (outputs, 1)
+        self.projected = projected  # (outputs, n), with context
+        self.inputs = like.new_empty(weight.shape[1], len(like))  # (inputs, n), filled from the top
+        self.known, self.done = 0, 0
+
+    def remember(self, x: Tensor) -> Tensor:
+        """Take in the newest inputs (n, ·) and return all of them, (known, n)."""
+        before, self.known = self.known, self.known + x.shape[1]
+        if torch.is_grad_enabled():  # written in place, earlier products could not be differentiated
+            self.inputs = torch.cat([self.inputs[:before], x.T])
+            return self.inputs
+        self.inputs[before : self.known] = x.T
+        return self.inputs[: self.known]
+
+    def determine(self, inputs: Tensor, done: int) -> Tensor:
+        """Return the outputs (·, n) from the last one on, up to `done`."""
+        rows = slice(self.done, done)
+        self.done = done
+        y = torch.addmm(self.bias[rows], self.weight[rows, : self.known], inputs)
+        return y if self.projected is None else y + self.projected[rows]
 
 
 class MaskedLinear(LinearLeaf):
-    """y_j = b_j + Σ_{i < reach_j} W_ji x_i + V_j · context, with outputs sorted by reach.
+    """y_j = b_j + Σ_{i < reach_j} W_ji x_i + V_j · features, with outputs sorted by reach.
 
     Sorted, the mask is a staircase:
 
@@ -87,7 +106,7 @@ class MaskedLinear(LinearLeaf):
     Args:
         reach: how many of the inputs each output sees, ascending (outputs,).
         inputs: number of inputs.
-        context: number of context features, if the layer takes them.
+        features: number of context features, if the layer takes them.
         input_orders: other arrangements of the inputs (orders, inputs); weights belong to the inputs of the first.
         output_orders: the same for outputs.
         blocks: how many blocks of rows the staircase is cut into; None: at most eight, and one for every 128 rows and
@@ -98,7 +117,7 @@ class MaskedLinear(LinearLeaf):
         self,
         reach: Int[Tensor, " outputs"],
         inputs: int,
-        context: int | None = None,
+        features: int | None = None,
         *,
         input_orders: Int[Tensor, "orders inputs"] | None = None,
         output_orders: Int[Tensor, "orders outputs"] | None = None,
@@ -110,7 +129,7 @@ class MaskedLinear(LinearLeaf):
         bound = reach.clamp(min=1).rsqrt()[:, None]
         self.weight = nn.Parameter((torch.rand(outputs, inputs) * 2 - 1) * bound * mask)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.project = Linear(context, outputs, bias=False) if context else None
+        self.project = Linear(features, outputs, bias=False) if features else None
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
         self.register_buffer("input_orders", input_orders, persistent=False)
         self.register_buffer("output_orders", output_orders, persistent=False)
@@ -122,13 +141,13 @@ class MaskedLinear(LinearLeaf):
     def forward(
         self,
         x: Real[Tensor, "n known"],
-        context: Real[Tensor, "n features"] | None = None,
+        features: Real[Tensor, "n features"] | None = None,
         cache: Cache | None = None,
         order: int = 0,
     ) -> Real[Tensor, "n determined"]:
         """Apply the layer to everything, or with a cache to the newest inputs."""
         if cache is not None:
-            return self._advance(x, context, cache, order)
+            return self._advance(x, features, cache, order)
         weight, bias = self._arranged(order)
         with torch.autocast(x.device.type, enabled=False):  # whose casts the gradients written by hand do not know
             x = x.to(weight.dtype)
@@ -136,7 +155,7 @@ class MaskedLinear(LinearLeaf):
                 y = _Staircase.apply(x, weight, bias, self.mask, self.blocks)
             else:
                 y = nn.functional.linear(x, weight * self.mask, bias)
-        return y if self.project is None else y + self._projected(context, order)
+        return y if self.project is None else y + self._projected(features, order)
 
     def seen_weight(self) -> Tensor:
         """Return the weights under the mask; with several orders each masks others, and all are returned."""
@@ -162,29 +181,20 @@ class MaskedLinear(LinearLeaf):
             weight, bias = weight[self.output_orders[order]], bias[self.output_orders[order]]
         return weight, bias
 
-    def _projected(self, context: Tensor | None, order: int) -> Tensor:
+    def _projected(self, features: Tensor | None, order: int) -> Tensor:
         assert self.project is not None
-        y = self.project(context)
+        y = self.project(features)
         return y[:, self.output_orders[order]] if order and self.output_orders is not None else y
 
-    def _advance(self, x: Tensor, context: Tensor | None, cache: Cache, order: int) -> Tensor:
-        state = cache.get(self)
-        if state is None:
-            state = cache[self] = self._begin(x, context, order)
-        before, known = state.known, state.known + x.shape[1]
-        first, last = state.done, self.determined[known]
-        state.known, state.done = known, last
-        if known > before:
-            state.inputs[:, before:known] = x
-        if last == first:
-            return x[:, :0]
-        y = torch.addmm(state.bias[first:last], state.inputs[:, :known], state.weight[:known, first:last])
-        return y if state.projected is None else y + state.projected[:, first:last]
+    def _advance(self, x: Tensor, features: Tensor | None, cache: Cache, order: int) -> Tensor:
+        state = cache.of(self, lambda: self._begin(x, features, order))
+        inputs = state.remember(x)
+        return state.determine(inputs, self.determined[state.known]).T
 
-    def _begin(self, x: Tensor, context: Tensor | None, order: int) -> _State:
+    def _begin(self, x: Tensor, features: Tensor | None, order: int) -> _State:
         weight, bias = self._arranged(order)
-        projected = None if self.project is None else self._projected(context, order)
-        return _State((weight * self.mask).T, bias, projected, x.new_zeros(len(x), weight.shape[1]))
+        projected = None if self.project is None else self._projected(features, order).T
+        return _State(weight * self.mask, bias[:, None], projected, x)
 
 
 def _block(start: int, stop: int, low: int, high: int) -> Block:

@@ -1,11 +1,13 @@
 """Recurrent networks over the places of an example."""
 
-from collections.abc import Callable
-
-import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from likely.nn.cache import Cache
+from likely.nn.elementwise import Tanh
 from likely.nn.linear import Linear
+from likely.nn.positions import Positions
+from likely.nn.recurrent import GRU
 
 
 class RecurrentNetwork(nn.Module):
@@ -24,39 +26,28 @@ class RecurrentNetwork(nn.Module):
         features: number of context features that h_0 depends on, if it does.
     """
 
+    renamed: ClassVar = {
+        "weight": "output.weight",
+        "bias": "places.weight",
+    }  # names of weights in files of earlier releases
+
     def __init__(self, dims: int, outputs: int, hidden: int, features: int | None = None) -> None:
         super().__init__()
-        self.hidden, self.sizes = hidden, [1] * dims
-        self.recurrent = nn.GRU(1, hidden, batch_first=True)
-        self.project = None if features is None else Linear(features, hidden)
-        self.weight = nn.Parameter(torch.zeros(outputs, hidden))
-        self.bias = nn.Parameter(torch.zeros(dims, outputs))
+        self.dims, self.outputs, self.hidden = dims, outputs, hidden
+        recurrent = GRU(1, hidden, "A")
+        project = None if features is None else Linear(features, hidden)
+        self.output, self.places = Linear(hidden, outputs, bias=False), Positions(dims, outputs)
+        self.recurrent, self.project, self.tanh = recurrent, project, Tanh()
+        nn.init.zeros_(self.output.weight)
 
-    def forward(self, x: Tensor, features: Tensor | None = None) -> Tensor:
-        """x (n, dims) → θ (n, dims, outputs)."""
-        first = self._first(len(x), features)
-        states = first.transpose(0, 1)
-        if x.shape[1] > 1:
-            states = torch.cat([states, self.recurrent(x[:, :-1, None], first)[0]], 1)
-        return states @ self.weight.T + self.bias
+    def forward(
+        self, x: Float[Tensor, "n inputs"], features: Tensor | None = None, cache: Cache | None = None
+    ) -> Float[Tensor, "n places outputs"]:
+        """Return every θ, or with a cache those that the newest inputs determine."""
+        states = self.recurrent(x[..., None], self._first(x, features), cache)
+        return self.places(self.output(states), features, cache)
 
-    def in_order(self, n: int, features: Tensor | None, choose: Callable[[Tensor], Tensor]) -> None:
-        """Go through the places in order: `choose` is handed their θ and returns their x.
-
-        Args:
-            n: number of examples.
-            features: of their contexts.
-            choose: θ (1, n, outputs) → x (1, n); it may be differentiable.
-        """
-        state = self._first(n, features)
-        *before, last = self.bias
-        for bias in before:
-            x = choose(state @ self.weight.T + bias)
-            state = self.recurrent(x.T[..., None], state)[1]
-        choose(state @ self.weight.T + last)
-
-    def _first(self, n: int, features: Tensor | None) -> Tensor:
-        """h_0 (1, n, hidden)."""
+    def _first(self, x: Tensor, features: Tensor | None) -> Float[Tensor, "n hidden"]:
         if self.project is None:
-            return self.weight.new_zeros(1, n, self.hidden)
-        return self.project(features).tanh()[None]
+            return x.new_zeros(len(x), self.hidden)
+        return self.tanh(self.project(features))

@@ -9,7 +9,7 @@ from torch import Tensor
 from likely.errors import InputError, require_hidden, require_sizes
 from likely.flows.maps.map import Map, require_parameters
 from likely.flows.transforms.transform import Pair, Transform, finite, vectors
-from likely.nn import MaskedNetwork, RecurrentNetwork
+from likely.nn import MaskedNetwork, RecurrentNetwork, Walk
 
 Order = Literal["raster", "reversed"] | int
 
@@ -24,7 +24,7 @@ class AutoregressiveTransform(Transform):
         map: what is done to each value.
         shape: of one example.
         order: of its values, "raster", "reversed", or drawn at random with this seed.
-        network: gives θ (n, dims, map.count), at once or in order.
+        network: gives θ (n, dims, map.count), at once or place by place.
     """
 
     def __init__(
@@ -50,19 +50,18 @@ class AutoregressiveTransform(Transform):
         return finite(x.clone(), ladj.clone())
 
     def _inverse(self, z: Tensor, context: Tensor | None) -> Pair:
-        by_place = vectors(z).index_select(1, self.places).T.contiguous()  # (dims, n)
-        values, found = iter(by_place.split(self.network.sizes)), []
-
-        def choose(theta: Tensor) -> Tensor:
-            pair = self.map.inverse(next(values), theta)
-            found.append(pair)
-            return pair[0]
-
+        rows = vectors(z).index_select(1, self.places).T.contiguous().T  # the examples of a place are neighbours
         features = None if context is None else context.to(z.dtype)
+        values, ladjs = [], []
         with torch.autocast(z.device.type, enabled=False):  # half the digits would be lost step by step
-            self.network.in_order(len(z), features, choose)
-        x, ladj = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return x.index_select(0, self.places.argsort()).T.contiguous().view(z.shape), ladj.sum(0)
+            walk = Walk(self.network, rows.shape[1], rows[:, :0], features)
+            for places, theta in walk:
+                x, ladj = self.map.inverse(rows[:, places], theta)
+                walk.newest = x
+                values.append(x.T)
+                ladjs.append(ladj.T)
+        x = torch.cat(values).index_select(0, self.places.argsort())
+        return x.T.contiguous().view(z.shape), torch.cat(ladjs).sum(0)
 
 
 class MaskedAutoregressive(AutoregressiveTransform):
