@@ -12,7 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from likely.errors import ExactnessError
-from likely.nn import Conv2d, Gate, Leaf, Linear, LinearLeaf, MaskedConv2d, MaskedLinear, ReLU, VerticalConv2d, exact
+from likely.nn import (
+    Cache,
+    Conv2d,
+    Gate,
+    Leaf,
+    Linear,
+    LinearLeaf,
+    MaskedConv2d,
+    MaskedLinear,
+    ReLU,
+    VerticalConv2d,
+    exact,
+)
 from likely.nn.elementwise import FINE, ExactGate
 from likely.nn.exact import ExactLinear, bound, powers
 
@@ -61,7 +73,7 @@ def masked_linear(order: int | None, context: int | None = None) -> Kind:
         return y
 
     def cached(leaf: nn.Module, x: Tensor) -> Tensor:
-        cache: dict = {}
+        cache = Cache()
         parts = (x[:, :0], x[:, :1], x[:, 1:4], x[:, 4:5], x[:, 5:])
         return torch.cat([leaf(part, None, cache, order or 0) for part in parts], 1)
 
@@ -102,17 +114,17 @@ def masked_convolution(kernel: tuple[int, int], kind: str, groups: int, inputs: 
         return convolution(weight, bias, x, above, side)
 
     def cached(leaf: nn.Module, x: Tensor) -> Tensor:
-        cache: dict = {"width": IMAGE[1]}
+        cache = Cache(IMAGE[1])
         parts = [p.movedim(2, -1).reshape(N, 1, 1, -1) for p in pixels(x, groups)]
         parts = [x[:, :0, :0, : inputs // groups], *parts[:-1]] if kind == "A" else parts
-        found = [leaf(part, cache) for part in parts]
+        found = [leaf(part, None, cache) for part in parts]
         return torch.cat(found, -1).view(N, *IMAGE, outputs)
 
     return Kind(
         lambda: MaskedConv2d(inputs, outputs, kernel, kind, groups),
         (*IMAGE, inputs),
         reference,
-        lambda leaf, x: leaf(x, None),
+        lambda leaf, x: leaf(x),
         cached,
     )
 
@@ -123,7 +135,7 @@ def pixels(x: Tensor, groups: int) -> list[Tensor]:
 
 
 def rows(leaf: nn.Module, x: Tensor) -> Tensor:
-    cache: dict = {}
+    cache = Cache()
     return torch.cat([leaf(row, None, cache) for row in x.split(1, 1)], 1)
 
 
@@ -247,7 +259,7 @@ def test_context_is_added_once_rounded(context):
     ]
     parallel = whole(x, features)
     assert parallel.flatten().tolist() == expected
-    cache: dict = {}
+    cache = Cache()
     steps = [whole(x[:, :0], features, cache), *(whole(part, features, cache) for part in x.split(1, 1))]
     assert torch.equal(torch.cat(steps, 1), parallel)
 

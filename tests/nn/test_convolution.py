@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from likely.nn import Gate, MaskedConv2d, RowsAbove, VerticalConv2d
+from likely.nn import Cache, Gate, MaskedConv2d, RowsAbove, VerticalConv2d
 
 N, H, W = 2, 4, 5
 KERNELS = [(1, 1), (1, 3), (1, 5), (3, 3), (5, 3), (3, 7), (1, 11)]
@@ -62,7 +62,7 @@ def test_a_masked_convolution_sees_the_past_inside_its_kernel(kernel, kind, grou
 @pytest.mark.parametrize(("kernel", "kind", "groups"), MASKED)
 @pytest.mark.parametrize("width", [1, W])
 def test_masked_convolution_cached_is_parallel(kernel, kind, groups, width):
-    layer, cache = redrawn(MaskedConv2d(2 * groups, 3 * groups, kernel, kind, groups)), {"width": width}
+    layer, cache = redrawn(MaskedConv2d(2 * groups, 3 * groups, kernel, kind, groups)), Cache(width)
     x = image(2 * groups, width=width)
     with torch.no_grad():
         expected = list(groups_in_order(layer(x), groups))
@@ -70,7 +70,7 @@ def test_masked_convolution_cached_is_parallel(kernel, kind, groups, width):
         if kind == "A":
             known = [x[:, :0, :0, :2], *known[:-1]]
         for part, wanted in zip(known, expected, strict=True):
-            torch.testing.assert_close(layer(part, cache), wanted, rtol=0, atol=1e-12)
+            torch.testing.assert_close(layer(part, None, cache), wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
@@ -82,7 +82,7 @@ def test_vertical_convolution(kernel, context):
     for i, j, k, m in product(range(H), range(W), range(H), range(W)):
         assert (found[i, j, :, k, m] == (i - kernel // 2 <= k <= i and abs(m - j) <= kernel // 2)).all()
     with torch.no_grad():
-        cache = {}
+        cache = Cache()
         rows = [layer(x[:, i : i + 1], c, cache) for i in range(H)]
         torch.testing.assert_close(torch.cat(rows, 1), layer(x, c), rtol=0, atol=1e-12)
 
@@ -114,7 +114,7 @@ def test_rows_above(groups, context):
             assert found[i, :, :, k].any() == (i - 2 - result <= k < i)
     with torch.no_grad():
         expected = [list(groups_in_order(y, groups)) for y in above(x, c)]
-        cache, known = {"width": W}, [x[:, :0, :0, : 3 // groups], *groups_in_order(x, groups)]
+        cache, known = Cache(W), [x[:, :0, :0, : 3 // groups], *groups_in_order(x, groups)]
         for step, part in enumerate(known[:-1]):
             for y, wanted in zip(above(part, c, cache), expected, strict=True):
                 torch.testing.assert_close(y, wanted[step], rtol=0, atol=1e-12)
@@ -122,11 +122,11 @@ def test_rows_above(groups, context):
 
 @pytest.mark.parametrize(("kernel", "kind", "groups"), [((1, 5), "A", 1), ((1, 3), "B", 1), ((1, 1), "B", 1)])
 def test_a_cached_image_costs_one_pass(kernel, kind, groups):
-    layer, x, cache = redrawn(MaskedConv2d(6, 12, kernel, kind, groups)), image(6, 12, 12), {"width": 12}
+    layer, x, cache = redrawn(MaskedConv2d(6, 12, kernel, kind, groups)), image(6, 12, 12), Cache(12)
     known = list(groups_in_order(x, groups))
     if kind == "A":
         known = [x[:, :0, :0], *known[:-1]]
-    assert macs(lambda: [layer(part, cache) for part in known]) <= 1.15 * macs(lambda: layer(x))
+    assert macs(lambda: [layer(part, None, cache) for part in known]) <= 1.15 * macs(lambda: layer(x))
 
 
 def test_a_gate_halves_each_group():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from likely.nn import MaskedLinear
+from likely.nn import Cache, MaskedLinear
 
 REACHES = {
     "a stair per input": torch.arange(9),
@@ -45,7 +45,7 @@ def dense(made, x, context=None, order=0):
 
 
 def in_steps(made, x, context, order, sizes):
-    cache = {}
+    cache = Cache()
     parts = [made(x[:, :0], context, cache, order)]
     for part in x.split(sizes, 1):
         parts.append(made(part, context, cache, order))
@@ -131,5 +131,5 @@ def test_multiply_accumulates():
     whole = 2 * 3 * size * size
     parallel = count(lambda: made(x))
     assert parallel <= 0.57 * whole  # half, and half of a block's stairs: (1 + 1/8) / 2
-    cache = {}
+    cache = Cache()
     assert count(lambda: [made(part, None, cache) for part in (x[:, :0], *x.split(1, 1))]) <= 1.15 * parallel

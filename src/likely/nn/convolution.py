@@ -38,8 +38,9 @@ def zeros_before(x: Image, dim: int, size: int) -> Image:
     return torch.cat([x.new_zeros(shape), x], dim)  # F.pad would write everything twice
 
 
-def initialinitial_weights(outputs: int, inputs: int, height: int, width: int) -> nn.Parameter:
-    bound = (3 / max(1, inputs * height * width)) ** 0.5  # keeps the variance
+def initial_weights(outputs: int, inputs: int, height: int, width: int) -> nn.Parameter:
+    """Draw weights that keep the variance."""
+    bound = (3 / max(1, inputs * height * width)) ** 0.5
     return nn.Parameter((torch.rand(outputs, inputs, height, width) * 2 - 1) * bound)
 
 

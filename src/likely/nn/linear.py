@@ -12,6 +12,7 @@ from likely.nn.cache import Cache
 from likely.nn.exact import LinearLeaf
 from likely.nn.leaf import without_child
 
+STEPS_PER_GROUP, GROUPS = 16, 4  # at most, and at least, so that few products are made that the mask hides
 Block = tuple[slice, slice, slice]  # rows; the columns that any of them sees, and that only some of them see
 
 
@@ -60,34 +61,54 @@ class _Staircase(torch.autograd.Function):
         return dx, dweight, dy.sum(0), None, None
 
 
-class _State:
-    """The inputs so far, and how far a masked layer has come.
+class _Sums:
+    """What the outputs of a masked layer have been given so far in a draw, and how far it has come.
 
-    Numbers lie unit by unit, (units, n): the examples of a unit are neighbours in memory, and a step reads rows.
+    Inputs come in groups. Those of a group are added one by one to the outputs that the group determines, and all at
+    once to later ones. Numbers lie unit by unit, (units, n): the examples of a unit are neighbours in memory.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, projected: Tensor | None, like: Tensor) -> None:
-        self.weight = weight  # (outputs, inputs), masked
-        self.bias = bias  # (outputs, 1)
-        self.projected = projected  # (outputs, n), with context
-        self.inputs = like.new_empty(weight.shape[1], len(like))  # (inputs, n), filled from the top
+    def __init__(self, layer: "MaskedLinear", weight: Tensor, bias: Tensor, projected: Tensor | None, n: int) -> None:
+        self.determined, self.ends = layer.determined, iter(layer.ends)
+        self.weight, self.projected = weight, projected  # (outputs, inputs), masked; (outputs, n)
+        self.plus = torch.addmm if torch.is_grad_enabled() else Tensor.addmm_
+        self.later = bias[:, None].repeat(1, n)
         self.known, self.done = 0, 0
+        self._open()
 
-    def remember(self, x: Tensor) -> Tensor:
-        """Take in the newest inputs (n, ·) and return all of them, (known, n)."""
-        before, self.known = self.known, self.known + x.shape[1]
-        if torch.is_grad_enabled():  # written in place, earlier products could not be differentiated
-            self.inputs = torch.cat([self.inputs[:before], x.T])
-            return self.inputs
-        self.inputs[before : self.known] = x.T
-        return self.inputs[: self.known]
+    def _open(self) -> None:
+        """Begin a group with the outputs that it determines."""
+        self.first, self.end = self.done, next(self.ends)
+        count = self.determined[self.end] - self.done
+        self.here, self.later = self.later[:count], self.later[count:]
+        self.columns = self.weight[self.first : self.first + count, self.known : self.end]
+        self.start, self.inputs = self.known, []
 
-    def determine(self, inputs: Tensor, done: int) -> Tensor:
-        """Return the outputs (·, n) from the last one on, up to `done`."""
-        rows = slice(self.done, done)
-        self.done = done
-        y = torch.addmm(self.bias[rows], self.weight[rows, : self.known], inputs)
-        return y if self.projected is None else y + self.projected[rows]
+    def _close(self) -> None:
+        """Give the later outputs what the group brought."""
+        columns = self.weight[self.first + len(self.here) :, self.start : self.end]
+        self.later = self.plus(self.later, columns, torch.cat(self.inputs))
+
+    def take(self, x: Tensor) -> Tensor:
+        """Take in newest inputs (n, ·) and return the outputs (n, ·) that they determine."""
+        count = x.shape[1]
+        if count and self.known == self.end:
+            self._close()
+            self._open()
+        left = self.end - self.known
+        if count <= left:
+            return self._add(x.T, count).T
+        return torch.cat([self._add(x[:, :left].T, left).T, self.take(x[:, left:])], 1)
+
+    def _add(self, x: Tensor, count: int) -> Tensor:
+        """Take in inputs (count, n) of one group."""
+        if count:
+            self.here = self.plus(self.here, self.columns.narrow(1, self.known - self.start, count), x)
+            self.inputs.append(x)
+            self.known += count
+        first, self.done = self.done, self.determined[self.known]
+        y = self.here.narrow(0, first - self.first, self.done - first)
+        return y if self.projected is None else y + self.projected[first : self.done]
 
 
 class MaskedLinear(LinearLeaf):
@@ -134,6 +155,7 @@ class MaskedLinear(LinearLeaf):
         self.register_buffer("input_orders", input_orders, persistent=False)
         self.register_buffer("output_orders", output_orders, persistent=False)
         self.determined = torch.searchsorted(reach, torch.arange(inputs + 1), right=True).tolist()
+        self.ends = group_ends(reach, inputs)
         blocks = min(max(min(inputs, outputs) // 128, 1), 8) if blocks is None else blocks
         edges = sorted({round(outputs * k / blocks) for k in range(blocks + 1)})
         self.blocks = [_block(start, stop, int(reach[start]), int(reach[stop - 1])) for start, stop in pairwise(edges)]
@@ -187,15 +209,21 @@ class MaskedLinear(LinearLeaf):
         return y[:, self.output_orders[order]] if order and self.output_orders is not None else y
 
     def _advance(self, x: Tensor, features: Tensor | None, cache: Cache, order: int) -> Tensor:
-        state = cache.of(self, lambda: self._begin(x, features, order))
-        inputs = state.remember(x)
-        return state.determine(inputs, self.determined[state.known]).T
+        return cache.of(self, lambda: self._begin(len(x), features, order)).take(x)
 
-    def _begin(self, x: Tensor, features: Tensor | None, order: int) -> _State:
+    def _begin(self, n: int, features: Tensor | None, order: int) -> _Sums:
         weight, bias = self._arranged(order)
         projected = None if self.project is None else self._projected(features, order).T
-        return _State(weight * self.mask, bias[:, None], projected, x)
+        return _Sums(self, weight * self.mask, bias, projected, n)
 
 
 def _block(start: int, stop: int, low: int, high: int) -> Block:
     return slice(start, stop), slice(high), slice(low, high)
+
+
+def group_ends(reach: Int[Tensor, " outputs"], inputs: int) -> list[int]:
+    """Return how many inputs are known at the end of every group of steps, an output being determined at each step."""
+    steps = reach.unique().tolist()
+    size = max(1, min(STEPS_PER_GROUP, len(steps) // GROUPS))
+    ends = {end for end in steps[size - 1 :: size] if end}
+    return sorted(ends | {inputs})

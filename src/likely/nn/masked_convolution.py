@@ -85,7 +85,7 @@ class _Window:
     """The part of an image that the kernel still reads, during a draw."""
 
     def __init__(self, layer: MaskedConv2d, x: Tensor, width: int) -> None:
-        outputs, inputs, rows, columns = layer.weight.shape
+        _, inputs, rows, columns = layer.weight.shape
         self.layer, self.width, self.position = layer, width, 0
         self.weights, self.biases = self._by_group(layer), list(layer.bias.chunk(layer.groups))
         far, dilation = layer.dilation * layer.side, layer.dilation

@@ -87,7 +87,7 @@ class _RecurrentLeaf(Leaf):
         return numbers | {STATE + name: value for name, value in of_state.quantize(1.0).items()}
 
 
-class GRU(_States, _RecurrentLeaf, nn.GRU):
+class GRU(_States, _RecurrentLeaf, nn.GRU):  # pyrefly: ignore[inconsistent-inheritance]
     """h' = (1 − z) n + z h with gates r, z = σ(W x + U h), n = tanh(W x + r (U h)).
 
     Paper: Learning Phrase Representations using RNN Encoder–Decoder for Statistical Machine Translation (Cho et al.,
@@ -117,7 +117,7 @@ class GRU(_States, _RecurrentLeaf, nn.GRU):
         return ExactGRU(self, stored)
 
 
-class LSTM(_States, _RecurrentLeaf, nn.LSTM):
+class LSTM(_States, _RecurrentLeaf, nn.LSTM):  # pyrefly: ignore[inconsistent-inheritance]
     """c' = f c + i g, h' = o tanh(c') with gates i, f, o = σ(W x + U h), g = tanh(W x + U h). c starts at zero.
 
     Paper: Long Short-Term Memory (Hochreiter, Schmidhuber, 1997), https://doi.org/10.1162/neco.1997.9.8.1735; the

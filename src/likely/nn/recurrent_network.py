@@ -1,5 +1,7 @@
 """Recurrent networks over the places of an example."""
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,10 +28,7 @@ class RecurrentNetwork(nn.Module):
         features: number of context features that h_0 depends on, if it does.
     """
 
-    renamed: ClassVar = {
-        "weight": "output.weight",
-        "bias": "places.weight",
-    }  # names of weights in files of earlier releases
+    renamed: ClassVar[dict[str, str]] = {"weight": "output.weight", "bias": "places.weight"}  # in older files
 
     def __init__(self, dims: int, outputs: int, hidden: int, features: int | None = None) -> None:
         super().__init__()

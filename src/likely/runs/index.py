@@ -7,8 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from likely.runs import store
 from likely.errors import InputError, StoreError
+from likely.runs import store
 
 FILE = ".runs.sqlite"
 SCHEMA = """create table if not exists runs (
