@@ -28,40 +28,37 @@ from likely.densities.bases import Normal
 from likely.flows import Composition, Flow, MaskedAutoregressive, RationalQuadraticSpline, Transform
 from likely.flows.maps.map import Affine
 from likely.flows.transforms.actnorm import ActNorm
-from likely.flows.transforms.conditioner import Conditioner, Perceptron
 from likely.flows.transforms.convolution import InvertibleConvolution
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.shape import Multiscale, Squeeze
+from likely.nn.network import NetworkSpec, Perceptron, Size
 
 ROUND_TRIP = 1e-5
 
 
-class ThreeConvolutions(Conditioner):
+class ThreeConvolutions(NetworkSpec):
     """Of 3×3, 1×1 and 3×3, with ReLU between: the network of Glow and of normflows."""
 
     def __init__(self, width: int) -> None:
         self.width = width
 
-    def build(self, mask: Tensor, count: int, features: int | None) -> nn.Module:
-        return _ThreeConvolutions(mask, count, self.width)
+    def build(self, inputs: Size, outputs: Size, features: int | None = None) -> nn.Module:
+        return _ThreeConvolutions(inputs[-1], outputs[-1], self.width)
 
 
 class _ThreeConvolutions(nn.Module):
-    def __init__(self, mask: Tensor, count: int, width: int) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
-        self.count, self.seen = count, int(mask[:, 0, 0].sum())
-        self.first = bool(mask[0, 0, 0])
         self.layers = nn.Sequential(
-            nn.Conv2d(self.seen, width, 3, padding=1),
+            nn.Conv2d(inputs, width, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(width, width, 1),
             nn.ReLU(),
-            nn.Conv2d(width, (len(mask) - self.seen) * count, 3, padding=1),
+            nn.Conv2d(width, outputs, 3, padding=1),
         )
 
-    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        theta = self.layers(x[:, : self.seen] if self.first else x[:, -self.seen :])
-        return theta.unflatten(1, (-1, self.count)).movedim(2, -1).flatten(1, 3)
+    def forward(self, x: Tensor, features: Tensor | None) -> Tensor:
+        return self.layers(x.movedim(-1, 1)).movedim(1, -1)
 
 
 def glow(shape: tuple[int, int, int], layers: int, width: int) -> Flow:

@@ -26,7 +26,8 @@ from vector_quantize_pytorch import VectorQuantize
 
 import likely
 from likely import Event
-from likely.latent.vq_vae import Downscaling, Upscaling, straight_through
+from likely.latent.vq_vae import straight_through
+from likely.nn.network import Downscaling, Upscaling
 
 BINARY, REAL = Event((1, 28, 28), levels=2), Event((1, 28, 28))
 LATENT, HIDDEN = 50, 200
@@ -64,7 +65,7 @@ class CodesEncoder(BaseEncoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = Downscaling(CHANNELS, 1).build(REAL, (7, 7), SIZE)
+        self.body = Downscaling(CHANNELS, 1).of_event(REAL, (7, 7), SIZE)
 
     def forward(self, x: Tensor) -> ModelOutput:
         return ModelOutput(embedding=self.body(x).movedim(-1, 1))
@@ -132,7 +133,7 @@ def iwae(x: Tensor) -> dict[str, tuple[nn.Module, Loss]]:
 def vq_vae(x: Tensor) -> dict[str, tuple[nn.Module, Loss]]:
     settings: dict[str, Any] = {"codes": CODES, "size": SIZE, "channels": CHANNELS}
     config = VQVAEConfig(input_dim=REAL.shape, latent_dim=SIZE, num_embeddings=CODES, use_ema=True)
-    up = [Upscaling(CHANNELS, 1).build(Event((1, 7, 7, SIZE)), (28, 28), 1)[1:] for _ in range(2)]
+    up = [Upscaling(CHANNELS, 1).of_event(Event((1, 7, 7, SIZE)), (28, 28), 1)[1:] for _ in range(2)]
     quantized = Quantized(CodesEncoder().body, up[1])
     return {
         "likely": of_ours(WithoutPrior(REAL, **settings), x),

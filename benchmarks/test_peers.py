@@ -15,8 +15,8 @@ from likely import Event
 from likely.densities.bases import Normal
 from likely.flows import Flow, MaskedAutoregressive, RationalQuadraticSpline, spline
 from likely.flows.maps.map import Map
-from likely.flows.transforms.conditioner import Perceptron
 from likely.flows.transforms.coupling import Coupling
+from likely.nn.network import Perceptron
 
 zuko, nflows = pytest.importorskip("zuko"), pytest.importorskip("nflows")
 peers = pytest.importorskip("peers")

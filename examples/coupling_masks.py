@@ -29,8 +29,8 @@ from likely.density import seeded
 from likely.event import Event
 from likely.flows import Affine, Flow
 from likely.flows.dequantization import preprocessing
-from likely.flows.transforms.conditioner import Conditioner, Perceptron, ResidualNetwork
 from likely.flows.transforms.coupling import Coupling
+from likely.nn.network import NetworkSpec, Perceptron, ResidualNetwork
 from likely.pictures import grid
 from likely.pictures.axes import INK, Panels
 
@@ -48,7 +48,7 @@ MASKS = {
 KINDS = [(name, swapping) for swapping in (True, False) for name in MASKS]
 
 
-def flow(event: Event, mask: tuple[bool, ...], swapping: bool, conditioner: Conditioner) -> Flow:
+def flow(event: Event, mask: tuple[bool, ...], swapping: bool, conditioner: NetworkSpec) -> Flow:
     """Couplings with one mask, whose parts change places from one to the next or never do."""
     with seeded(0):
         couplings = [

@@ -30,7 +30,7 @@ from likely.latent import OBJECTIVES, TrainedOn
 from likely.latent.gradients import ThroughDensity, score_function
 from likely.latent.indicators import OnIndicators
 from likely.latent.latent import draw_terms
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 from likely.pictures.axes import BLUE, GREY, INK, ORANGE, Colour, Panels
 
 COUNTS = (2, 4, 8, 16, 32)  # draws
@@ -53,7 +53,7 @@ PLANE: dict[str, tuple[int, Colour]] = {
     "importance-weighted bound": (0, ORANGE),
     "doubly reparametrized": (0, RED),
 }
-DIGIT, LINEAR, NETWORK = Event((64,), 2), MultilayerPerceptron(()), MultilayerPerceptron((32,))
+DIGIT, LINEAR, NETWORK = Event((64,), 2), Perceptron((), "relu"), Perceptron((32,), "relu")
 
 
 def of_bits() -> TrainedOn:

@@ -30,7 +30,7 @@ from likely.event import Event
 from likely.latent import LatentVariable
 from likely.latent.bounds import importance_weighted_bound
 from likely.latent.latent import draw_terms
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 from likely.pictures.axes import BLUE, GREY, INK, ORANGE, Colour, Panels
 
 DIMS, LATENTS, NOISE = 6, 3, 1.0
@@ -48,7 +48,7 @@ def best_diagonal(w: Tensor) -> Affine:
 
 def trained(w: Tensor, steps: int, x: Tensor) -> Density:
     """A linear encoder with diagonal scales, fitted to the model that is as it is."""
-    encoder = ConditionalNormal(Event((LATENTS,)), Event((DIMS,)), network=MultilayerPerceptron(()))
+    encoder = ConditionalNormal(Event((LATENTS,)), Event((DIMS,)), network=Perceptron((), "relu"))
     model = model_of(w, NOISE)
     whole = LatentVariable(Normal(Event((LATENTS,))), model.decoder, encoder).double()
     settings = {"batch_size": 256, "learning_rate": 1e-2, "weight_decay": 0.0, "average": 0.9, "evaluations": 2}

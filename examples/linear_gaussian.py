@@ -16,7 +16,7 @@ from likely.densities.conditional import ConditionalNormal
 from likely.density import Density
 from likely.event import Event
 from likely.latent import LatentVariable
-from likely.nn.network import Network, Places
+from likely.nn.network import NetworkSpec, Size
 
 
 class Affine(Density):
@@ -43,14 +43,14 @@ class Affine(Density):
 
 
 @dataclass(frozen=True)
-class OneScale(Network):
+class OneScale(NetworkSpec):
     """A network for means, and one logarithm of a scale for all values."""
 
-    means: Network
+    means: NetworkSpec
 
-    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
-        """For values without places."""
-        return _OneScale(self.means.build(given, places, outputs // 2))
+    def build(self, inputs: Size, outputs: Size, features: int | None = None) -> nn.Module:
+        """Return the network, for values without places."""
+        return _OneScale(self.means.build(inputs, (outputs[0] // 2,)))
 
 
 class _OneScale(nn.Module):
@@ -72,7 +72,7 @@ class Isotropic(ConditionalNormal):
         network: of the means.
     """
 
-    def __init__(self, event: Event, context: Event, network: Network) -> None:
+    def __init__(self, event: Event, context: Event, network: NetworkSpec) -> None:
         super().__init__(event, context, network=OneScale(network))
 
     def initialize(self, x: Tensor, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> None:

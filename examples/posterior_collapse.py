@@ -31,7 +31,7 @@ from likely.densities.conditional import ConditionalNormal
 from likely.event import Event
 from likely.latent import LatentVariable, importance_sampling
 from likely.latent.diagnostics import active_units
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 from likely.pictures.axes import BLUE, GREY, ORANGE, Panels
 
 PLANE, LINE = Event((2,)), Event((1,))
@@ -45,8 +45,8 @@ COLLAPSED = 0.05  # nats of KL, below which z says nothing
 
 def isotropic_vae() -> LatentVariable:
     """One latent value, one scale for both values of x."""
-    encoder = ConditionalNormal(LINE, PLANE, network=MultilayerPerceptron((16,)), seed=1)
-    return LatentVariable(Normal(LINE), Isotropic(PLANE, LINE, MultilayerPerceptron((16,))), encoder)
+    encoder = ConditionalNormal(LINE, PLANE, network=Perceptron((16,), "relu"), seed=1)
+    return LatentVariable(Normal(LINE), Isotropic(PLANE, LINE, Perceptron((16,), "relu")), encoder)
 
 
 def note(kl: float) -> str:

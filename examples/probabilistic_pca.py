@@ -24,13 +24,13 @@ from likely.densities.bases import Normal
 from likely.densities.conditional import ConditionalNormal
 from likely.event import Event
 from likely.latent import LatentVariable, importance_sampling
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 from likely.pictures.axes import BLUE, GREY, INK, ORANGE, Colour, Panels
 
 DIMS, LATENTS, NOISE, EXAMPLES = 10, 3, 1.0, 2000
 FITTED: dict[int, Colour] = {1: GREY, 2: (30, 140, 80), 3: BLUE, 4: ORANGE}  # by latent values
 DRAWS = 50
-LINEAR = MultilayerPerceptron(())
+LINEAR = Perceptron((), "relu")
 
 
 def maximum(eigenvalues: Tensor, latents: int) -> tuple[float, float]:

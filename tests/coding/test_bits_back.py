@@ -38,7 +38,7 @@ from likely.errors import FormatError
 from likely.event import Event
 from likely.latent import VAE, VQVAE, DiscreteVAE, HierarchicalVAE, LatentVariable, Mixture, enumeration
 from likely.nn.codebook import Codebook, ExactCodebook
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 from likely.nn.normals import ExactProduct, normal_frequencies, scale, standardized
 
 DIGITS = Event((1, 8, 8), levels=17)
@@ -453,7 +453,7 @@ def test_what_is_inferred_symbol_by_symbol_comes_back(kind, batch):
 def test_a_discrete_latent_with_a_prior_that_is_learnt():
     """Symbols of z are popped by q(z | x); the price is the bound, which the sum over z is not far above."""
     event, z = Event((1, 2, 3), levels=3), Event((), levels=4)
-    network = MultilayerPerceptron((8,))
+    network = Perceptron((8,), "relu")
     model = LatentVariable(
         likely.IndependentPixels(z),
         ConditionalSymbols(event, z, network=network),
@@ -488,8 +488,8 @@ def test_a_mixture_costs_what_it_says():
 
 
 def test_what_cannot_be_frozen_says_why():
-    normal = ConditionalNormal(Event((2,)), DIGITS, covariance="full", network=MultilayerPerceptron((4,)))
-    decoder = ConditionalSymbols(DIGITS, Event((2,)), network=MultilayerPerceptron((4,)))
+    normal = ConditionalNormal(Event((2,)), DIGITS, covariance="full", network=Perceptron((4,), "relu"))
+    decoder = ConditionalSymbols(DIGITS, Event((2,)), network=Perceptron((4,), "relu"))
     x = torch.zeros(4, 1, 8, 8, dtype=torch.int64)
     with pytest.raises(NotImplementedError, match="full covariance"):
         likely.freeze(LatentVariable(Normal(Event((2,))), decoder, normal), x)

@@ -39,12 +39,12 @@ from likely.flows.maps.activation import SYMMETRIC
 from likely.flows.maps.chain import Chain
 from likely.flows.noise import UnitSpline
 from likely.flows.transforms.actnorm import ActNorm
-from likely.flows.transforms.conditioner import AttentionNetwork, Perceptron, ResidualNetwork
 from likely.flows.transforms.convolution import InvertibleConvolution
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.shape import Multiscale, Squeeze
 from likely.laws.bijections import jacobian, leaves
 from likely.laws.case import inside
+from likely.nn.network import AttentionNetwork, Perceptron, ResidualNetwork
 
 EXAMPLES, FEATURES = 2, 3
 SHAPES = [(), (1,), (2,), (3,), (6,), (2, 3), (1, 2, 2), (1, 2, 3), (3, 1, 2), (4, 1, 1), (2, 1, 3)]

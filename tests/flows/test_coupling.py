@@ -24,10 +24,10 @@ from likely.flows import (
 from likely.flows.maps.activation import LeakyReLU, Logit, Scale, Tanh
 from likely.flows.maps.chain import Chain
 from likely.flows.transforms.actnorm import ActNorm
-from likely.flows.transforms.conditioner import AttentionNetwork, Perceptron, ResidualNetwork
 from likely.flows.transforms.convolution import InvertibleConvolution
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.standardization import Standardize
+from likely.nn.network import AttentionNetwork, Perceptron, ResidualNetwork
 
 LABEL = Event((), levels=3)
 MODELS = {
@@ -89,7 +89,7 @@ def test_what_passes_is_unchanged_and_decides_alone_what_happens_to_the_rest(mas
 def test_a_network_sees_only_what_passes(conditioner, mask):
     coupling = redrawn(Coupling(Affine(), (3, 2, 2), mask, conditioner=conditioner), torch.float64)
     x = values(1, 3, 2, 2).requires_grad_()
-    (seen,) = torch.autograd.grad(coupling.network(x, None).square().sum(), x)
+    (seen,) = torch.autograd.grad(coupling.network(coupling.view.visible(x)).square().sum(), x)
     changed = torch.zeros(12, dtype=torch.bool).index_fill(0, coupling.changes, True)
     assert torch.equal((seen == 0).flatten(), changed)
 

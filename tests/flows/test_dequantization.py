@@ -13,9 +13,9 @@ from likely.event import Event
 from likely.flows import Affine, Composition, Elementwise, Flow
 from likely.flows.dequantization import Dequantize, noise_for, preprocessing
 from likely.flows.noise import SymbolNoise, UnitSpline, variational_noise
-from likely.flows.transforms.conditioner import ResidualNetwork
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.standardization import LogitWithMargin, Standardize
+from likely.nn.network import ResidualNetwork
 
 EVENTS = {
     "one": Event((1,), levels=4),

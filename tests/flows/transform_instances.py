@@ -16,11 +16,11 @@ from likely.flows.maps.monotone import MonotoneLayer
 from likely.flows.maps.spline import RationalQuadraticSpline
 from likely.flows.transforms.actnorm import ActNorm
 from likely.flows.transforms.autoregressive import MaskedAutoregressive, RecurrentAutoregressive
-from likely.flows.transforms.conditioner import AttentionNetwork, ResidualNetwork
 from likely.flows.transforms.convolution import InvertibleConvolution
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.linear import FullMatrix, LUMatrix, OrthogonalMatrix, Permutation, TriangularMatrix
 from likely.flows.transforms.shape import Multiscale, Squeeze
+from likely.nn.network import AttentionNetwork, ResidualNetwork
 
 FEATURES = 3  # of the context that conditional instances are given
 SMALL = ResidualNetwork(8, 1)

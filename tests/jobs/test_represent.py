@@ -13,7 +13,7 @@ from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Density
 from likely.flows import Affine, Elementwise, Flow
 from likely.latent import LatentVariable
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 
 PLANE, IMAGE, LATENTS = likely.Event((2,)), likely.Event((1, 2, 3), levels=5), likely.Event((4,))
 
@@ -49,7 +49,7 @@ class Halved(Density):
 
 def coded():
     codes = likely.Event((3,), levels=3)
-    network = MultilayerPerceptron((8,))
+    network = Perceptron((8,), "relu")
     decoder = ConditionalSymbols(IMAGE, codes, network=network)
     return LatentVariable(likely.IndependentPixels(codes), decoder, Halved(codes, IMAGE))
 
@@ -142,7 +142,7 @@ def test_refused_ways():
 
 
 def linear(event, context, matrix):
-    density = ConditionalNormal(event, context, network=MultilayerPerceptron(())).requires_grad_(False)
+    density = ConditionalNormal(event, context, network=Perceptron((), "relu")).requires_grad_(False)
     (layer,) = (part for part in density.modules() if isinstance(part, torch.nn.Linear))
     layer.weight.zero_()
     layer.weight[0::2] = matrix

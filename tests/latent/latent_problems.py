@@ -10,9 +10,9 @@ from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.event import Event
 from likely.latent.indicators import OnIndicators
 from likely.latent.objectives import OBJECTIVES, TrainedOn
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 
-LINEAR = MultilayerPerceptron(())
+LINEAR = Perceptron((), "relu")
 
 
 def redrawn(model, scale):

@@ -20,7 +20,7 @@ from likely.flows.maps.activation import Logit
 from likely.latent import LatentVariable, bounds, enumeration, importance_sampling, prior_sampling
 from likely.latent.bounds import Estimate, UnreliableEstimate, importance_weighted_bound, pareto_shape
 from likely.latent.latent import Terms, draw_terms
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 
 LINE, CODE, TABLE = Event((1,)), Event((2,), 3), Event((3,), (2, 3, 4))
 
@@ -39,14 +39,14 @@ def redrawn(model, scale=1.0):
 
 def of_symbols(encoder=True, scale=1.0):
     """Two latent symbols of three, examples of a mixed table."""
-    network = MultilayerPerceptron((8,))
+    network = Perceptron((8,), "relu")
     q = ConditionalSymbols(CODE, TABLE, network=network) if encoder else None
     return redrawn(LatentVariable(MADE(CODE, hidden=(4,)), ConditionalSymbols(TABLE, CODE, network=network), q), scale)
 
 
 def linear(event, context, slope, sigma):
     """N(slope · c, sigma²), value by value."""
-    density = ConditionalNormal(event, context, network=MultilayerPerceptron(())).double().requires_grad_(False)
+    density = ConditionalNormal(event, context, network=Perceptron((), "relu")).double().requires_grad_(False)
     (layer,) = (part for part in density.modules() if isinstance(part, torch.nn.Linear))
     layer.weight[0::2], layer.weight[1::2] = slope * torch.eye(event.dims), 0.0
     layer.bias[0::2], layer.bias[1::2] = 0.0, math.log(sigma)

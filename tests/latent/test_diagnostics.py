@@ -24,7 +24,7 @@ from likely.latent.diagnostics import (
     scorer,
     spread,
 )
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 
 LATENTS, SYMBOLS, TABLE = Event((3,)), Event((3,), 4), Event((4,), 3)
 
@@ -35,7 +35,7 @@ def seeded(seed=0):
 
 def linear(event, context, slopes, sigma):
     """N(slope_i c_i, sigma²), value by value."""
-    density = ConditionalNormal(event, context, network=MultilayerPerceptron(())).double().requires_grad_(False)
+    density = ConditionalNormal(event, context, network=Perceptron((), "relu")).double().requires_grad_(False)
     (layer,) = (part for part in density.modules() if isinstance(part, torch.nn.Linear))
     layer.weight[0::2], layer.weight[1::2] = torch.diag(torch.tensor(slopes)), 0.0
     layer.bias[0::2], layer.bias[1::2] = 0.0, math.log(sigma)
@@ -61,7 +61,7 @@ def redrawn(model, scale=1.0):
 
 
 def of_symbols():
-    network = MultilayerPerceptron((8,))
+    network = Perceptron((8,), "relu")
     decoder, encoder = (ConditionalSymbols(a, b, network=network) for a, b in ((TABLE, SYMBOLS), (SYMBOLS, TABLE)))
     return redrawn(LatentVariable(IndependentPixels(SYMBOLS), decoder, encoder))
 

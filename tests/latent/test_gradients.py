@@ -36,7 +36,7 @@ from likely.latent.gradients import (
 from likely.latent.hierarchical_vae import HierarchicalVAE
 from likely.latent.latent import draw_terms, evidence_lower_bound
 from likely.latent.objectives import OBJECTIVES, OF_REAL_LATENTS, TrainedOn
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 
 LIMIT = 4  # standard errors
 OF_ELBO = {"evidence lower bound", "sticking the landing", "score function", "leave one out", "straight through"}
@@ -168,7 +168,7 @@ def test_the_value_is_the_bound(name):
 def of_line():
     """z ~ N(0, 1), x | z ~ N(a z, s²), and an encoder that is the posterior, N(a x / (a² + s²), s² / (a² + s²))."""
     a, s, line = 1.3, 0.7, Event((1,))
-    linear = MultilayerPerceptron(())
+    linear = Perceptron((), "relu")
     model = TrainedOn(
         Normal(line), ConditionalNormal(line, line, network=linear), ConditionalNormal(line, line, network=linear)
     ).double()

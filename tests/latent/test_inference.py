@@ -12,7 +12,7 @@ from likely.errors import InputError
 from likely.event import Event
 from likely.latent import LatentVariable
 from likely.latent.inference import amortization_gap, infer
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 
 LINE, PLANE, TABLE = Event((1,)), Event((2,)), Event((5,), 3)
 
@@ -22,7 +22,7 @@ def seeded(seed=0):
 
 
 def linear(event, context, slope, sigma):
-    density = ConditionalNormal(event, context, network=MultilayerPerceptron(())).double().requires_grad_(False)
+    density = ConditionalNormal(event, context, network=Perceptron((), "relu")).double().requires_grad_(False)
     (layer,) = (part for part in density.modules() if isinstance(part, torch.nn.Linear))
     layer.weight[0::2], layer.weight[1::2] = slope * torch.eye(event.dims), 0.0
     layer.bias[0::2], layer.bias[1::2] = 0.0, math.log(sigma)
@@ -36,8 +36,8 @@ def gaussian(slope, sigma):
 
 def curved():
     """One latent value behind a network, examples of five symbols, an encoder that knows nothing."""
-    decoder = ConditionalSymbols(TABLE, LINE, network=MultilayerPerceptron((8,)))
-    model = LatentVariable(Normal(LINE), decoder, ConditionalNormal(LINE, TABLE, network=MultilayerPerceptron((4,))))
+    decoder = ConditionalSymbols(TABLE, LINE, network=Perceptron((8,), "relu"))
+    model = LatentVariable(Normal(LINE), decoder, ConditionalNormal(LINE, TABLE, network=Perceptron((4,), "relu")))
     with torch.no_grad():
         for part, scale in ((model.decoder, 1.0), (model.encoder, 0.1)):
             for parameter in part.parameters():
@@ -95,7 +95,7 @@ def test_the_model_is_left_as_it_is():
 
 def test_an_encoder_that_is_no_diagonal_gaussian():
     """q starts as the Gaussian with its moments."""
-    full = ConditionalNormal(PLANE, PLANE, network=MultilayerPerceptron(()), covariance="full").double()
+    full = ConditionalNormal(PLANE, PLANE, network=Perceptron((), "relu"), covariance="full").double()
     model = LatentVariable(Normal(PLANE).double(), linear(PLANE, PLANE, 1.0, 0.5), full)
     x = torch.randn(50, 2, generator=seeded(1)).double()
     exact = torch.distributions.Normal(0, 1.25**0.5).log_prob(x).sum(1)

@@ -13,7 +13,7 @@ from likely.event import Event
 from likely.latent import VAE, LatentVariable
 from likely.latent.bounds import importance_weighted_bound
 from likely.latent.latent import draw_terms
-from likely.nn.network import MultilayerPerceptron, Network
+from likely.nn.network import Perceptron
 
 X, Z = Event((4,)), Event((2,))
 
@@ -27,11 +27,11 @@ def randn(*shape, seed=0):
 
 
 @dataclass(frozen=True)
-class OneScale(Network):
+class OneScale(NetworkSpec):
     """Means linear in the context, and one scale that is the same everywhere."""
 
-    def build(self, given, places, outputs):
-        return _OneScale(given.dims, outputs // 2)
+    def build(self, inputs, outputs, features=None):
+        return _OneScale(inputs[0], outputs[0] // 2)
 
 
 class _OneScale(nn.Module):
@@ -57,7 +57,7 @@ def assign(density, weight, bias, scale):
 
 def with_posterior(widening=1.0, sigma=0.7):
     """x = W z + b + σ ε, an encoder that is its posterior but for scales that are larger by a factor; and p(x)."""
-    network = MultilayerPerceptron(())
+    network = Perceptron((), "relu")
     encoder = ConditionalNormal(Z, X, network=network, covariance="full")
     model = LatentVariable(Normal(Z), ConditionalNormal(X, Z, network=network), encoder).double()
     w, b = randn(4, 2, seed=1), randn(4, seed=2)
@@ -99,7 +99,7 @@ def test_a_fit_finds_probabilistic_pca():
     best = -(4 * math.log(2 * math.pi) + eigenvalues[2:].log().sum() + 2 * noise.log() + 4) / 2
 
     decoder = ConditionalNormal(X, Z, network=OneScale())
-    encoder = ConditionalNormal(Z, X, network=MultilayerPerceptron(()))  # turns z so that its posterior is diagonal
+    encoder = ConditionalNormal(Z, X, network=Perceptron((), "relu"))  # turns z so that its posterior is diagonal
     model = LatentVariable(Normal(Z), decoder, encoder).double()
     steps, rate, generator = 250, 0.05, seeded()
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

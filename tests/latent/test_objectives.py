@@ -31,7 +31,7 @@ from likely.latent.indicators import Indicators, OnIndicators
 from likely.latent.latent import LatentVariable, draw_terms
 from likely.latent.objectives import OBJECTIVES, OF_REAL_LATENTS, TrainedOn, refuse_unknown
 from likely.latent.priors import VampPrior
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 from likely.runs import store
 
 PICTURE = Event((1, 2, 2), 3)
@@ -213,7 +213,7 @@ def test_indicators():
     soft = torch.rand(1, 2, 3)
     assert layer(soft) is soft
     with pytest.raises(InputError, match="one alphabet"):
-        OnIndicators(MultilayerPerceptron(())).build(Event((2,), (2, 3)), (), 1)
+        OnIndicators(Perceptron((), "relu")).of_event(Event((2,), (2, 3)), (), 1)
 
 
 def test_an_objective_is_part_of_the_configuration():

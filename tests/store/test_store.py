@@ -14,7 +14,7 @@ from likely.latent import LatentVariable, MixtureOf
 from likely.latent.hierarchical_vae import LadderPosterior, LadderPrior, OfLowestLayer
 from likely.latent.priors import VampPrior
 from likely.latent.vq_vae import NearestCodes, OnCodes
-from likely.nn.network import MultilayerPerceptron
+from likely.nn.network import Perceptron
 from likely.runs import store
 from likely.runs.index import runs
 
@@ -108,7 +108,7 @@ def test_a_part_that_stands_twice_is_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-SYMBOLS, PLANE, PERCEPTRON = likely.Event((4,), 3), likely.Event((2,)), MultilayerPerceptron((8,))
+SYMBOLS, PLANE, PERCEPTRON = likely.Event((4,), 3), likely.Event((2,)), Perceptron((8,), "relu")
 
 
 def decoder_of(z, network=PERCEPTRON):

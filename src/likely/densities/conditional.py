@@ -14,7 +14,8 @@ from likely.event import Event
 from likely.nn import NormalHead
 from likely.nn.heads import Head, head_of_symbols
 from likely.nn.moments import mean_and_deviation
-from likely.nn.network import Network, Values, is_image, network_for, places_of
+from likely.nn.network import NetworkSpec, is_image, network_for, places_of
+from likely.nn.values import Values
 
 
 class ConditionalNormal(Density):
@@ -41,7 +42,7 @@ class ConditionalNormal(Density):
         event: Event,
         context: Event,
         *,
-        network: Network | None = None,
+        network: NetworkSpec | None = None,
         covariance: Literal["diagonal", "full"] = "diagonal",
         floor: float = 1e-3,
         seed: int = 0,
@@ -56,8 +57,8 @@ class ConditionalNormal(Density):
         places = places_of(event)
         with seeded(seed):
             kind = network_for(context, places, 256) if network is None else network
-            self.body = kind.build(context, places, 2 * event.dims // math.prod(places))
-            self.corner = network_for(context, (), 256).build(context, (), below) if below else None
+            self.body = kind.of_event(context, places, 2 * event.dims // math.prod(places))
+            self.corner = network_for(context, (), 256).of_event(context, (), below) if below else None
         self.head = NormalHead(floor)
         self.register_buffer("mean", torch.zeros(event.shape))
         self.register_buffer("deviation", torch.ones(event.shape))
@@ -121,7 +122,7 @@ class ConditionalSymbols(Autoregressive):
         event: Event,
         context: Event,
         *,
-        network: Network | None = None,
+        network: NetworkSpec | None = None,
         head: Head = "categorical",
         components: int = 5,
         seed: int = 0,
@@ -140,7 +141,7 @@ class ConditionalSymbols(Autoregressive):
         outputs = round(self.to_distribution.width * event.dims) // math.prod(places)
         with seeded(seed):
             kind = network_for(context, places, 256) if network is None else network
-            self.body = kind.build(context, places, outputs)
+            self.body = kind.of_event(context, places, outputs)
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """Take mean and deviation of the values of a real context from examples."""
@@ -169,7 +170,7 @@ class ConditionalSymbols(Autoregressive):
 
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
         x = torch.zeros(n, *self.event.shape, dtype=torch.int64, device=self.device)
-        if self.head == "categorical" or not is_image(self.event) or self.event.shape[0] == 1:
+        if self.head == "categorical" or not is_image(self.event.shape) or self.event.shape[0] == 1:
             return (yield (slice(None),), self._conditionals(x, context, order))
         for c in range(self.event.shape[0]):  # each channel given the ones before it
             x[:, c] = yield (slice(None), c), self._conditionals(x, context, order)[:, c]

@@ -27,7 +27,6 @@ from likely.flows.transforms.autoregressive import (
     MaskedAutoregressive,
     RecurrentAutoregressive,
 )
-from likely.flows.transforms.conditioner import AttentionNetwork, Conditioner, Perceptron, ResidualNetwork
 from likely.flows.transforms.continuous import Continuous, TanhField, VelocityField
 from likely.flows.transforms.convolution import InvertibleConvolution
 from likely.flows.transforms.coupling import Coupling
@@ -36,6 +35,7 @@ from likely.flows.transforms.linear import FullMatrix, Linear, LUMatrix, Orthogo
 from likely.flows.transforms.shape import Multiscale, Squeeze
 from likely.flows.transforms.standardization import LogitWithMargin, Standardize
 from likely.flows.transforms.transform import Composition, Inverse, Surjection, Transform
+from likely.nn.network import AttentionNetwork, Perceptron, ResidualNetwork
 
 __all__ = [
     "FFJORD",
@@ -50,7 +50,6 @@ __all__ = [
     "AutoregressiveTransform",
     "Chain",
     "Composition",
-    "Conditioner",
     "Continuous",
     "Coupling",
     "Dequantize",

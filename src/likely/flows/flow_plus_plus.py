@@ -13,11 +13,11 @@ from likely.flows.maps.chain import Chain
 from likely.flows.maps.map import Affine
 from likely.flows.maps.mixture import MixtureLogit
 from likely.flows.transforms.actnorm import ActNorm
-from likely.flows.transforms.conditioner import AttentionNetwork, Perceptron, is_image
 from likely.flows.transforms.convolution import InvertibleConvolution
 from likely.flows.transforms.coupling import Coupling, Mask
 from likely.flows.transforms.shape import Squeeze
 from likely.flows.transforms.transform import Composition, Transform
+from likely.nn.network import AttentionNetwork, Perceptron, is_image
 
 Shape = tuple[int, ...]
 

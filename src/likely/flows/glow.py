@@ -11,11 +11,11 @@ from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
 from likely.flows.maps.map import Affine
 from likely.flows.transforms.actnorm import ActNorm
-from likely.flows.transforms.conditioner import is_image, network_for
 from likely.flows.transforms.convolution import InvertibleConvolution
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.shape import Multiscale, Squeeze
 from likely.flows.transforms.transform import Composition, Transform
+from likely.nn.network import conditioner_for, is_image
 
 Shape = tuple[int, ...]
 
@@ -76,7 +76,7 @@ class Glow(Flow):
 
 def _step(width: int, depth: int, features: int | None, seed: int, shape: Shape, k: int) -> list[Transform]:
     single = shape[:1] == (1,)
-    mask, conditioner = "checkerboard" if single else "channels", network_for(shape, width, depth)
+    mask, conditioner = "checkerboard" if single else "channels", conditioner_for(shape, width, depth)
     coupling = Coupling(Affine(2.0), shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
     mix = [] if single else [InvertibleConvolution(shape, seed + k)]
     return [ActNorm(shape), *mix, coupling]

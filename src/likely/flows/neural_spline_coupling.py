@@ -7,9 +7,9 @@ from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
 from likely.flows.maps.spline import RationalQuadraticSpline
-from likely.flows.transforms.conditioner import Perceptron
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.linear import LUMatrix, Permutation
+from likely.nn.network import Perceptron
 
 
 class NeuralSplineCoupling(Flow):

@@ -8,9 +8,9 @@ from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
 from likely.flows.maps.activation import Scale
 from likely.flows.maps.map import Shift
-from likely.flows.transforms.conditioner import Perceptron
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.elementwise import Elementwise
+from likely.nn.network import Perceptron
 
 
 class NICE(Flow):

@@ -9,11 +9,11 @@ from likely.event import UNIT, Event
 from likely.flows.flow import Flow
 from likely.flows.maps.map import Map
 from likely.flows.maps.spline import RationalQuadraticSpline
-from likely.flows.transforms.conditioner import ResidualNetwork, is_image
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.elementwise import Elementwise
 from likely.flows.transforms.transform import Inverse, Pair, Transform, finite, sum_values
 from likely.nn import ContextEncoder
+from likely.nn.network import ResidualNetwork, is_image
 
 FEATURES = 64
 
@@ -139,10 +139,6 @@ class ImageNoise(Flow):
         self.symbols = symbols
         _, height, width = symbols.shape
         self.encode = ContextEncoder(symbols, 32, (height, width))
-
-    def _encoded(self, context: Tensor | None) -> Tensor | None:
-        features = super()._encoded(context)
-        return None if features is None else features.movedim(-1, 1)
 
 
 def _drawn_forwards(parts: list[Transform]) -> list[Transform]:

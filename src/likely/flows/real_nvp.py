@@ -10,10 +10,10 @@ from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
 from likely.flows.maps.map import Affine
-from likely.flows.transforms.conditioner import is_image, network_for
 from likely.flows.transforms.coupling import Coupling, Mask
 from likely.flows.transforms.shape import Multiscale, Squeeze
 from likely.flows.transforms.transform import Composition, Transform
+from likely.nn.network import conditioner_for, is_image
 
 Shape = tuple[int, ...]
 
@@ -77,7 +77,7 @@ class RealNVP(Flow):
 
 
 def _coupling(width: int, depth: int, features: int | None, shape: Shape, mask: Mask, k: int) -> Transform:
-    conditioner = network_for(shape, width, depth)
+    conditioner = conditioner_for(shape, width, depth)
     return Coupling(Affine(2.0), shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
 
 

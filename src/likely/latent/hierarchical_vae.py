@@ -16,7 +16,7 @@ from likely.event import Event
 from likely.latent.latent import Borrower, Layered
 from likely.latent.vae import Autoencoder, Head, independent_decoder, networks
 from likely.nn import Linear, NormalHead, Product, ReLU
-from likely.nn.network import MultilayerPerceptron, Network
+from likely.nn.network import NetworkSpec, Perceptron
 
 FLOOR = 1e-3  # of scales
 Conditionals = Callable[[int, Tensor | None], Normals]  # of layer l, given the one above it
@@ -109,7 +109,7 @@ class LadderPrior(_TopDown):
     def __init__(self, layers: tuple[int, ...], hidden: int = 200, seed: int = 0) -> None:
         super().__init__(layers)
         self.hidden, self.seed = hidden, seed
-        network = MultilayerPerceptron((hidden,))
+        network = Perceptron((hidden,), "relu")
         self.given_above = nn.ModuleList(
             ConditionalNormal(Event((below,)), Event((above,)), network=network, floor=FLOOR, seed=seed + level)
             for level, (below, above) in enumerate(pairwise(layers))
@@ -137,12 +137,14 @@ class LadderPosterior(Borrower, _TopDown):
 
     lender: LadderPrior
 
-    def __init__(self, lender: LadderPrior, context: Event, network: Network, hidden: int = 200, seed: int = 0) -> None:
+    def __init__(
+        self, lender: LadderPrior, context: Event, network: NetworkSpec, hidden: int = 200, seed: int = 0
+    ) -> None:
         super().__init__(lender.layers, context)
         self.borrow(lender)
         self.network, self.hidden, self.seed = network, hidden, seed
         with seeded(seed):
-            first = network.build(context, (), hidden)
+            first = network.of_event(context, (), hidden)
             self.up = nn.ModuleList([first, *(_onwards(hidden, hidden) for _ in lender.layers[1:])])
             self.out = nn.ModuleList(_onwards(hidden, 2 * size) for size in lender.layers)
         self.head, self.product = NormalHead(FLOOR), Product()

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from likely.errors import InputError
 from likely.event import Event
-from likely.nn.network import Network, Places
+from likely.nn import Leaf
+from likely.nn.network import NetworkSpec, Places, Size
 
 
-class Indicators(nn.Module):
+class Indicators(Leaf):
     """z (n, *shape) → one-hot vectors (n, *shape, levels); what are vectors already stay as they are."""
 
     def __init__(self, levels: int) -> None:
@@ -23,20 +24,23 @@ class Indicators(nn.Module):
 
 
 @dataclass(frozen=True)
-class OnIndicators(Network):
-    """A network from symbols of one alphabet, which takes their indicators for real values.
+class OnIndicators(NetworkSpec):
+    """Networks from symbols of one alphabet, which take their indicators for real values.
 
     Args:
-        network: what it is but for that.
+        network: specification of the rest.
     """
 
-    network: Network
+    network: NetworkSpec
 
-    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
-        """For symbols of one alphabet and any places."""
+    def build(self, inputs: Size, outputs: Size, features: int | None = None) -> nn.Module:
+        """Return the network from indicators on."""
+        return self.network.build(inputs, outputs, features)
+
+    def of_event(self, given: Event, places: Places, outputs: int) -> nn.Sequential:
+        """Return the network, for symbols of one alphabet and any places."""
         if not isinstance(given.levels, int):
             raise InputError(f"indicators stand for symbols of one alphabet, found {given}")
-        built = self.network.build(Event((*given.shape, given.levels)), places, outputs)
-        assert isinstance(built, nn.Sequential)
+        built = self.network.of_event(Event((*given.shape, given.levels)), places, outputs)
         built[0] = Indicators(given.levels)  # in place of values that are standardised
         return built

@@ -111,4 +111,4 @@ class _Decoder(GatedPixelCNN):
         _, *size = event.shape
         places = (size[0], size[1])
         with seeded(seed):
-            self.encode = network_for(context, places, hidden).build(context, places, features)  # pyrefly: ignore[bad-assignment]
+            self.encode = network_for(context, places, hidden).of_event(context, places, features)  # pyrefly: ignore[bad-assignment]

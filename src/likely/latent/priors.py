@@ -14,7 +14,7 @@ from likely.distributions.normals import Normals
 from likely.errors import InputError, require_choice, require_sizes
 from likely.flows.maf import MAF
 from likely.latent.latent import Borrower
-from likely.nn.network import Values
+from likely.nn.values import Values
 
 PriorKind = Literal["normal", "mixture", "flow", "vamp"]
 PRIOR_KINDS: tuple[PriorKind, ...] = ("normal", "mixture", "flow", "vamp")

@@ -13,7 +13,7 @@ from likely.event import Event
 from likely.latent.latent import LatentVariable, draw_terms, training_loss
 from likely.latent.priors import PriorKind, VampPrior, prior_for
 from likely.nn.heads import Head
-from likely.nn.network import ConvolutionalNetwork, MultilayerPerceptron, Network
+from likely.nn.network import ConvolutionalNetwork, NetworkSpec, Perceptron
 
 Covariance = Literal["diagonal", "full"]
 
@@ -142,7 +142,7 @@ def independent_decoder(
     return decoder_of(event, Event((latent,)), network, head, seed)
 
 
-def decoder_of(event: Event, z: Event, network: Network, head: Head, seed: int) -> Density:
+def decoder_of(event: Event, z: Event, network: NetworkSpec, head: Head, seed: int) -> Density:
     """p(x | z) = ∏_i p(x_i | z), parameters from a network of z.
 
     Raises:
@@ -156,7 +156,7 @@ def decoder_of(event: Event, z: Event, network: Network, head: Head, seed: int) 
     return ConditionalNormal(event, z, network=network, seed=seed)
 
 
-def networks(latent: int, hidden: tuple[int, ...], channels: int) -> tuple[Network, Network]:
+def networks(latent: int, hidden: tuple[int, ...], channels: int) -> tuple[NetworkSpec, NetworkSpec]:
     """An encoder's and a decoder's: perceptrons, or convolutions on either side of a hidden layer.
 
     Raises:
@@ -169,4 +169,4 @@ def networks(latent: int, hidden: tuple[int, ...], channels: int) -> tuple[Netwo
         raise InputError("hidden: one layer at least is expected, found none")
     if channels:
         return (ConvolutionalNetwork(channels, hidden=hidden[-1]),) * 2
-    return MultilayerPerceptron(hidden), MultilayerPerceptron(hidden[::-1])
+    return Perceptron(hidden, "relu"), Perceptron(hidden[::-1], "relu")

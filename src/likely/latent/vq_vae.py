@@ -27,18 +27,8 @@ from likely.event import Event
 from likely.latent.diagnostics import scorer
 from likely.latent.latent import Borrower, LatentVariable
 from likely.latent.vae import Head, decoder_of
-from likely.nn import Codebook, Conv2d, ReLU
-from likely.nn.network import (
-    ChannelsLast,
-    DepthToSpace,
-    MultilayerPerceptron,
-    Network,
-    Places,
-    SpaceToDepth,
-    Values,
-    is_image,
-    residual,
-)
+from likely.nn import Codebook
+from likely.nn.network import Downscaling, NetworkSpec, Perceptron, Places, Size, Upscaling, is_image
 
 ROUNDS = 10  # of k-means
 CODES = 2**16  # entries at most; a network has an output for each
@@ -114,12 +104,12 @@ class VQVAE(LatentVariable):
         require_positive(prior_from=prior_from)
         require_below(1.0, decay=decay)
         z = code_event(event, codes, latent, halvings)
-        into: Network = Downscaling(channels, blocks) if is_image(event) else MultilayerPerceptron(hidden)
-        out: Network = Upscaling(channels, blocks) if is_image(event) else MultilayerPerceptron(hidden[::-1])
+        into: NetworkSpec = Downscaling(channels, blocks) if is_image(event.shape) else Perceptron(hidden, "relu")
+        out: NetworkSpec = Upscaling(channels, blocks) if is_image(event.shape) else Perceptron(hidden[::-1], "relu")
         decoder = decoder_of(event, z, OnCodes(out, size), head, seed)
         prior = (
             GatedPixelCNN(z, channels=prior_channels, layers=prior_layers, kernel=3, first_kernel=5, seed=seed + 2)
-            if is_image(event)
+            if is_image(event.shape)
             else MADE(z, hidden=prior_hidden, seed=seed + 2)
         )
         super().__init__(prior, decoder, NearestCodes(decoder, network=into, seed=seed + 1))
@@ -184,7 +174,7 @@ class VQVAE(LatentVariable):
 
 def code_event(event: Event, codes: int, latent: int, halvings: int) -> Event:
     """A map (1, h, w) of codes for an image, a vector of them for anything else."""
-    if not is_image(event):
+    if not is_image(event.shape):
         return Event((latent,), levels=codes)
     _, height, width = event.shape
     while halvings and height % 2 == width % 2 == 0 and min(height, width) >= 4:
@@ -220,15 +210,15 @@ class NearestCodes(Borrower, Density):
         seed: of the initial weights.
     """
 
-    def __init__(self, lender: Density, *, network: Network, seed: int = 0) -> None:
+    def __init__(self, lender: Density, *, network: NetworkSpec, seed: int = 0) -> None:
         z, x = lender.context, lender.event
         assert z is not None
         super().__init__(z, x)
         self.borrow(lender)
         self.network, self.seed = network, seed
-        places = (z.shape[1], z.shape[2]) if is_image(x) else ()
+        places = (z.shape[1], z.shape[2]) if is_image(x.shape) else ()
         with seeded(seed):
-            self.body = network.build(x, places, self.codebook.entries.shape[1] * z.dims // math.prod(places))
+            self.body = network.of_event(x, places, self.codebook.entries.shape[1] * z.dims // math.prod(places))
 
     @property
     def codebook(self) -> Codebook:
@@ -301,67 +291,23 @@ def codebook_use(model: VQVAE, x: Array) -> CodebookUse:
 
 
 @dataclass(frozen=True)
-class OnCodes(Network):
-    """A network from codes, which begins with the codebook.
+class OnCodes(NetworkSpec):
+    """Networks from codes, which begin with the code book.
 
     Args:
-        network: from the entries on.
+        network: specification of the rest, from the entries on.
         size: values of an entry.
     """
 
-    network: Network
+    network: NetworkSpec
     size: int
 
-    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
-        """For codes of one codebook and any places."""
-        built = self.network.build(Event((*given.shape, self.size)), places, outputs)
-        assert isinstance(built, nn.Sequential)
+    def build(self, inputs: Size, outputs: Size, features: int | None = None) -> nn.Module:
+        """Return the network from entries on."""
+        return self.network.build(inputs, outputs, features)
+
+    def of_event(self, given: Event, places: Places, outputs: int) -> nn.Sequential:
+        """Return the network, for codes of one code book and any places."""
+        built = self.network.of_event(Event((*given.shape, self.size)), places, outputs)
         built[0] = Codebook(given.alphabets[0], self.size)  # in place of values that are standardised
         return built
-
-
-@dataclass(frozen=True)
-class Downscaling(Network):
-    """Convolutions from an image to a map whose sides are those of the image, halved some times.
-
-    Args:
-        channels: of all layers.
-        blocks: residual blocks at every size.
-    """
-
-    channels: int
-    blocks: int
-
-    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
-        """From an image (channels, height, width) to (n, h, w, outputs)."""
-        values, width = Values(given), self.channels
-        parts: list[nn.Module] = [values, ChannelsLast(), Conv2d(given.shape[0] * values.width, width, 3)]
-        for _ in range(halvings_between(given.shape[1:], places)):
-            parts += [*residual(width, self.blocks), SpaceToDepth(), Conv2d(4 * width, width, 1)]
-        return nn.Sequential(*parts, *residual(width, self.blocks), ReLU(), Conv2d(width, outputs, 1))
-
-
-@dataclass(frozen=True)
-class Upscaling(Network):
-    """Convolutions from a map of vectors to an image whose sides are those of the map, doubled some times.
-
-    Args:
-        channels: of all layers.
-        blocks: residual blocks at every size.
-    """
-
-    channels: int
-    blocks: int
-
-    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
-        """From a map (1, h, w, size) to (n, height, width, outputs)."""
-        width = self.channels
-        parts: list[nn.Module] = [Values(given), ChannelsLast(), Conv2d(given.shape[3], width, 3)]
-        for _ in range(halvings_between(places, given.shape[1:3])):
-            parts += [*residual(width, self.blocks), Conv2d(width, 4 * width, 1), DepthToSpace()]
-        return nn.Sequential(*parts, *residual(width, self.blocks), ReLU(), Conv2d(width, outputs, 3))
-
-
-def halvings_between(large: tuple[int, ...], small: tuple[int, ...]) -> int:
-    """How often both sides of a large map are halved to those of a small one."""
-    return round(math.log(math.prod(large) / math.prod(small), 4))

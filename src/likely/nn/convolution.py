@@ -1,5 +1,7 @@
 """Convolutions over images, channels-last."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Real
@@ -15,13 +17,18 @@ Image = Real[
 ]  # (n, h, w, c), which differ from input to output; integers too: what exactness is held against
 
 
-def convolve(x: Image, weight: Real[Tensor, "o c kh kw"], bias: Tensor, side: int = 0, dilation: int = 1) -> Image:
+SINGLE = (torch.float32, torch.bfloat16, torch.float16)  # what torch's own convolution is fast in
+
+
+def convolve(
+    x: Image, weight: Real[Tensor, "o c kh kw"], bias: Tensor | None, side: int = 0, dilation: int = 1
+) -> Image:
     """Cross-correlate channels-last images, zero-padded by `side` columns left and right.
 
     In float64 the taps are gathered and multiplied: twice as fast there as torch's convolution, and a plain sum of
     products, which numbers on a grid get through without rounding.
     """
-    if x.dtype in (torch.float32, torch.bfloat16, torch.float16):
+    if x.dtype in SINGLE:
         x = x.permute(0, 3, 1, 2)
         return F.conv2d(x, weight, bias, padding=(0, side), dilation=dilation).permute(0, 2, 3, 1)
     x = F.pad(x, (0, 0, side, side))
@@ -59,16 +66,31 @@ class Conv2d(ConvolutionLeaf):
     Args:
         inputs, outputs: channels.
         kernel: odd side of the kernel.
+        bias: whether there is one.
+        draw: how initial weights and biases are drawn; by default weights keep the variance, and biases are zero.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        bias: bool = True,
+        draw: Callable[["Conv2d"], None] | None = None,
+    ) -> None:
         super().__init__()
         self.side = kernel // 2
-        self.weight = initial_weights(outputs, inputs, kernel, kernel)
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        shape = (outputs, inputs, kernel, kernel)
+        self.weight = nn.Parameter(torch.empty(shape)) if draw else initial_weights(*shape)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(outputs)) if bias else None)
+        if draw is not None:
+            draw(self)
 
     def forward(self, x: Image) -> Image:
         """(n, h, w, inputs) → (n, h, w, outputs)."""
+        if x.dtype in SINGLE:
+            return F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=self.side).permute(0, 2, 3, 1)
         x = F.pad(x, (0, 0, 0, 0, self.side, self.side))
         return convolve(x, self.weight, self.bias, self.side)
 

@@ -8,9 +8,9 @@ from likely.distributions import integers
 from likely.nn.exact import ExactLeaf
 from likely.nn.leaf import Leaf
 
-FINE = 4096  # grid points per unit of a gate's argument
-ENDS = 12  # arguments of a gate beyond ±ENDS count as ±ENDS
-TABLE_UNIT = 22  # values of a gate's factors are in units of 2⁻²²
+FINE = 4096  # grid points per unit of an argument
+ENDS = 12  # arguments of σ and tanh beyond ±ENDS count as ±ENDS
+TABLE_UNIT = 22  # values are in units of 2⁻²²
 
 
 class ReLU(Leaf, nn.ReLU):
@@ -33,20 +33,89 @@ class Tanh(Leaf, nn.Tanh):
         return Lookup(tanh_table())
 
 
+class SiLU(Leaf, nn.SiLU):
+    """x · σ(x).
+
+    Paper: Gaussian Error Linear Units (Hendrycks, Gimpel, 2016), https://arxiv.org/abs/1606.08415
+    """
+
+    def exact(self, stored: dict[str, Tensor]) -> "ExactShare":
+        """Return the product with a table of σ."""
+        return ExactShare(Lookup(sigmoid_table()))
+
+
+class GELU(Leaf, nn.GELU):
+    """x · Φ(x), Φ being the distribution function of a standard normal variable.
+
+    Paper: Gaussian Error Linear Units (Hendrycks, Gimpel, 2016), https://arxiv.org/abs/1606.08415
+    """
+
+    def exact(self, stored: dict[str, Tensor]) -> "ExactShare":
+        """Return the product with a table of Φ."""
+        return ExactShare(Lookup(refined(integers.normal()), integers.TAILS))
+
+
+class ExactShare(ExactLeaf):
+    """x · share(x), where a table says which share of x passes; below the table's end none does.
+
+    Args:
+        share: the table.
+    """
+
+    def __init__(self, share: "Lookup") -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the share of every value."""
+        return torch.where(x < -self.share.ends, 0.0, x * self.share(x))
+
+
+class GLU(Leaf):
+    """a · σ(b), where the last dimension is a then b.
+
+    Paper: Language Modeling with Gated Convolutional Networks (Dauphin, Fan, Auli, Grangier, 2017),
+    https://arxiv.org/abs/1612.08083
+    """
+
+    def forward(self, x: Float[Tensor, "*batch two_c"]) -> Float[Tensor, "*batch c"]:
+        """Halve the channels."""
+        return nn.functional.glu(x, -1)
+
+    def exact(self, stored: dict[str, Tensor]) -> "ExactGLU":
+        """Return the gate by a table."""
+        return ExactGLU()
+
+
+class ExactGLU(ExactLeaf):
+    """a · σ(b), with σ looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sigmoid = Lookup(sigmoid_table())
+
+    def forward(self, x: Float[Tensor, "*batch two_c"]) -> Float[Tensor, "*batch c"]:
+        """Halve the channels."""
+        a, b = x.chunk(2, -1)
+        return a * self.sigmoid(b)
+
+
 class Lookup(ExactLeaf):
-    """A function looked up on a grid of 2⁻¹² within ±12, in units of 2⁻²².
+    """A function looked up on a grid of 2⁻¹² within ±ends, in units of 2⁻²².
 
     Args:
         table: its values at every point of the grid.
+        ends: where the table ends; arguments beyond count as the end.
     """
 
-    def __init__(self, table: Float[Tensor, " points"]) -> None:
+    def __init__(self, table: Float[Tensor, " points"], ends: int = ENDS) -> None:
         super().__init__()
+        self.ends = ends
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Return the function of every value."""
-        return integers.look_up(self.table, grid_index(x))
+        return integers.look_up(self.table, grid_index(x, self.ends))
 
 
 class Gate(Leaf):
@@ -87,9 +156,9 @@ class ExactGate(ExactLeaf):
         return integers.look_up(self.tanh, a).mul_(integers.look_up(self.sigmoid, b)).flatten(x.ndim - 1)
 
 
-def grid_index(x: Tensor) -> Int[Tensor, "..."]:
-    """Return the place of each value in a table over the grid of 2⁻¹² within ±12."""
-    reach = float(ENDS * FINE)
+def grid_index(x: Tensor, ends: int = ENDS) -> Int[Tensor, "..."]:
+    """Return the place of each value in a table over the grid of 2⁻¹² within ±ends."""
+    reach = float(ends * FINE)
     return (x * FINE).round_().clamp_(-reach, reach).add_(reach).int()
 
 

@@ -1,73 +1,140 @@
-"""Networks from examples of an event to parameters at places, each kind to be built for the two.
+"""Specifications of networks, each of which builds networks for given sizes, made of leaf layers alone.
 
-A built network takes examples (n, *given.shape) and returns (n, h, w, outputs), where the places are an image's pixels,
-or (n, outputs) where there are none.
+A specification is data: it is saved as configuration, and says nothing about the sizes of inputs and outputs.
+Conditioners of flows, encoders, decoders and priors are built from the same ones. A built network takes x and, if it
+was built for them, context features: vectors (n, channels), or images channels-last (n, height, width, channels).
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from likely.errors import InputError
+from likely.errors import InputError, require_choice, require_hidden, require_sizes
 from likely.event import Configured, Event
+from likely.nn.blocks import AttentionBlock, GatedBlock, ImageNetwork, ResidualBlock
 from likely.nn.convolution import Conv2d
-from likely.nn.elementwise import ReLU
+from likely.nn.elementwise import GELU, ReLU, SiLU
 from likely.nn.linear import Linear
-from likely.nn.moments import mean_and_deviation
-from likely.nn.symbols import Symbols
+from likely.nn.values import ChannelsLast, DepthToSpace, SpaceToDepth, Values
 
 HALVINGS = 2  # of an image's sides, at most
 
-
+Size = tuple[int, ...]  # (channels,) of vectors, (height, width, channels) of images
 Places = tuple[int, int] | tuple[()]
+Activation = Literal["relu", "silu", "gelu"]
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": ReLU, "silu": SiLU, "gelu": GELU}
 
 
-def is_image(event: Event) -> bool:
-    """Whether convolutions make sense: (channels, height, width), more than a line."""
-    return len(event.shape) == 3 and min(event.shape[1:]) > 1
+def is_image(shape: tuple[int, ...]) -> bool:
+    """Return whether convolutions make sense: (channels, height, width), more than a line."""
+    return len(shape) == 3 and min(shape[1:]) > 1
 
 
 def places_of(event: Event) -> Places:
-    """(height, width) of an image, else ()."""
-    return (event.shape[1], event.shape[2]) if is_image(event) else ()
+    """Return (height, width) of an image, else ()."""
+    return (event.shape[1], event.shape[2]) if is_image(event.shape) else ()
 
 
-class Network(Configured, ABC):
-    """A kind of network; a subclass says how it is built."""
+class NetworkSpec(Configured, ABC):
+    """A specification of networks; a subclass says how they are built."""
+
+    over_images = True  # whether images go in as images, not as vectors
 
     @abstractmethod
-    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
-        """The network from examples of `given` to `outputs` parameters at every place."""
+    def build(self, inputs: Size, outputs: Size, features: int | None = None) -> nn.Module:
+        """Return a network (x, features) → outputs.
+
+        Args:
+            inputs: size of x.
+            outputs: size of the outputs.
+            features: number of context features, if it takes them.
+
+        Raises:
+            InputError: sizes that it does not lead between.
+        """
+
+    def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
+        """Return modules to be applied one after the other, which lead from inputs to outputs."""
+        return [self.build(inputs, outputs)]
+
+    def of_event(self, given: Event, places: Places, outputs: int) -> nn.Sequential:
+        """Return a network from examples of an event to so many outputs at every place.
+
+        Args:
+            given: the event, whose examples go in as they are.
+            places: (height, width) of an image of outputs, or () for one vector.
+            outputs: numbers at each place.
+        """
+        values, to = Values(given), (*places, outputs)
+        if self.over_images and is_image(given.shape):
+            channels, height, width = given.shape
+            inputs = (height, width, channels * values.width)
+            return nn.Sequential(values, ChannelsLast(), *self.layers(inputs, to))
+        return nn.Sequential(values, nn.Flatten(), *self.layers((given.dims * values.width,), to))
+
+
+class ChainSpec(NetworkSpec):
+    """A specification of networks whose layers follow one another; a subclass says which."""
+
+    @abstractmethod
+    def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
+        """Return the layers."""
+
+    def build(self, inputs: Size, outputs: Size, features: int | None = None) -> "Chain":
+        """Return the layers as one network; features are appended to x."""
+        *places, channels = inputs
+        return Chain(self.layers((*places, channels + (features or 0)), outputs))
+
+
+class Chain(nn.Module):
+    """Layers one after the other, from x and the context features side by side."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor, features: Tensor | None = None) -> Tensor:
+        """Apply them."""
+        return self.layers(x if features is None else torch.cat([x, features], -1))
 
 
 @dataclass(frozen=True)
-class MultilayerPerceptron(Network):
-    """Linear layers with ReLU between, over vectors and over images as vectors.
+class Perceptron(ChainSpec):
+    """Linear layers with an activation between, over vectors and over images as vectors.
 
     Args:
         hidden: units of the hidden layers.
+        activation: "relu", "silu" or "gelu".
     """
 
-    hidden: tuple[int, ...] = (200, 200)
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Activation = "silu"
+
+    over_images = False
 
     def __post_init__(self) -> None:
+        require_hidden(self.hidden)
+        require_choice(tuple(ACTIVATIONS), activation=self.activation)
         object.__setattr__(self, "hidden", tuple(self.hidden))
 
-    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
-        """For any event and places."""
-        values = Values(given)
-        widths = [given.dims * values.width, *self.hidden]
-        layers = [part for a, b in pairwise(widths) for part in (linear(a, b), ReLU())]
-        placed = [nn.Unflatten(1, (*places, outputs))] if places else []
-        return nn.Sequential(values, nn.Flatten(), *layers, Linear(widths[-1], math.prod(places) * outputs), *placed)
+    def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
+        """Return the layers, for any sizes."""
+        hidden = glorot if self.activation == "relu" else Linear
+        widths = [math.prod(inputs), *self.hidden]
+        pairs = [(hidden(a, b), ACTIVATIONS[self.activation]()) for a, b in pairwise(widths)]
+        last = Linear(widths[-1], math.prod(outputs))
+        unflattened = [nn.Unflatten(1, outputs)] if len(outputs) > 1 else []
+        return [*(layer for pair in pairs for layer in pair), last, *unflattened]
 
 
 @dataclass(frozen=True)
-class ConvolutionalNetwork(Network):
+class ConvolutionalNetwork(ChainSpec):
     """Convolutions over images, whose sides are halved (or doubled) up to twice; between, one hidden vector.
 
     Args:
@@ -80,46 +147,160 @@ class ConvolutionalNetwork(Network):
     blocks: int = 1
     hidden: int = 256
 
-    def build(self, given: Event, places: Places, outputs: int) -> nn.Module:
-        """Where the event, the places, or both are an image's."""
-        if not (is_image(given) or places):
-            raise InputError(f"convolutions lead from or to images (channels, height, width), found {given}")
-        into = self._from_image(given) if is_image(given) else self._from_vector(given)
-        out = self._to_image(*places, outputs) if places else [Linear(self.hidden, outputs)]
-        return nn.Sequential(*into, ReLU(), *out)
+    def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
+        """Return the layers, where inputs, outputs, or both are images."""
+        if len(inputs) == len(outputs) == 1:
+            raise InputError(f"convolutions lead from or to images, found vectors of sizes {inputs} and {outputs}")
+        into = self._from_image(*inputs) if len(inputs) == 3 else [glorot(inputs[0], self.hidden)]
+        out = self._to_image(*outputs) if len(outputs) == 3 else [Linear(self.hidden, outputs[0])]
+        return [*into, ReLU(), *out]
 
-    def _from_vector(self, given: Event) -> list[nn.Module]:
-        values = Values(given)
-        return [values, nn.Flatten(), linear(given.dims * values.width, self.hidden)]
-
-    def _from_image(self, given: Event) -> list[nn.Module]:
-        values, (colours, height, width) = Values(given), given.shape
-        parts: list[nn.Module] = [values, ChannelsLast(), Conv2d(colours * values.width, self.channels, 3)]
+    def _from_image(self, height: int, width: int, inputs: int) -> list[nn.Module]:
         channels = self.channels
+        parts: list[nn.Module] = [Conv2d(inputs, channels, 3)]
         for _ in range(halvings(height, width)):
             parts += [*residual(channels, self.blocks), SpaceToDepth(), Conv2d(4 * channels, 2 * channels, 1)]
             channels, height, width = 2 * channels, height // 2, width // 2
-        return [
-            *parts,
-            *residual(channels, self.blocks),
-            ReLU(),
-            nn.Flatten(),
-            linear(height * width * channels, self.hidden),
-        ]
+        vector = [ReLU(), nn.Flatten(), glorot(height * width * channels, self.hidden)]
+        return [*parts, *residual(channels, self.blocks), *vector]
 
     def _to_image(self, height: int, width: int, outputs: int) -> list[nn.Module]:
         times = halvings(height, width)
         channels, height, width = self.channels << times, height >> times, width >> times
         size = (height, width, channels)
-        parts: list[nn.Module] = [linear(self.hidden, math.prod(size)), nn.Unflatten(1, size)]
+        parts: list[nn.Module] = [glorot(self.hidden, math.prod(size)), nn.Unflatten(1, size)]
         for _ in range(times):
             parts += [*residual(channels, self.blocks), Conv2d(channels, 2 * channels, 1), DepthToSpace()]
             channels //= 2
         return [*parts, *residual(channels, self.blocks), ReLU(), Conv2d(channels, outputs, 3)]
 
 
-def linear(inputs: int, outputs: int) -> Linear:
-    """A hidden layer whose weights keep the variance of what passes, forwards and backwards.
+@dataclass(frozen=True)
+class Downscaling(ChainSpec):
+    """Convolutions from an image to a map whose sides are those of the image, halved some times.
+
+    Args:
+        channels: of all layers.
+        blocks: residual blocks at every size.
+    """
+
+    channels: int
+    blocks: int
+
+    def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
+        """Return the layers, from an image to a smaller one."""
+        width = self.channels
+        parts: list[nn.Module] = [Conv2d(inputs[-1], width, 3)]
+        for _ in range(halvings_between(inputs[:-1], outputs[:-1])):
+            parts += [*residual(width, self.blocks), SpaceToDepth(), Conv2d(4 * width, width, 1)]
+        return [*parts, *residual(width, self.blocks), ReLU(), Conv2d(width, outputs[-1], 1)]
+
+
+@dataclass(frozen=True)
+class Upscaling(ChainSpec):
+    """Convolutions from a map to an image whose sides are those of the map, doubled some times.
+
+    Args:
+        channels: of all layers.
+        blocks: residual blocks at every size.
+    """
+
+    channels: int
+    blocks: int
+
+    def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
+        """Return the layers, from an image to a larger one."""
+        width = self.channels
+        parts: list[nn.Module] = [Conv2d(inputs[-1], width, 3)]
+        for _ in range(halvings_between(outputs[:-1], inputs[:-1])):
+            parts += [*residual(width, self.blocks), Conv2d(width, 4 * width, 1), DepthToSpace()]
+        return [*parts, *residual(width, self.blocks), ReLU(), Conv2d(width, outputs[-1], 3)]
+
+
+@dataclass(frozen=True)
+class ResidualNetwork(NetworkSpec):
+    """Residual blocks of two 3×3 convolutions, over images.
+
+    Paper: Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun, 2016), https://arxiv.org/abs/1512.03385
+
+    Args:
+        channels: of every layer.
+        blocks: number of blocks.
+    """
+
+    channels: int = 64
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        require_sizes(channels=self.channels)
+        require_sizes(0, blocks=self.blocks)
+
+    def build(self, inputs: Size, outputs: Size, features: int | None = None) -> ImageNetwork:
+        """Return the network, between images of the same sides."""
+        require_same_sides(inputs, outputs)
+        blocks: list[nn.Module] = [ResidualBlock(self.channels, SiLU, as_torch_draws) for _ in range(self.blocks)]
+        return ImageNetwork(inputs, self.channels, blocks, outputs[-1], features, as_torch_draws)
+
+
+@dataclass(frozen=True)
+class AttentionNetwork(NetworkSpec):
+    """Gated convolutions and self-attention in turn, over images.
+
+    Paper: Flow++: Improving Flow-Based Generative Models with Variational Dequantization and Architecture Design
+    (Ho, Chen, Srinivas, Duan, Abbeel, 2019), https://arxiv.org/abs/1902.00275
+
+    Args:
+        channels: of every layer, a multiple of the number of heads.
+        blocks: number of pairs of a convolution and an attention.
+        heads: of each attention.
+    """
+
+    channels: int = 64
+    blocks: int = 2
+    heads: int = 2
+
+    def __post_init__(self) -> None:
+        require_sizes(channels=self.channels, heads=self.heads)
+        require_sizes(0, blocks=self.blocks)
+        if self.channels % self.heads:
+            raise InputError(f"{self.heads} heads do not divide {self.channels} channels")
+
+    def build(self, inputs: Size, outputs: Size, features: int | None = None) -> ImageNetwork:
+        """Return the network, between images of the same sides."""
+        require_same_sides(inputs, outputs)
+        blocks: list[nn.Module] = []
+        for _ in range(self.blocks):
+            blocks += [GatedBlock(self.channels, as_torch_draws), AttentionBlock(self.channels, self.heads)]
+        return ImageNetwork(inputs, self.channels, blocks, outputs[-1], features, as_torch_draws)
+
+
+def require_same_sides(inputs: Size, outputs: Size) -> None:
+    """Refuse all but images of the same height and width.
+
+    Raises:
+        InputError: names both sizes.
+    """
+    if len(inputs) != 3 or inputs[:-1] != outputs[:-1]:
+        raise InputError(
+            f"this network leads from images (height, width, channels) to images of the same sides, found sizes "
+            f"{inputs} and {outputs}"
+        )
+
+
+def conditioner_for(shape: tuple[int, ...], width: int, depth: int) -> NetworkSpec:
+    """Return the specification that suits values of a shape: `depth` hidden layers, for images in residual blocks."""
+    return ResidualNetwork(width, (depth + 1) // 2) if is_image(shape) else Perceptron((width,) * depth)
+
+
+def network_for(given: Event, places: Places, width: int) -> NetworkSpec:
+    """Return the specification that suits an event and places: convolutions where one is an image."""
+    if is_image(given.shape) or places:
+        return ConvolutionalNetwork(max(1, width // 8), hidden=width)
+    return Perceptron((width, width), "relu")
+
+
+def glorot(inputs: int, outputs: int) -> Linear:
+    """Return a hidden layer whose weights keep the variance of what passes, forwards and backwards.
 
     Smaller weights leave a latent hardly seen in the first steps, in which its KL divergence may then drop to zero.
 
@@ -132,94 +313,27 @@ def linear(inputs: int, outputs: int) -> Linear:
     return layer
 
 
-def network_for(given: Event, places: Places, width: int) -> Network:
-    """What suits an event and places: convolutions where one is an image, else a perceptron of two layers."""
-    if is_image(given) or places:
-        return ConvolutionalNetwork(max(1, width // 8), hidden=width)
-    return MultilayerPerceptron((width, width))
+def as_torch_draws(layer: Conv2d) -> None:
+    """Draw weights and biases uniformly within ±1 / √inputs, as torch's own convolutions do."""
+    nn.init.kaiming_uniform_(layer.weight, a=5**0.5)
+    if layer.bias is not None:
+        bound = layer.weight[0].numel() ** -0.5
+        nn.init.uniform_(layer.bias, -bound, bound)
+
+
+def residual(channels: int, blocks: int) -> list[nn.Module]:
+    """Return so many residual blocks."""
+    return [ResidualBlock(channels) for _ in range(blocks)]
 
 
 def halvings(height: int, width: int) -> int:
-    """How often both sides can be halved, at most `HALVINGS` times, so that two pixels are left."""
+    """Return how often both sides can be halved, at most `HALVINGS` times, so that two pixels are left."""
     times = 0
     while times < HALVINGS and height % 2 == width % 2 == 0 and min(height, width) >= 4:
         times, height, width = times + 1, height // 2, width // 2
     return times
 
 
-class Values(nn.Module):
-    """Examples as numbers: symbols by learnt features, channels side by side, real values standardised.
-
-    Mean and deviation of real values are taken from data by `initialize`; until then values stay as they are.
-
-    Args:
-        given: the event; features follow the last dimension, (n, *shape, width), of real values width is 1.
-    """
-
-    def __init__(self, given: Event) -> None:
-        super().__init__()
-        self.given = given
-        self.symbols = None
-        if given.levels is not None:
-            levels = max(given.alphabets)
-            self.symbols = Symbols(levels, max(1, min(levels - 1, 4)))
-        self.width = 1 if self.symbols is None else self.symbols.width
-        self.register_buffer("mean", torch.zeros(given.shape))
-        self.register_buffer("deviation", torch.ones(given.shape))
-
-    def initialize(self, x: Tensor) -> None:
-        """Take mean and deviation of real values from examples (n, *shape)."""
-        if self.symbols is None:
-            for statistic, found in zip((self.mean, self.deviation), mean_and_deviation(x), strict=True):
-                statistic.copy_(found)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, *shape) → (n, *shape, width)."""
-        if self.symbols is None:
-            return ((x - self.mean) / self.deviation)[..., None]
-        return self.symbols(x[..., None])
-
-
-class ChannelsLast(nn.Module):
-    """(n, channels, h, w, width) → (n, h, w, channels · width)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Move channels beside the features of a value."""
-        return x.movedim(1, -2).flatten(-2)
-
-
-class SpaceToDepth(nn.Module):
-    """Squares of 2×2 pixels become channels: (n, h, w, c) → (n, h/2, w/2, 4c)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Halve both sides."""
-        return x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).flatten(3)
-
-
-class DepthToSpace(nn.Module):
-    """Channels become squares of 2×2 pixels: (n, h, w, 4c) → (n, 2h, 2w, c)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Double both sides."""
-        return x.unflatten(3, (2, 2, -1)).transpose(2, 3).flatten(1, 2).flatten(2, 3)
-
-
-class ResidualBlock(nn.Module):
-    """x + convolution(ReLU(convolution(ReLU(x)))), channels-last.
-
-    Paper: Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun, 2016), https://arxiv.org/abs/1512.03385
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(ReLU(), Conv2d(channels, channels, 3), ReLU(), Conv2d(channels, channels, 3))
-        nn.init.zeros_(self.layers[-1].weight)  # pyrefly: ignore[bad-argument-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape."""
-        return x + self.layers(x)
-
-
-def residual(channels: int, blocks: int) -> list[nn.Module]:
-    """So many residual blocks."""
-    return [ResidualBlock(channels) for _ in range(blocks)]
+def halvings_between(large: tuple[int, ...], small: tuple[int, ...]) -> int:
+    """Return how often both sides of a large map are halved to those of a small one."""
+    return round(math.log(math.prod(large) / math.prod(small), 4))

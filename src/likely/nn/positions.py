@@ -28,6 +28,22 @@ class Positions(Leaf):
         return x + self.weight[first : first + x.shape[1]]
 
 
+class ImagePositions(Leaf):
+    """x + e, with a learnt vector e_ij for every pixel of an image. They start at zero.
+
+    Args:
+        channels, height, width: of the image.
+    """
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels, height, width))
+
+    def forward(self, x: Float[Tensor, "n height width channels"]) -> Float[Tensor, "n height width channels"]:
+        """Add to every pixel."""
+        return x + self.weight.movedim(0, -1)
+
+
 class Counter:
     """How many places have come."""
 

@@ -33,6 +33,7 @@ CONFIG, WEIGHTS, METRICS, CHECKPOINT = (
     "metrics.jsonl",
     "checkpoint/state.safetensors",
 )
+RENAMED = {"likely.MultilayerPerceptron": ("likely.Perceptron", {"activation": "relu"})}  # classes of older files
 SAME = "same as"  # in a configuration: what stands at another place
 Place = tuple[str | int, ...]  # in a configuration: names of arguments, and numbers in lists
 
@@ -79,8 +80,8 @@ def build(config: Any) -> Any:
         if place not in built:
             cls = _class_of(part, known)
             with understood(f"{part['class']} cannot be built from its saved arguments"):
-                arguments = part.get("arguments", {}).items()
-                built[place] = cls(**{name: at((*place, name), value) for name, value in arguments})
+                arguments = _implied(part) | part.get("arguments", {})
+                built[place] = cls(**{name: at((*place, name), value) for name, value in arguments.items()})
         return built[place]
 
     return at((), config)
@@ -95,9 +96,24 @@ def _found(config: Any, place: Place) -> Any:
 
 def _class_of(part: dict, known: dict[str, type]) -> type:
     name = str(part.get("class"))
+    name = RENAMED.get(name, (name, {}))[0]
     if name not in known:
         raise StoreError(f"unknown class {name!r}: import the module that defines it first{suggestion(name, known)}")
     return known[name]
+
+
+def _implied(part: dict) -> dict[str, Any]:
+    """Return the arguments that the class of an older file stood for."""
+    return dict(RENAMED.get(part["class"], ("", {}))[1])
+
+
+def renamed(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors under the names that a model's weights have now, which they may not have had in older files."""
+    names = {}
+    for prefix, module in model.named_modules():
+        for old, new in vars(type(module)).get("renamed", {}).items():
+            names[f"{prefix}.{old}".lstrip(".")] = f"{prefix}.{new}".lstrip(".")
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 @contextmanager
@@ -149,7 +165,7 @@ def load(path: str | Path) -> Density:
     model = build(read_config(path)["model"])
     if not isinstance(model, Density):
         raise StoreError(f"{path / CONFIG} describes no model, but {model}")
-    tensors = read_weights(path / WEIGHTS)[0]
+    tensors = renamed(model, read_weights(path / WEIGHTS)[0])
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

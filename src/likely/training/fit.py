@@ -452,6 +452,8 @@ class _Fit:
             for name, tensor in tensors.items():
                 part, _, rest = name.partition(".")
                 parts[part][rest] = tensor
+            for part in ("model", "average", "kept"):
+                parts[part] = store.renamed(self.model, parts[part])
             self.progress = Progress(**json.loads(metadata["progress"]))
             self.model.load_state_dict(parts["model"])
             self.average.restore(parts["average"])

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from likely.errors import InputError
-from likely.flows.transforms.conditioner import is_image
 from likely.flows.transforms.transform import Pair, Transform, finite
+from likely.nn.network import is_image
 
 
 class ActNorm(Transform):

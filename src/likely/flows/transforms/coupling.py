@@ -8,8 +8,9 @@ from torch import Tensor
 
 from likely.errors import InputError
 from likely.flows.maps.map import Map, require_parameters
-from likely.flows.transforms.conditioner import Conditioner, network_for
+from likely.flows.transforms.conditioner import start_at_zero, view_for
 from likely.flows.transforms.transform import Pair, Transform, finite
+from likely.nn.network import NetworkSpec, conditioner_for
 
 FAR = 1e12  # larger values look alike to a network, whose own values must not overflow
 Mask = Literal["halves", "checkerboard", "channels"] | tuple[bool, ...]
@@ -35,7 +36,7 @@ class Coupling(Transform):
         shape: of one example.
         mask: which values pass, by name, or True or False for each value in raster order.
         swapped: whether it is the others that pass.
-        conditioner: kind of network; by default convolutions over images, else a perceptron.
+        conditioner: specification of the network; by default convolutions over images, else a perceptron.
         features: number of context features that θ depends on, if it does.
 
     Raises:
@@ -50,7 +51,7 @@ class Coupling(Transform):
         mask: Mask = "halves",
         *,
         swapped: bool = False,
-        conditioner: Conditioner | None = None,
+        conditioner: NetworkSpec | None = None,
         features: int | None = None,
     ) -> None:
         super().__init__()
@@ -60,14 +61,16 @@ class Coupling(Transform):
                 f"to {map.codomain}"
             )
         self.map, self.shape, self.mask, self.swapped, self.features = map, tuple(shape), mask, swapped, features
-        self.conditioner = network_for(self.shape, 64, 2) if conditioner is None else conditioner
+        self.conditioner = conditioner_for(self.shape, 64, 2) if conditioner is None else conditioner
         self.domain, self.codomain = map.domain, map.codomain
         passes = _mask(mask, self.shape) ^ swapped
         if passes.all() or not passes.any():
             nothing = "change" if passes.all() else "depend on"
             raise InputError(f"the mask {mask!r} leaves a coupling over shape {self.shape} nothing to {nothing}")
         self.register_buffer("changes", (~passes).flatten().nonzero()[:, 0], persistent=False)
-        self.network = self.conditioner.build(passes, require_parameters(map), features)
+        self.view = view_for(self.conditioner, passes, require_parameters(map))
+        self.network = self.conditioner.build(self.view.inputs, self.view.outputs, features)
+        start_at_zero(self.network)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """The map, on the values that change."""
@@ -82,7 +85,8 @@ class Coupling(Transform):
         return finite(self._replaced(z, x), ladj.sum(1))
 
     def _values(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        return x.flatten(1).index_select(1, self.changes), self.network(x.clamp(-FAR, FAR), context)
+        outputs = self.network(self.view.visible(x.clamp(-FAR, FAR)), context)
+        return x.flatten(1).index_select(1, self.changes), self.view.parameters_of(outputs)
 
     def _replaced(self, x: Tensor, values: Tensor) -> Tensor:
         return x.flatten(1).index_copy(1, self.changes, values).view(x.shape)
