@@ -13,7 +13,7 @@ from likely.event import Event
 from likely.latent import VAE, LatentVariable
 from likely.latent.bounds import importance_weighted_bound
 from likely.latent.latent import draw_terms
-from likely.nn.network import Perceptron
+from likely.nn.network import NetworkSpec, Perceptron
 
 X, Z = Event((4,)), Event((2,))
 

@@ -26,7 +26,7 @@ from likely.event import Event
 from likely.latent.hierarchical_vae import OfLowestLayer
 from likely.latent.latent import LatentVariable, draw_terms
 from likely.latent.mixture import Mixture
-from likely.nn.exact import ExactLeaf, ExactLinear
+from likely.nn.exact import ExactLeaf
 from likely.nn.foreign import as_leaf
 from likely.nn.leaf import own_state, with_state
 from likely.runs import store
@@ -88,14 +88,14 @@ class Frozen:
         self.self_test()
 
     def self_test(self) -> None:
-        """Hold every linear layer, fed with random extreme integers, against integer arithmetic.
+        """Hold every leaf, fed with random extreme integers, against integer arithmetic.
 
         Raises:
             ExactnessError: this machine does not compute it exactly.
         """
         generator = torch.Generator().manual_seed(0)
         for module in self.model.modules():
-            if isinstance(module, ExactLinear):
+            if isinstance(module, ExactLeaf):
                 module.test(generator)
 
     @classmethod

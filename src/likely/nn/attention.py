@@ -11,7 +11,7 @@ from likely.distributions import integers
 from likely.distributions.frequencies import softmax
 from likely.errors import ExactnessError, InputError
 from likely.nn.cache import Cache
-from likely.nn.exact import HALF, ROOM, ExactLeaf
+from likely.nn.exact import HALF, ROOM, ExactLeaf, extreme_inputs
 from likely.nn.leaf import Leaf
 from likely.nn.norm import grid_of
 
@@ -84,6 +84,16 @@ class ExactAttention(ExactLeaf, Attention):
         weights = softmax(scores, WEIGHT_BITS)
         shares = ((weights << SHARE_BITS).double() / weights.sum(-1, keepdim=True)).round_()
         return shares @ v / (self.scale * (1 << SHARE_BITS))
+
+    def test(self, generator: torch.Generator) -> None:
+        """Hold sums of products of extreme inputs against integer arithmetic.
+
+        Raises:
+            ExactnessError: they differ on this machine.
+        """
+        x = extreme_inputs((2, 5, 7), generator)
+        if not torch.equal((x.double() @ x.double().mT).long(), x @ x.mT):
+            raise ExactnessError("this machine's float64 products of matrices are not exact")
 
 
 class Memory:

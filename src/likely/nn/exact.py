@@ -27,6 +27,13 @@ FARTHEST = 256  # of exponents in a file
 class ExactLeaf(nn.Module):
     """A twin whose results are the same bits on every machine, however it computes them."""
 
+    def test(self, generator: torch.Generator) -> None:
+        """Hold products of extreme inputs against integer arithmetic, if the twin makes any.
+
+        Raises:
+            ExactnessError: they differ on this machine.
+        """
+
 
 class LinearLeaf(Leaf):
     """A leaf whose outputs are sums of products: y = b + Σ W x over its taps.

@@ -2,10 +2,20 @@
 
 from torch import nn
 
+from likely.nn.elementwise import GELU, ReLU, Sigmoid, SiLU, Tanh
 from likely.nn.leaf import Leaf, shallow_copy
 from likely.nn.linear import Linear
+from likely.nn.norm import LayerNorm
 
-LEAF_OF: dict[type[nn.Module], type[Leaf]] = {nn.Linear: Linear}
+LEAF_OF: dict[type[nn.Module], type[Leaf]] = {
+    nn.GELU: GELU,
+    nn.LayerNorm: LayerNorm,
+    nn.Linear: Linear,
+    nn.ReLU: ReLU,
+    nn.Sigmoid: Sigmoid,
+    nn.SiLU: SiLU,
+    nn.Tanh: Tanh,
+}
 
 
 def as_leaf(module: nn.Module) -> Leaf | None:
