@@ -81,7 +81,7 @@ def test_every_map_is_tried():
         return {kind, *(leaf for part in kind.__subclasses__() for leaf in below(part))}
 
     parts = ("activation", "map", "mixture", "monotone", "spline")
-    defined = {kind for kind in below(Map) if kind.__module__ in {f"likely.flows.{part}" for part in parts}}
+    defined = {kind for kind in below(Map) if kind.__module__ in {f"likely.flows.maps.{part}" for part in parts}}
     assert defined - {Map} == {type(map) for map, _ in MAPS.values()}
 
 

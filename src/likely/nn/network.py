@@ -72,9 +72,9 @@ class NetworkSpec(Configured, ABC):
             outputs: numbers at each place.
         """
         values, to = Values(given), (*places, outputs)
-        if self.over_images and is_image(given.shape):
-            channels, height, width = given.shape
-            inputs = (height, width, channels * values.width)
+        if self.over_images and is_image(given.shape[:3]):  # of numbers, or of vectors
+            channels, height, width, *vector = given.shape
+            inputs = (height, width, channels * values.width * math.prod(vector))
             return nn.Sequential(values, ChannelsLast(), *self.layers(inputs, to))
         return nn.Sequential(values, nn.Flatten(), *self.layers((given.dims * values.width,), to))
 
@@ -161,8 +161,8 @@ class ConvolutionalNetwork(ChainSpec):
         for _ in range(halvings(height, width)):
             parts += [*residual(channels, self.blocks), SpaceToDepth(), Conv2d(4 * channels, 2 * channels, 1)]
             channels, height, width = 2 * channels, height // 2, width // 2
-        vector = [ReLU(), nn.Flatten(), glorot(height * width * channels, self.hidden)]
-        return [*parts, *residual(channels, self.blocks), *vector]
+        parts += residual(channels, self.blocks)
+        return [*parts, ReLU(), nn.Flatten(), glorot(height * width * channels, self.hidden)]
 
     def _to_image(self, height: int, width: int, outputs: int) -> list[nn.Module]:
         times = halvings(height, width)

@@ -106,7 +106,7 @@ class Transform(nn.Module, Configured, ABC):
         return self.event_after(after)
 
     def _require_features(self, x: Tensor, context: Tensor | None) -> None:
-        found = None if context is None else tuple(context.shape[:2])
+        found = None if context is None else (len(context), context.shape[-1])
         if self.features is not None and found != (len(x), self.features):
             raise InputError(
                 f"{named(self)} expects context features of shape ({len(x)}, {self.features}), "
