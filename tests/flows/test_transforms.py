@@ -47,7 +47,7 @@ def invert_error(transform, x, context, z, back):
 
 
 def moved(f, x):
-    """By how much f(x) moves with the last bit of x: as much may be lost to rounding, in one order of sums or another."""
+    """By how much f(x) moves with the last bit of x: rounding may move it as much."""
     last = torch.finfo(x.dtype).eps * x
     return torch.maximum((f(x + last) - f(x)).abs(), (f(x - last) - f(x)).abs())
 

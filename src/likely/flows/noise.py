@@ -12,7 +12,7 @@ from likely.flows.maps.spline import RationalQuadraticSpline
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.elementwise import Elementwise
 from likely.flows.transforms.transform import Inverse, Pair, Transform, finite, sum_values
-from likely.nn import ContextEncoder
+from likely.nn import ContextEncoder, Leaf
 from likely.nn.network import ResidualNetwork, is_image
 
 FEATURES = 64
@@ -100,7 +100,7 @@ class GivenParameters(Transform):
         return finite(x, sum_values(ladj))
 
 
-class Table(nn.Module):
+class Table(Leaf):
     """A row of numbers for every symbol (of every column, where columns have their own alphabets); zero at first.
 
     Args:
