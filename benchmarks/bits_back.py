@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 import likely
-from likely.coding.bits_back import latent_groups
 from likely.coding.codec import BATCH
+from likely.coding.codecs import codec
 from likely.coding.container import MODEL, Reader
 from likely.coding.frozen import Frozen
 from likely.latent import LatentVariable
@@ -58,7 +58,7 @@ def measured(run: Path, data: Path, n: int, draws: int) -> dict[str, Any]:
     assert isinstance(frozen.model, LatentVariable)
     array = binarised(frozen, data, n)
     x = torch.from_numpy(array).long().view(n, *model.event.shape)
-    plain = latent_groups(frozen.model, n, BATCH)[0]
+    plain = codec(frozen.model, BATCH).groups(n)[0]
     initial = plain * sum(map(math.log2, model.event.alphabets))
     with tempfile.TemporaryDirectory() as folder:
         file, back = Path(folder, "digits.lk"), Path(folder, "back.npy")

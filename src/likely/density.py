@@ -156,6 +156,10 @@ class Density(nn.Module, Configured, ABC):
             raise InputError(f"context: {n} values are expected, one per example, found {len(context)}")
         return context.expand(n, *self.context.shape).to(self.device)
 
+    def coded_as(self) -> "Density":
+        """Return the density that is frozen and coded in this one's place: the same distribution."""
+        return self
+
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""

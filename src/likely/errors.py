@@ -16,6 +16,10 @@ class InputError(Error, ValueError):
     """Bad data, arguments or configuration: says what was found, what was expected and what to do."""
 
 
+class UncodableError(InputError, NotImplementedError):
+    """A density that nothing can be coded with yet: says which part of it has no codec or no exact twin."""
+
+
 class ConvergenceError(InputError):
     """A numerical method did not come as close as asked (a root, an ODE): says how close it came, and where."""
 

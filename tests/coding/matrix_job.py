@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from likely.coding import rans
-from likely.coding.bits_back import PART_BITS, latents, push_latents
 from likely.coding.codec import compress, decompress
+from likely.coding.codecs import PART_BITS, codec
 from likely.coding.container import Reader
 from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack
@@ -73,8 +73,8 @@ def parallel(model: Density, x: torch.Tensor, context: torch.Tensor | None, orde
         return
     places = torch.arange(1, model.prior.event.dims + 1)
     parts = x.flatten(1).sum(1, keepdim=True) * 37 * places % (1 << PART_BITS)
-    push_latents(model.encoder, Stack(), parts, x, len(x))
-    z, decoder = latents(model.prior, parts), model.decoder
+    codec(model.encoder, len(x)).push(Stack(), parts, x)
+    z, decoder = codec(model.prior, len(x)).values(parts), model.decoder
     if isinstance(decoder, OfLowestLayer):
         z, decoder = z[:, : decoder.size], decoder.decoder
     decoder._conditionals(x, z, order)

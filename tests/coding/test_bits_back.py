@@ -13,22 +13,11 @@ import torch
 from torch.special import ndtr, ndtri
 
 import likely
-from likely.coding import bits_back
-from likely.coding.bits_back import (
-    PART_BITS,
-    latent_groups,
-    latents,
-    middles,
-    over_parts,
-    pop_latents,
-    push_latents,
-    push_plain,
-)
 from likely.coding.chunks import most_in_lockstep
+from likely.coding.codecs import PART_BITS, InOrder, codec, middles, over_parts, push_plain
 from likely.coding.container import MODEL, Chunk, Reader, Writer
 from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack
-from likely.coding.schemes import decode, encode
 from likely.data import load
 from likely.densities.bases import Normal
 from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
@@ -115,7 +104,7 @@ def test_frequencies_of_a_normal_variable():
 
 
 def test_the_middle_of_a_part_is_its_median():
-    z = latents(Normal(Event((3,))), torch.tensor([[0, 1 << (PART_BITS - 1), (1 << PART_BITS) - 1]]))
+    z = codec(Normal(Event((3,))), 1).values(torch.tensor([[0, 1 << (PART_BITS - 1), (1 << PART_BITS) - 1]]))
     expected = ndtri((torch.tensor([0.5, 2.0 ** (PART_BITS - 1) + 0.5, 2.0**PART_BITS - 0.5])) / 2**PART_BITS)
     torch.testing.assert_close(z[0], expected.double(), atol=2e-4, rtol=0)
 
@@ -130,7 +119,7 @@ def test_the_price_is_the_bound(model, frozen, digits):
     n, file = 1500, io.BytesIO()
     likely.compress(frozen, digits[:n].numpy().astype(np.uint8), file, chunk_items=n)
     (chunk,) = Reader(io.BytesIO(file.getvalue())).chunks()
-    plain, _ = latent_groups(model, n, 256)
+    plain, _ = codec(model, 256).groups(n)
     net = 8 * len(chunk.payload) - 48 - plain * 64 * math.log2(17)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -142,7 +131,7 @@ def test_the_price_is_the_bound(model, frozen, digits):
 def test_what_latents_are_popped_from_is_even(frozen):
     """Black images, coded plainly, leave bytes that look like noise: no z is far out for want of random bits."""
     stack, plain = Stack(), 400
-    push_plain(frozen.model, stack, torch.zeros(plain, 1, 8, 8, dtype=torch.int64))
+    push_plain(frozen.model.event, stack, torch.zeros(plain, 1, 8, 8, dtype=torch.int64))
     counts = np.bincount(np.frombuffer(stack.to_bytes()[8:], np.uint8), minlength=256)
     expected = counts.sum() / 256
     assert ((counts - expected) ** 2 / expected).sum() < 255 + 5 * math.sqrt(2 * 255)  # χ² of 255 degrees of freedom
@@ -179,14 +168,14 @@ def test_any_symbols_come_back_through_a_stack(kind):
         stack = Stack(12345, range(500))
         state, words = stack.state, stack.words[:]
         with torch.no_grad():
-            encode(frozen, stack, x[:n], None, batch)
-            assert torch.equal(decode(frozen, stack, n, None, batch), x[:n])
+            codec(frozen, batch).push(stack, x[:n], None)
+            assert torch.equal(codec(frozen, batch).pop(stack, n, None), x[:n])
         assert (stack.state, stack.words) == (state, words)
 
 
 def test_groups_cover_all_items_once(model):
     for n in (0, 1, 5, 100, 1000):
-        plain, groups = latent_groups(model, n, 64)
+        plain, groups = codec(model, 64).groups(n)
         assert [i for rows in groups for i in range(n)[rows]] == list(range(n - plain))
         assert all(rows.stop - rows.start <= 64 for rows in groups)
 
@@ -221,9 +210,9 @@ def test_latents_are_popped_and_pushed_back(name, frozen, digits):
     stack = Stack(12345, range(4000))
     state, words = stack.state, stack.words[:]
     x = digits[:50].long()
-    parts = pop_latents(frozen.model.encoder, stack, 50, x, 8)
+    parts = codec(frozen.model.encoder, 8).pop(stack, 50, x)
     assert ((stack.state, stack.words) == (state, words)) == (name == "VQVAE")  # which pops nothing
-    push_latents(frozen.model.encoder, stack, parts, x, 8)
+    codec(frozen.model.encoder, 8).push(stack, parts, x)
     assert (stack.state, stack.words) == (state, words)
 
 
@@ -305,7 +294,7 @@ def test_where_a_layer_lies_does_not_matter(models, digits):
 def test_layers_are_read_from_the_top(models, all_frozen):
     """z_l = μ_l + σ_l times the middle of its part, as the fitted prior says it."""
     parts = torch.randint(0, 1 << PART_BITS, (20, 9), generator=torch.Generator().manual_seed(0))
-    found = latents(all_frozen["HierarchicalVAE"].model.prior, parts)
+    found = codec(all_frozen["HierarchicalVAE"].model.prior, 1).values(parts)
     prior, above, expected = models["HierarchicalVAE"].prior, None, []
     with torch.no_grad():
         factor = prior._conditionals(20, None)
@@ -394,26 +383,26 @@ def test_what_is_coded_on_an_empty_stack_comes_back():
         coded(frozen, x[:n].numpy())
     for state in (0, 1, 1 << 23, (1 << 48) - 1):
         stack = Stack(state)
-        encode(frozen.model, stack, x, None, 256)
-        assert torch.equal(decode(frozen.model, stack, len(x), None, 256), x)
+        codec(frozen.model, 256).push(stack, x, None)
+        assert torch.equal(codec(frozen.model, 256).pop(stack, len(x), None), x)
         assert stack == Stack(state)
 
 
 @pytest.mark.parametrize("build", [VAE, VQVAE])
 def test_a_payload_without_end_ends_when_it_owes_too_much(build, monkeypatch):
     frozen, calls = likely.freeze(build(Event((4,), 2), latent=1, hidden=(8,)), torch.eye(4, dtype=torch.int64)), []
-    counted = bits_back.decode
-    monkeypatch.setattr(bits_back, "decode", lambda *a: calls.append(a[2]) or counted(*a))
+    pop = InOrder.pop
+    monkeypatch.setattr(InOrder, "pop", lambda *a: calls.append(a[2]) or pop(*a))
     with pytest.raises(FormatError, match="the payload ends"):
-        decode(frozen.model, Stack(), 10_000_000, None, 256)
+        codec(frozen.model, 256).pop(Stack(), 10_000_000, None)
     assert sum(calls) < 50_000
 
 
 def test_groups_of_many_items_are_found_at_once():
     model = VAE(Event((4,), 2), latent=1, hidden=(8,))
-    plain, groups = latent_groups(model, 10**12, 1)
+    plain, groups = codec(model, 1).groups(10**12)
     assert next(groups) == slice(0, 1)
-    assert sum(rows.stop - rows.start for rows in latent_groups(model, 100_000, 1)[1]) == 100_000 - plain
+    assert sum(rows.stop - rows.start for rows in codec(model, 1).groups(100_000)[1]) == 100_000 - plain
 
 
 # Latents that are symbols.
@@ -445,8 +434,8 @@ def test_what_is_inferred_symbol_by_symbol_comes_back(kind, batch):
     coded(frozen, x.numpy().astype(np.uint8), batch=batch)
     stack = Stack(12345, range(500))  # so that all is coded by the model
     before = stack.state, stack.words[:]
-    encode(frozen.model, stack, x, None, batch)
-    assert torch.equal(decode(frozen.model, stack, len(x), None, batch), x)
+    codec(frozen.model, batch).push(stack, x, None)
+    assert torch.equal(codec(frozen.model, batch).pop(stack, len(x), None), x)
     assert (stack.state, stack.words) == before
 
 
@@ -495,5 +484,5 @@ def test_what_cannot_be_frozen_says_why():
         likely.freeze(LatentVariable(Normal(Event((2,))), decoder, normal), x)
     with pytest.raises(NotImplementedError, match="over real values"):
         likely.freeze(VAE(Event((2,))), torch.randn(4, 2))
-    with pytest.raises(NotImplementedError, match="an encoder are needed"):
+    with pytest.raises(NotImplementedError, match="an encoder is needed"):
         likely.freeze(LatentVariable(Normal(Event((2,))), decoder), x)

@@ -15,11 +15,13 @@ from frozen_models import NAMES, contexts, drawn, frozen, redrawn
 
 from likely.autoregressive import MADE
 from likely.classical import Histogram, SymbolHistogram
-from likely.coding import chunks, container, schemes
+from likely.coding import chunks, container, groups
 from likely.coding.codec import compress, decompress
+from likely.coding.codecs import InOrder, codec
 from likely.coding.container import MODEL, Chunk, Reader, Writer
 from likely.coding.frozen import Frozen, freeze
 from likely.coding.rans import Stack
+from likely.coding.symbols import push_context
 from likely.data import Preparation
 from likely.density import Density
 from likely.errors import FormatError, InputError
@@ -319,8 +321,8 @@ def test_damaged_payloads_never_give_wrong_data(name):
     payload = chunk.payload
     if chunk.method != MODEL:
         stack = Stack(1 << 48 | chunk.raw_crc)
-        schemes.encode(model.model, stack, torch.from_numpy(data).long(), torch.from_numpy(context), 256)
-        schemes.encode_context(model.model.context, stack, torch.from_numpy(context))
+        codec(model.model, 256).push(stack, torch.from_numpy(data).long(), torch.from_numpy(context))
+        push_context(model.model.context, stack, torch.from_numpy(context))
         payload = stack.to_bytes()
     random = np.random.default_rng(0)
 
@@ -386,9 +388,7 @@ def test_models_that_are_not_frozen_are_refused():
         with pytest.raises((InputError, TypeError), match=type(model).__name__):
             compress(model, data, io.BytesIO())
     with pytest.raises(NotImplementedError, match="Nothing"):
-        schemes.encode(Nothing(Event((1, 2, 3), 2)), Stack(), torch.from_numpy(data), None, 1)
-    with pytest.raises(NotImplementedError, match="Nothing"):
-        schemes.decode(Nothing(Event((1, 2, 3), 2)), Stack(), 3, None, 1)
+        codec(Nothing(Event((1, 2, 3), 2)), 1)
 
 
 BAD = {
@@ -520,8 +520,8 @@ def forged(model: Frozen, items: int, payload: bytes, **change: object) -> bytes
 
 def test_a_payload_without_end_ends_with_its_stack(monkeypatch):
     model, calls = frozen("pixelcnn 4x4 binary"), []
-    pop_steps = schemes._pop_steps
-    monkeypatch.setattr(schemes, "_pop_steps", lambda *a: calls.append(0) or pop_steps(*a))
+    steps = type(model.model)._steps
+    monkeypatch.setattr(type(model.model), "_steps", lambda *a: calls.append(0) or steps(*a))
     with pytest.raises(FormatError, match="the payload ends"):
         read(forged(model, 10_000, (1 << 48).to_bytes(8, "little"), batch=1), model)
     assert len(calls) < 10_000 / 16
@@ -531,11 +531,11 @@ def test_a_payload_without_end_ends_with_its_stack(monkeypatch):
 def test_a_payload_without_end_ends_when_it_owes_too_much(batch, monkeypatch):
     """With several orderings a stack is not spent between items: orderings that were pushed again are on it."""
     model, calls = frozen("made 4x4 binary, 2 orderings"), []
-    pop_steps = schemes._pop_steps
-    monkeypatch.setattr(schemes, "_pop_steps", lambda *a: calls.append(a[2]) or pop_steps(*a))
-    monkeypatch.setattr(schemes, "LENT", 200)
+    steps = type(model.model)._steps
+    monkeypatch.setattr(type(model.model), "_steps", lambda *a: calls.append(a[1]) or steps(*a))
+    monkeypatch.setattr(groups, "LENT", 200)
     with pytest.raises(FormatError, match="the payload ends"):
-        schemes.decode(model.model, Stack(), 10_000_000, None, batch)
+        codec(model.model, batch).pop(Stack(), 10_000_000, None)
     assert sum(calls) < 1_000
 
 
@@ -547,7 +547,7 @@ def test_items_that_an_empty_stack_takes_for_nothing_are_stored(monkeypatch):
         made.output.weight.zero_()
         made.output.bias.fill_(math.log(1 / 9))  # 0.15 bits for a 0
     model, data = freeze(made, torch.zeros(2, 2, dtype=torch.int64)), np.zeros((1500, 2), np.uint8)
-    monkeypatch.setattr(schemes, "LENT", 200)
+    monkeypatch.setattr(groups, "LENT", 200)
     for n, method in ((500, MODEL), (1500, container.LZMA)):
         file = written(model, data[:n])
         assert [chunk.method for chunk in Reader(io.BytesIO(file)).chunks()] == [method]
@@ -555,15 +555,15 @@ def test_items_that_an_empty_stack_takes_for_nothing_are_stored(monkeypatch):
 
 
 def test_groups_double_and_cover_all_items_once():
-    found = [rows.stop - rows.start for rows in schemes.groups(1000, 64, growing=True)]
+    found = [rows.stop - rows.start for rows in groups.groups(1000, 64, growing=True)]
     assert found == [41, *[64] * 14, 32, 16, 8, 4, 2, 1]
-    assert [rows.stop - rows.start for rows in schemes.groups(130, 64, growing=False)] == [2, 64, 64]
-    assert next(schemes.groups(10**12, 1, growing=False)) == slice(0, 1)
+    assert [rows.stop - rows.start for rows in groups.groups(130, 64, growing=False)] == [2, 64, 64]
+    assert next(groups.groups(10**12, 1, growing=False)) == slice(0, 1)
 
 
 def test_items_of_another_shape_are_refused_before_they_are_decoded(monkeypatch):
     model = frozen("pixelcnn 4x4 binary")
-    monkeypatch.setattr(schemes, "decode", None)
+    monkeypatch.setattr(InOrder, "pop", None)
     with pytest.raises(FormatError, match=r"items of shape \(4,\)"):
         read(forged(model, 3, bytes(8), shape=(1 << 20, 4)), model)
 

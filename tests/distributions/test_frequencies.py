@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from likely.coding.rans import Stack
-from likely.coding.schemes import Uniform, pop, push
+from likely.coding.symbols import Uniform, pop, push
 from likely.distributions.frequencies import (
     TOTAL,
     WIDE,

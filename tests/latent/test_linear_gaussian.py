@@ -110,7 +110,8 @@ def test_a_fit_finds_probabilistic_pca():
         optimizer.step()
 
     with torch.no_grad():
-        w, b, sigma = decoder.body.mean.weight, decoder.body.mean.bias, decoder.body.log_sigma.exp()
+        network = decoder.body[-1]
+        w, b, sigma = network.mean.weight, network.mean.bias, network.log_sigma.exp()
         evidence = torch.distributions.MultivariateNormal(b, w @ w.T + sigma**2 * torch.eye(4).double())
         found, bound = evidence.log_prob(x).mean(), draw_terms(model, x, 100, generator).log_weight.mean()
     assert float(best) - 0.01 < float(bound) < float(found) + 1e-3

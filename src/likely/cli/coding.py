@@ -227,10 +227,7 @@ def freeze(run: Path, data: str, *, context: Context = None, force: Force = Fals
     console = Console(json)
     _refuse_existing(str(run / FROZEN), force)
     model, preparation, loaded, x = opened(run, data, context, 0, "cpu")
-    try:
-        frozen = frozen_from(model, (x, loaded.context), preparation=preparation)
-    except NotImplementedError as error:
-        raise InputError(str(error)) from error
+    frozen = frozen_from(model, (x, loaded.context), preparation=preparation)
     frozen.save(run)
     console.say(f"{run / FROZEN}: {len(frozen.content):,} bytes, {frozen.id.hex()}")
     console.result({"out": str(run / FROZEN), "bytes": len(frozen.content), "id": frozen.id.hex()})

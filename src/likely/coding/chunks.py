@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likely.coding import schemes
+from likely.coding.codecs import Codec, codec
 from likely.coding.container import MODEL, Chunk, Header, pack, unpack
 from likely.coding.frozen import Frozen
+from likely.coding.groups import OverdrawnError
 from likely.coding.rans import Stack
+from likely.coding.symbols import pop_context, push_context
 from likely.density import Density
 from likely.errors import Error, FormatError, InputError
 from likely.latent.latent import LatentVariable
@@ -61,11 +63,12 @@ class ChunkCoder:
         most = most_in_lockstep(frozen.model)
         if not isinstance(batch, Integral) or not 1 <= batch <= most:
             raise InputError(f"batch: 1 to {most} items in lock-step are expected of this model, found {batch}")
+        self.codec = codec(frozen.model, batch)
         self.context = None if context is None or event is None else event.check(torch.as_tensor(context), "context")
         self.context_dtype = torch.int64 if self.context is None else self.context.dtype
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "frozen": None, "context": None}
+        return {**self.__dict__, "frozen": None, "codec": None, "context": None}
 
     @classmethod
     def of(cls, header: Header, frozen: Frozen, context: np.ndarray | Tensor | None, max_output: int) -> "ChunkCoder":
@@ -141,12 +144,12 @@ class ChunkCoder:
         stack = Stack(SEED | crc)
         try:
             with _exactly():
-                schemes.encode(self.frozen.model, stack, x, context, self.batch)
-        except schemes.OverdrawnError:
+                self.codec.push(stack, x, context)
+        except OverdrawnError:
             return *pack(raw), crc
         event = self.frozen.model.context
         if context is not None and event is not None and not self.side_information:
-            schemes.encode_context(event, stack, context)
+            push_context(event, stack, context)
         return *pack(raw, stack.to_bytes()), crc
 
     def decode(self, part: tuple[int, Chunk, Tensor | None]) -> tuple[bytes, int]:
@@ -165,9 +168,9 @@ class ChunkCoder:
             return raw[:size], chunk.items
         stack = Stack.from_bytes(chunk.payload)
         if event is not None:
-            context = schemes.decode_context(event, stack, chunk.items, self.context_dtype)
+            context = pop_context(event, stack, chunk.items, self.context_dtype)
         with _exactly():
-            x = schemes.decode(self.frozen.model, stack, chunk.items, context, self.batch)
+            x = self.codec.pop(stack, chunk.items, context)
         raw = self._restored(x)
         whole = raw if event is None or context is None else raw + _bytes(context)
         if stack != Stack(SEED | chunk.raw_crc) or crc32(whole, key) != chunk.raw_crc:
@@ -226,13 +229,14 @@ class WorkerError(Error, RuntimeError):
     exit_code = 1
 
 
-_worker: list[Frozen] = []
+_worker: list[tuple[Frozen, Codec]] = []
 
 
-def _start_worker(content: bytes) -> None:
+def _start_worker(content: bytes, batch: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it cannot be held back
     torch.set_num_threads(1)
-    _worker.append(Frozen(content))
+    frozen = Frozen(content)
+    _worker.append((frozen, codec(frozen.model, batch)))
 
 
 @contextmanager
@@ -249,7 +253,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _in_worker(task: Callable[[ChunkCoder, Any], Any], coder: ChunkCoder, part: Any) -> Any:
-    coder.frozen = _worker[0]
+    coder.frozen, coder.codec = _worker[0]
     return task(coder, part)
 
 
@@ -261,7 +265,7 @@ def spread(
         yield from (task(coder, part) for part in parts)
         return
     # Not forked: a fork of a process whose libraries run threads may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (coder.frozen.content,))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (coder.frozen.content, coder.batch))
     waiting: deque[Future] = deque()
     try:
         for part in parts:

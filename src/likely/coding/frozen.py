@@ -16,16 +16,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from likely.classical.independent_pixels import IndependentPixels
-from likely.coding.bits_back import latents, pop_latents, push_latents
+from likely.coding.codecs import codec
 from likely.coding.rans import Stack
 from likely.data import Preparation
 from likely.density import Array, Autoregressive, Density, run
-from likely.errors import FormatError, InputError, StoreError
-from likely.event import Event
-from likely.latent.hierarchical_vae import OfLowestLayer
+from likely.errors import FormatError, InputError, StoreError, UncodableError
 from likely.latent.latent import LatentVariable, draw_terms
-from likely.latent.mixture import Mixture
+from likely.latent.layers import OfLowestLayer
 from likely.nn.exact import ExactLeaf
 from likely.nn.foreign import as_leaf
 from likely.nn.leaf import own_state, with_state
@@ -144,22 +141,12 @@ def freeze(
 
     Raises:
         InputError: the data are not the model's, or a part of its network has no exact twin; names it.
-        NotImplementedError: the class of density cannot be frozen yet.
+        UncodableError: the class of density has no codec yet.
     """
-    if isinstance(model, Mixture):
-        model = _summed_by_coding(model)
-    if not isinstance(model, Autoregressive | LatentVariable):
-        raise NotImplementedError(
-            f"{type(model).__name__} cannot be frozen: autoregressive densities and latent-variable models have exact "
-            "twins so far"
-        )
+    model = model.coded_as()
     if not model.event.discrete:
-        raise NotImplementedError(f"{type(model).__name__} over real values cannot be frozen: symbols are coded")
-    if isinstance(model, LatentVariable) and not _has_scheme(model):
-        raise NotImplementedError(
-            f"{type(model).__name__} cannot be frozen: a decoder of symbols and an encoder are needed, or a latent "
-            "of one symbol, whose posterior is known"
-        )
+        raise UncodableError(f"{type(model).__name__} cannot be frozen: it is over real values, and symbols are coded")
+    codec(model, batch=1)
     if model.device.type != "cpu":
         model = copy.deepcopy(model).cpu()  # exact arithmetic is the processor's
     x, context = calibration if isinstance(calibration, tuple) else (calibration, None)
@@ -178,29 +165,6 @@ def freeze(
     frozen = Frozen(safetensors.torch.save(tensors, {METADATA: json.dumps(described, sort_keys=True)}))
     _rehearse(frozen, x[:2], None if context is None else context[:2])
     return frozen
-
-
-def _has_scheme(model: LatentVariable) -> bool:
-    z = model.prior.event
-    summed = z.discrete and z.shape == () and isinstance(model.prior, Autoregressive)
-    decoder = model.decoder.decoder if isinstance(model.decoder, OfLowestLayer) else model.decoder
-    return isinstance(decoder, Autoregressive) and (model.encoder is not None or summed)
-
-
-@torch.no_grad()
-def _summed_by_coding(model: Mixture) -> LatentVariable:
-    """The same mixture with its component as a latent symbol, which is coded and got back (bits back).
-
-    Raises:
-        NotImplementedError: a mixture for every label.
-    """
-    if model.context is not None:
-        raise NotImplementedError("a Mixture with a context cannot be frozen yet")
-    which, (log_weights, log_tables) = Event((), model.components), model.products()
-    prior, decoder = IndependentPixels(which), IndependentPixels(model.event, which)
-    prior.table.copy_(log_weights.exp().view_as(prior.table))
-    decoder.table.copy_(log_tables[0].exp().movedim(-1, 0))
-    return LatentVariable(prior, decoder)
 
 
 @torch.no_grad()
@@ -437,15 +401,16 @@ def _rehearse(frozen: Frozen, x: Tensor, context: Tensor | None) -> None:
 
 
 def _rehearse_latents(model: LatentVariable, x: Tensor) -> None:
-    parts = torch.zeros(len(x), *model.prior.event.shape, dtype=torch.int64)
+    numbers = torch.zeros(len(x), *model.prior.event.shape, dtype=torch.int64)
     for density, given in ((model.encoder, x), (model.prior, None)):
         if isinstance(density, Autoregressive):
-            _rehearse_steps(density, parts, given)
+            _rehearse_steps(density, numbers, given)
         elif density is not None:
+            own = codec(density, len(x))
             with _portable(model):  # a density may borrow layers of another
-                push_latents(density, Stack(), pop_latents(density, Stack(), len(x), given, len(x)), given, len(x))
+                own.push(Stack(), own.pop(Stack(), len(x), given), given)
     with _portable(model):
-        z = latents(model.prior, parts)
+        z = codec(model.prior, len(x)).values(numbers)
     decoder = model.decoder
     if isinstance(decoder, OfLowestLayer):
         decoder, z = decoder.decoder, z[:, : decoder.size]

@@ -1,6 +1,7 @@
 """Densities whose parameters a network makes from a context: encoders, decoders, conditional priors."""
 
 import math
+from abc import abstractmethod
 from typing import Literal
 
 import torch
@@ -18,7 +19,15 @@ from likely.nn.network import NetworkSpec, is_image, network_for, places_of
 from likely.nn.values import Values
 
 
-class ConditionalNormal(Density):
+class Gaussian(Density):
+    """A density over vectors that is a Gaussian given the context."""
+
+    @abstractmethod
+    def parameters_of(self, context: Tensor) -> Normals:
+        """Return the Gaussian given each context, of standardised values."""
+
+
+class ConditionalNormal(Gaussian):
     """p(x | c) = N(x; μ(c), Σ(c)), μ and Σ from a network.
 
     The scale is learnt, diagonal, or full: x = μ + L ε with a lower triangular L. Parameters are those of standardised
@@ -71,7 +80,7 @@ class ConditionalNormal(Density):
         standardize_context(self, given)
 
     def parameters_of(self, context: Tensor) -> Normals:
-        """The distributions given each context, of standardised values."""
+        """Return the Gaussian given each context, of standardised values."""
         mu, log_sigma = self.head(self.body(context))
         return Normals(mu, log_sigma, None if self.corner is None else self.corner(context))
 

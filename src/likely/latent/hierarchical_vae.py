@@ -1,25 +1,21 @@
 """HierarchicalVAE: layers of latent values, each given the one above it, inferred from the top down."""
 
-from abc import abstractmethod
-from collections.abc import Callable
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from likely.densities.bases import Normal
 from likely.densities.conditional import ConditionalNormal
-from likely.density import Array, Density, seeded
+from likely.density import seeded
 from likely.distributions.normals import Normals
 from likely.errors import InputError, require_hidden
 from likely.event import Event
-from likely.latent.latent import Borrower, Layered
+from likely.latent.latent import Borrower
+from likely.latent.layers import Conditionals, OfLowestLayer, TopDown
 from likely.latent.vae import Autoencoder, Head, independent_decoder, networks
 from likely.nn import Linear, NormalHead, Product, ReLU
 from likely.nn.network import NetworkSpec, Perceptron
 
 FLOOR = 1e-3  # of scales
-Conditionals = Callable[[int, Tensor | None], Normals]  # of layer l, given the one above it
 
 
 class HierarchicalVAE(Autoencoder):
@@ -68,36 +64,7 @@ class HierarchicalVAE(Autoencoder):
         self.seed = seed
 
 
-class _TopDown(Layered):
-    """∏_l N(z_l; μ_l, diag σ_l²), where μ_l and σ_l depend on z_{l+1}, and on a context if there is one."""
-
-    def __init__(self, layers: tuple[int, ...], context: Event | None = None) -> None:
-        super().__init__(Event((sum(layers),)), context)
-        self.layers = tuple(layers)
-        self.noise = Normal(self.event)
-
-    @abstractmethod
-    def _conditionals(self, n: int, context: Tensor | None) -> Conditionals:
-        """The factors for n vectors, a multiple of the contexts, which are gone through in turn."""
-
-    def _factors(self, z: Tensor, context: Tensor | None) -> Tensor:
-        factor, parts = self._conditionals(len(z), context), z.split(self.layers, 1)
-        pairs = zip(parts, (*parts[1:], None), strict=True)
-        return torch.stack([factor(level, above).log_prob(part) for level, (part, above) in enumerate(pairs)])
-
-    def _draw_factors(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        factor = self._conditionals(n, context)
-        epsilon = self.noise._sample(n, None, generator).split(self.layers, 1)
-        parts, factors, above = [], [], None
-        for level in reversed(range(len(self.layers))):
-            p = factor(level, above)
-            above = p.at(epsilon[level])
-            parts.append(above)
-            factors.append(p.log_prob(above))
-        return torch.cat(parts[::-1], 1), torch.stack(factors[::-1])
-
-
-class LadderPrior(_TopDown):
+class LadderPrior(TopDown):
     """p(z) = N(z_L; 0, I) ∏_l p(z_l | z_{l+1}).
 
     Args:
@@ -115,6 +82,11 @@ class LadderPrior(_TopDown):
             for level, (below, above) in enumerate(pairwise(layers))
         )
 
+    @property
+    def prior(self) -> "LadderPrior":
+        """The prior itself."""
+        return self
+
     def given(self, level: int, above: Tensor) -> Normals:
         """p(z_l | z_{l+1})."""
         return self.given_above[level].parameters_of(above)  # pyrefly: ignore[not-callable]
@@ -124,7 +96,7 @@ class LadderPrior(_TopDown):
         return lambda level, above: Normals(zeros, zeros, None) if above is None else self.given(level, above)
 
 
-class LadderPosterior(Borrower, _TopDown):
+class LadderPosterior(Borrower, TopDown):
     """q(z | x) = q(z_L | x) ∏_l q(z_l | z_{l+1}, x), q(z_l | z_{l+1}, x) ∝ N(z_l; μ̂_l(x), σ̂_l²(x)) p(z_l | z_{l+1}).
 
     Args:
@@ -149,6 +121,11 @@ class LadderPosterior(Borrower, _TopDown):
             self.out = nn.ModuleList(_onwards(hidden, 2 * size) for size in lender.layers)
         self.head, self.product = NormalHead(FLOOR), Product()
 
+    @property
+    def prior(self) -> LadderPrior:
+        """The lender."""
+        return self.lender
+
     def evidence(self, x: Tensor) -> list[Normals]:
         """N(z_l; μ̂_l(x), σ̂_l²(x)) of every layer."""
         found = []
@@ -168,34 +145,3 @@ class LadderPosterior(Borrower, _TopDown):
 
 def _onwards(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(ReLU(), Linear(inputs, outputs))
-
-
-class OfLowestLayer(Density):
-    """p(x | z) = p(x | z_1), where z_1 are the first values of z.
-
-    Args:
-        decoder: p(x | z_1).
-        context: the event of z.
-    """
-
-    def __init__(self, decoder: Density, context: Event) -> None:
-        super().__init__(decoder.event, context)
-        assert decoder.context is not None
-        self.decoder, self.size = decoder, decoder.context.dims
-
-    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """As p(x | z_1) does."""
-        given = self.check_context(context, len(x))
-        assert given is not None
-        self.decoder.initialize(x, given[:, : self.size], generator=generator)
-
-    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        assert context is not None
-        return self.decoder._log_prob(x, context[:, : self.size], generator)
-
-    def _score_each(self, x: Tensor, context: Tensor, generator: torch.Generator | None) -> Tensor:
-        return self.decoder._score_each(x, context[:, : self.size], generator)
-
-    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        assert context is not None
-        return self.decoder._sample(n, context[:, : self.size], generator)

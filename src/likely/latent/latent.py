@@ -1,5 +1,6 @@
 """A latent-variable model: a prior, a decoder and an encoder, each a density of this library; and its bound."""
 
+import math
 from abc import abstractmethod
 from typing import Any, Literal, NamedTuple
 
@@ -128,6 +129,30 @@ class Borrower:
     def borrow(self, lender: Density) -> None:
         """Say whose weights are used."""
         object.__setattr__(self, "lender", lender)  # past nn.Module, which would count the weights here too
+
+
+class Deterministic(Density):
+    """q(z | x) = 1 at one z, which is worked out from x: ln q = 0 there, else −∞."""
+
+    @abstractmethod
+    def code(self, x: Tensor) -> Tensor:
+        """Return z (n, *event.shape) of checked x."""
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        same = (self._sample(len(x), context, generator) == x).flatten(1).all(1)
+        return torch.where(same, 0.0, -math.inf).to(self.dtype)
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        assert context is not None
+        return self.code(context)
+
+    def _draw(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        z = self._sample(n, context, generator)
+        return z, torch.zeros(len(z), dtype=self.dtype, device=z.device)
+
+    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        z, log_q = self._draw(len(context), context, generator)
+        return z.repeat(count, *[1] * (z.ndim - 1)), log_q.repeat(count)
 
 
 class Layered(Density):

@@ -11,11 +11,13 @@ from torch.nn.functional import embedding_bag
 
 from likely.classical.counts import allowed_symbols
 from likely.classical.expectation_maximization import k_means_start
+from likely.classical.independent_pixels import IndependentPixels
 from likely.density import Array, Autoregressive, Density, Steps, Where, run, seeded
 from likely.distributions import Discrete, Table
 from likely.distributions.discrete import uniform
-from likely.errors import InputError, require_kind, require_numbers, require_positive, require_sizes
+from likely.errors import InputError, UncodableError, require_kind, require_numbers, require_positive, require_sizes
 from likely.event import Event
+from likely.latent.latent import LatentVariable
 
 CHUNK = 4096  # examples at once
 START_ROWS, START_STEPS = 10_000, 30  # examples and steps that each start is tried on
@@ -167,6 +169,21 @@ class Mixture(_Mixed, Autoregressive):
             x[where] = yield where, p
             log_joint = log_joint + log_tables[labels, i, x[where]]
         return x
+
+    def coded_as(self) -> Density:
+        """Return the mixture with its component as a latent symbol, which is coded and got back (bits back).
+
+        Raises:
+            UncodableError: a mixture for every label.
+        """
+        if self.context is not None:
+            raise UncodableError("a Mixture with a context cannot be coded yet: one without can")
+        which, (log_weights, log_tables) = Event((), self.components), self.products()
+        prior, decoder = IndependentPixels(which), IndependentPixels(self.event, which)
+        with torch.no_grad():
+            prior.table.copy_(log_weights.exp().view_as(prior.table))
+            decoder.table.copy_(log_tables[0].exp().movedim(-1, 0))
+        return LatentVariable(prior, decoder)
 
     def _labels(self, context: Tensor | None, n: int) -> Tensor:
         return torch.zeros(n, dtype=torch.int64, device=self.device) if context is None else context

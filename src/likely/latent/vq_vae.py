@@ -25,7 +25,7 @@ from likely.errors import (
 )
 from likely.event import Event
 from likely.latent.diagnostics import scorer
-from likely.latent.latent import Borrower, LatentVariable
+from likely.latent.latent import Borrower, Deterministic, LatentVariable
 from likely.latent.vae import Head, decoder_of
 from likely.nn import Codebook
 from likely.nn.network import Downscaling, NetworkSpec, Perceptron, Places, Size, Upscaling, is_image
@@ -201,7 +201,7 @@ def straight_through(vectors: Tensor, entries: Tensor) -> Tensor:
     return vectors + (entries - vectors).detach()
 
 
-class NearestCodes(Borrower, Density):
+class NearestCodes(Borrower, Deterministic):
     """q(z | x) = 1 at the codes of the entries that are nearest to what a network makes of x: ln q = 0 there, else −∞.
 
     Args:
@@ -233,21 +233,9 @@ class NearestCodes(Borrower, Density):
         h = self.body(x).view(len(x), *self.event.shape, -1)
         return h.float() if h.dtype == torch.bfloat16 else h
 
-    def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        same = (self._sample(len(x), context, generator) == x).flatten(1).all(1)
-        return torch.where(same, 0.0, -math.inf).to(self.dtype)
-
-    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        assert context is not None
-        return self.codebook.nearest(self.vectors(context))
-
-    def _draw(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        z = self._sample(n, context, generator)
-        return z, torch.zeros(len(z), dtype=self.dtype, device=z.device)
-
-    def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        z, log_q = self._draw(len(context), context, generator)
-        return z.repeat(count, *[1] * (z.ndim - 1)), log_q.repeat(count)
+    def code(self, x: Tensor) -> Tensor:
+        """Return the codes of the nearest entries."""
+        return self.codebook.nearest(self.vectors(x))
 
 
 @scorer.register

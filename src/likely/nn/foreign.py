@@ -2,14 +2,11 @@
 
 from torch import nn
 
-from likely.nn.elementwise import GELU, ReLU, Sigmoid, SiLU, Tanh
+from likely.nn.elementwise import ReLU, Sigmoid, SiLU, Tanh
 from likely.nn.leaf import Leaf, shallow_copy
 from likely.nn.linear import Linear
-from likely.nn.norm import LayerNorm
 
 LEAF_OF: dict[type[nn.Module], type[Leaf]] = {
-    nn.GELU: GELU,
-    nn.LayerNorm: LayerNorm,
     nn.Linear: Linear,
     nn.ReLU: ReLU,
     nn.Sigmoid: Sigmoid,

@@ -404,7 +404,7 @@ class _Fit:
         if self.preparation is not None:
             x = self.preparation.apply(x, self.generator("preparation", 0))
         context = None if context is None else context[:EXAMPLES]
-        with suppress(InputError, NotImplementedError, ExactnessError):
+        with suppress(InputError, ExactnessError):
             freeze(self.model, (x, context), preparation=self.preparation).save(folder)
 
     def _log(self) -> None:
