@@ -22,7 +22,7 @@ import torch
 import likely
 from likely.data import Data, Preparation, load, load_validation
 from likely.runs import store
-from likely.training.fit import Progress
+from likely.training.progress import Progress
 
 
 @dataclass(frozen=True)

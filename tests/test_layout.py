@@ -17,7 +17,7 @@ SOURCE = Path(likely.__file__).parent
 LAYERS = [  # a part imports from itself and from lines above its own, never sideways and never from below
     {"errors"},
     {"distributions"},
-    {"event"},
+    {"event", "rows"},
     {"density"},
     {"nn"},
     {"densities"},

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from likely.distributions.discrete import Discrete
 from likely.errors import InputError
 from likely.event import REAL, Configured, Event, Interval
+from likely.rows import Array, Examples, Rows
 
 Where = tuple[Any, ...]
 Steps = Generator[tuple[Where, Discrete], Tensor, Tensor]
-Array = Tensor | np.ndarray
 
 
 @contextmanager
@@ -72,6 +72,25 @@ class Density(nn.Module, Configured, ABC):
 
         Most models have nothing to set. What is set is saved with the weights, and set once only.
         """
+
+    @property
+    def estimates(self) -> bool:
+        """Whether the model is fitted in closed form, or by another algorithm of its own: by `estimate`."""
+        return type(self).estimate is not Density.estimate
+
+    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
+        """Fit the model by an algorithm of its own; `fit` calls it first, and goes on to gradient steps if asked to.
+
+        Most models have none.
+
+        Args:
+            data: examples (n, *event.shape), or a pair with their contexts.
+            generator: source of randomness.
+
+        Raises:
+            NotImplementedError: the model has none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is fitted by gradient steps")
 
     def advance(self, fraction: float) -> None:
         """Be told how much of the fit is done, from 0 to 1, before every step: for losses that change on the way."""
@@ -133,6 +152,12 @@ class Density(nn.Module, Configured, ABC):
             )
         x = self.event.check(x)
         return x.to(self.device) if self.event.discrete else x.to(self.device, self.dtype)
+
+    def check_rows(self, data: Examples) -> tuple[Tensor, Tensor | None]:
+        """Validate examples in any form, and return them and their contexts; raises as `check` and `check_context`."""
+        rows = Rows.of(data)
+        x = self.check(rows.x)
+        return x, self.check_context(rows.context, len(x))
 
     def check_context(self, context: Array | None, n: int, *, broadcast: bool = False) -> Tensor | None:
         """Validate the context of n examples; with `broadcast` one value serves them all.

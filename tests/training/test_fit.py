@@ -13,7 +13,7 @@ import likely
 from likely.data import Coins, Data, Preparation
 from likely.runs import store
 from likely.training.averaging import Average
-from likely.training.fit import _Fit
+from likely.training.batches import stream
 from likely.training.recipe import Budget, Recipe
 
 EVENT = likely.Event((6,), levels=2)
@@ -313,8 +313,7 @@ def test_every_use_of_randomness_has_a_stream_of_its_own():
     """torch's generator reads the lower 32 bits of a seed only, so what is above them would be lost."""
 
     def drawn(seed, purpose, number):
-        job = _Fit(small(), Data(coins()[1], None, None, ""), None, None, Recipe(seed=seed), None)
-        return tuple(torch.rand(4, generator=job.generator(purpose, number)).tolist())
+        return tuple(torch.rand(4, generator=stream(seed, purpose, number)).tolist())
 
     uses = [(s, p, k) for s in (0, 1, 2**32) for p in ("order", "loss", "estimate") for k in (0, 1)]
     assert len({drawn(*use) for use in uses}) == len(uses)
@@ -356,3 +355,22 @@ def test_the_average_is_the_stated_recursion():
 def test_unknown_settings_are_refused():
     with pytest.raises(likely.InputError, match='did you mean "learning_rate"'):
         likely.fit(small(), coins()[1], learning_rat=1)
+
+
+class Inexact(likely.MADE):
+    """A model whose network computes what differs from machine to machine."""
+
+    def network(self, x, features=None, cache=None, order=0):
+        return super().network(x, features, cache, order).sigmoid()
+
+
+def test_a_fit_that_cannot_be_frozen_says_why(tmp_path):
+    model = Inexact(likely.Event((3,), 2), hidden=(4,))
+    likely.fit(model, coins()[1][:, :3].clamp(max=1), budget="2 steps", out=tmp_path / "run")
+    reason = store.refusal(tmp_path / "run")
+    assert "it uses sigmoid, whose result differs from machine to machine" in reason
+    last = json.loads((tmp_path / "run" / store.METRICS).read_text().splitlines()[-1])
+    assert last == {"step": 2, "seconds": last["seconds"], "not_frozen": reason}
+    with pytest.raises(likely.StoreError, match="is missing: this network cannot be frozen"):
+        likely.Frozen.load(tmp_path / "run")
+    assert likely.resume(tmp_path / "run", coins()[1][:, :3].clamp(max=1)).event == model.event

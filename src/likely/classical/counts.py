@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from likely.density import Array, Autoregressive
+from likely.density import Autoregressive
 from likely.errors import FormatError, InputError
 from likely.event import Event
 from likely.nn import CountsHead, Leaf
+from likely.rows import Examples
 
 MOST = 1 << 37  # of a row of counts, in whole numbers
 
@@ -42,16 +43,15 @@ class Counts(Leaf, Autoregressive, ABC):
     def _cells(self, x: Tensor) -> Tensor:
         """Which cells of the flattened table each example adds one to, (n, k)."""
 
-    def estimate(self, data: Array | tuple[Array, Array | None], *, generator: torch.Generator | None = None) -> None:
+    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
         """Count: the maximum-likelihood estimate where smoothing is 0.
 
         Args:
             data: examples (n, *event.shape), or a pair with their labels.
             generator: not needed, nothing is drawn.
         """
-        x, context = data if isinstance(data, tuple) else (data, None)
-        x = self.check(x)
-        labels = self._labels(self.check_context(context, len(x)), len(x))
+        x, context = self.check_rows(data)
+        labels = self._labels(context, len(x))
         counts = torch.zeros(self.table.numel(), dtype=torch.int64, device=self.device)
         for rows, row_labels in zip(x.split(self.chunk), labels.split(self.chunk), strict=True):
             cells = self._cells(rows) + row_labels[:, None] * self.allowed.numel()

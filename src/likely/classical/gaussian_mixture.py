@@ -14,11 +14,12 @@ from likely.classical.expectation_maximization import (
     maximize,
 )
 from likely.densities.bases import Normal
-from likely.density import Array, Density, seeded
+from likely.density import Density, seeded
 from likely.distributions.discrete import uniform
 from likely.errors import InputError, require_below, require_choice, require_numbers, require_positive, require_sizes
 from likely.event import Event, refuse
 from likely.nn.moments import mean_and_deviation, whitening
+from likely.rows import Examples
 
 START_ROWS, START_STEPS = 10_000, 30  # examples and steps that each start is tried on
 
@@ -112,7 +113,7 @@ class GaussianMixture(Density):
         w = scaled.clamp_min(self.floor).rsqrt() if self.lower is None else whitening(scaled, self.floor)
         self._set(label, Components(weights.to(dtype).log(), (means.to(dtype) - self.mean.double()) / deviation, w))
 
-    def estimate(self, data: Array | tuple[Array, Array | None], *, generator: torch.Generator | None = None) -> None:
+    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
         """Expectation maximisation.
 
         Args:
@@ -122,13 +123,11 @@ class GaussianMixture(Density):
         Raises:
             InputError: a column that is constant, or fewer examples (of a label) than components.
         """
-        x, context = data if isinstance(data, tuple) else (data, None)
-        x = self.check(x)
+        x, labels = self.check_rows(data)
         mean, deviation = mean_and_deviation(x)
         z = (x.double() - mean).reshape(len(x), -1) / deviation.flatten()
         self.mean.copy_(mean.flatten())
         self.deviation.copy_(deviation.flatten())
-        labels = self.check_context(context, len(x))
         for label in range(len(self.logits)):
             rows = z if labels is None else z[labels == label]
             if len(rows) < self.components:

@@ -67,6 +67,7 @@ def opened(run: Path, data: str, context: str | None, seed: int, device: str) ->
 
 def conclude(console: Console, run: Path | None, model: Any) -> None:
     """Say how a fit ended."""
+    from likely.runs import store
     from likely.runs.index import read
 
     parameters = sum(p.numel() for p in model.parameters())
@@ -79,4 +80,9 @@ def conclude(console: Console, run: Path | None, model: Any) -> None:
     console.say(
         f"fitted {type(model).__name__} with {parameters:,} parameters{best}" + (f"; it is in {run}" if run else "")
     )
+    reason = None if run is None else store.refusal(run)
+    if reason is not None:
+        result["not_frozen"] = reason
+        if model.event.discrete:
+            console.say(f"it cannot compress: {reason}")
     console.result(result)

@@ -118,7 +118,7 @@ def _fit(
     event = preparation.event_of(train.x)
     built = model(event, **_conditioned(model, train.context), **own, **_seed(model, recipe)).to(device)
     out = _free_folder(model) if out is None else out
-    held_out = "" if hasattr(built, "estimate") and "budget" not in recipe else f"; a seeded {holdout:.0%} held out"
+    held_out = "" if built.estimates and "budget" not in recipe else f"; a seeded {holdout:.0%} held out"
     console.say(f"{train.note}; {_said(event)}" + (f"; validation: {valid.note}" if valid else held_out))
     with console.progress() as watch:
         fit(built, train, valid=valid, out=out, preparation=preparation, holdout=holdout, watch=watch, **recipe)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from likely.training.fit import Progress as FitProgress
+from likely.training.progress import Progress as FitProgress
 
 
 @contextmanager

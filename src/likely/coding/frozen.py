@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -19,13 +18,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from likely.coding.codecs import codec
 from likely.coding.rans import Stack
 from likely.data import Preparation
-from likely.density import Array, Autoregressive, Density, run
+from likely.density import Autoregressive, Density, run
 from likely.errors import FormatError, InputError, StoreError, UncodableError
 from likely.latent.latent import LatentVariable, draw_terms
 from likely.latent.layers import OfLowestLayer
 from likely.nn.exact import ExactLeaf
 from likely.nn.foreign import as_leaf
 from likely.nn.leaf import own_state, with_state
+from likely.rows import Examples, Rows
 from likely.runs import store
 
 FORMAT = "likely-frozen/1"
@@ -111,6 +111,9 @@ class Frozen:
                 raise StoreError(f"{path}: no such run or frozen model") from error
             if not (path / store.CONFIG).exists():
                 raise StoreError(f"{path} is not a run") from error
+            reason = store.refusal(path)
+            if reason is not None:
+                raise StoreError(f"{file} is missing: {reason}") from error
             raise StoreError(
                 f"{file} is missing; `likely freeze {path} DATA` makes it, or says why this model cannot be coded"
             ) from error
@@ -127,9 +130,7 @@ class Frozen:
         store.write_atomic(path / FROZEN if path.is_dir() else path, self.content)
 
 
-def freeze(
-    model: Density, calibration: Array | tuple[Array, Array | None], *, preparation: Preparation | None = None
-) -> Frozen:
+def freeze(model: Density, calibration: Examples, *, preparation: Preparation | None = None) -> Frozen:
     """Bring a fitted model into exact arithmetic, with 16-bit weights and activations.
 
     Args:
@@ -149,9 +150,7 @@ def freeze(
     codec(model, batch=1)
     if model.device.type != "cpu":
         model = copy.deepcopy(model).cpu()  # exact arithmetic is the processor's
-    x, context = calibration if isinstance(calibration, tuple) else (calibration, None)
-    x = model.check(x[:EXAMPLES] if isinstance(x, Tensor | np.ndarray) else x)
-    context = model.check_context(None if context is None else context[:EXAMPLES], len(x))
+    x, context = model.check_rows(Rows.of(calibration)[:EXAMPLES])
     training = model.training
     model.eval()
     tensors = collect(model, _largest_inputs(model, x, context))
@@ -183,12 +182,11 @@ def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[s
             hooks.append(module.register_forward_pre_hook(note))
     try:
         for start in range(0, len(x), 100):
-            part = None if context is None else context[start : start + 100]
-            rows, generator = x[start : start + 100], torch.Generator(x.device).manual_seed(start)
+            some, generator = Rows(x, context)[start : start + 100], torch.Generator(x.device).manual_seed(start)
             if isinstance(model, LatentVariable) and model.encoder is None:
-                draw_terms(model, rows, 1, generator, model.prior)
+                draw_terms(model, some.x, 1, generator, model.prior)
             else:
-                model._log_prob(rows, part, generator)
+                model._log_prob(some.x, some.context, generator)
     finally:
         for hook in hooks:
             hook.remove()

@@ -15,6 +15,7 @@ from torch import Tensor
 from likely.data import readers
 from likely.data.generated import GENERATED
 from likely.errors import InputError, suggestion
+from likely.rows import Rows
 
 Role = Literal["train", "test"]
 
@@ -50,6 +51,11 @@ class Data:
     source: str | None
     note: str
     context_source: str | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """The examples and their contexts."""
+        return Rows(self.x, self.context)
 
     def __repr__(self) -> str:
         context = "" if self.context is None else f", context {tuple(self.context.shape)}"
@@ -147,14 +153,10 @@ def validation(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:
     Raises:
         InputError: fewer than 2 rows, or a fraction that is not between 0 and 1.
     """
-    n = len(data.x)
-    if n < 2 or not 0 < fraction < 1:
-        raise InputError(f"at least 2 rows and a fraction between 0 and 1 are expected, found {n} rows, {fraction}")
-    held = min(max(round(fraction * n), 1), n - 1)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    part = f"a seeded {100 * fraction:g} % (seed {seed})"
-    train = _rows(data, order[held:].sort().values, f"{data.note}; {n - held:,} rows left after {part} was held out")
-    return train, _rows(data, order[:held].sort().values, f"{data.note}; {held:,} rows: {part} held out")
+    left, held = data.rows.split(fraction, seed)
+    share = f"a seeded {100 * fraction:g} % (seed {seed})"
+    train = _with_rows(data, left, f"{data.note}; {len(left):,} rows left after {share} was held out")
+    return train, _with_rows(data, held, f"{data.note}; {len(held):,} rows: {share} held out")
 
 
 def fingerprint(data: Data) -> str:
@@ -169,9 +171,8 @@ def fingerprint(data: Data) -> str:
     return digest.hexdigest()
 
 
-def _rows(data: Data, rows: Tensor, note: str) -> Data:
-    context = None if data.context is None else data.context[rows]
-    return replace(data, x=data.x[rows], context=context, note=note)
+def _with_rows(data: Data, rows: Rows, note: str) -> Data:
+    return replace(data, x=rows.x, context=rows.context, note=note)
 
 
 # Where data are: names and files → places

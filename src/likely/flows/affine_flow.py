@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from likely.densities.bases import Normal
-from likely.density import Array, seeded
+from likely.density import seeded
 from likely.errors import InputError, require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, Dequantize, noise_for
@@ -15,6 +15,7 @@ from likely.flows.transforms.linear import TriangularMatrix
 from likely.flows.transforms.standardization import Standardize
 from likely.flows.transforms.transform import Transform
 from likely.nn.moments import whitening
+from likely.rows import Examples, Rows
 
 
 class AffineFlow(Flow):
@@ -63,7 +64,7 @@ class AffineFlow(Flow):
         super().__init__(Normal(Event(event.shape)), parts, context, features=features, seed=seed)
         self.floor, self.dequantization = floor, dequantization
 
-    def estimate(self, data: Array | tuple[Array, Array | None], *, generator: torch.Generator | None = None) -> None:
+    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
         """Maximum likelihood, of one draw of the noise where symbols are dequantised.
 
         Args:
@@ -73,9 +74,9 @@ class AffineFlow(Flow):
         Raises:
             InputError: a column that is constant.
         """
-        x, context = data if isinstance(data, tuple) else (data, None)
-        self.initialize(x, context, generator=generator)
-        z, features = self.check(x), self.encoded(context)
+        rows = Rows.of(data)
+        self.initialize(rows.x, rows.context, generator=generator)
+        z, features = self.check(rows.x), self.encoded(rows.context)
         with torch.no_grad():
             for part in self.transform:
                 if isinstance(part, Elementwise):

@@ -7,13 +7,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from likely.density import Array, Density
+from likely.density import Density
 from likely.errors import InputError
 from likely.latent.bounds import Estimate, above_reliable, importance_sampling, warn_of_few, warn_of_tails
 from likely.latent.diagnostics import active_units, codes_in_use, mutual_information, runs_once
 from likely.latent.latent import LatentVariable
+from likely.rows import Examples, Rows
 
-Pair = tuple[Array, Array | None]
 Proposal = Literal["encoder", "prior"]
 EXAMPLES = 1024  # at most, that latents are compared over, and scored under: all pairs
 EXAMPLES_SCORED = 128  # where an encoder's network runs for every pair
@@ -80,7 +80,7 @@ class Scored(NamedTuple):
 
 def evaluate(
     model: Density,
-    data: Array | Pair,
+    data: Examples,
     *,
     batch_size: int = 128,
     generator: torch.Generator | None = None,
@@ -151,14 +151,14 @@ def standard_error(values: Tensor) -> float:
     return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def negative_log_likelihood(model: Density, data: Array | Pair, **options) -> Tensor:
+def negative_log_likelihood(model: Density, data: Examples, **options) -> Tensor:
     """−ln p of every example (n,), float64, on the CPU; options (but terms) and errors are those of `score`."""
     return score(model, data, **options).nats
 
 
 def score(
     model: Density,
-    data: Array | Pair,
+    data: Examples,
     *,
     batch_size: int = 128,
     generator: torch.Generator | None = None,
@@ -182,34 +182,29 @@ def score(
             f'latents are drawn from the "encoder" or, of a latent-variable model, the "prior"; found {proposal!r} for '
             f"{type(model).__name__}"
         )
-    x, context = data if isinstance(data, tuple) else (data, None)
+    rows = Rows.of(data)
     generator = generator or torch.Generator(model.device).manual_seed(0)
-    if len(x) == 0:
-        model.check(x)
-    if context is not None and len(context) != len(x):
-        raise InputError(f"context: {len(x)} values are expected, one per example, found {len(context)}")
-    batches = [
-        (x[i : i + batch_size], None if context is None else context[i : i + batch_size])
-        for i in range(0, len(x), batch_size)
-    ]
+    if len(rows) == 0:
+        model.check(rows.x)
+    rows.require_pairs()
+    batches = list(rows.batches(batch_size))
     try:
         if isinstance(model, LatentVariable):
             return _latent(model, batches, generator, importance_samples, proposal, terms)
         nats, bound = _averaged(model, batches, generator, importance_samples)
     except InputError:
-        model.check(x)  # names the place in all of the data, not in a batch of them
+        model.check(rows.x)  # names the place in all of the data, not in a batch of them
         raise
     return Scored(nats, _gap(nats, bound) if terms and importance_samples > 1 else {})
 
 
-def _averaged(model: Density, batches: list[Pair], generator: torch.Generator, draws: int) -> tuple[Tensor, Tensor]:
+def _averaged(model: Density, batches: list[Rows], generator: torch.Generator, draws: int) -> tuple[Tensor, Tensor]:
     """−ln of the mean of p over draws of whatever the model draws, and the mean of −ln p, which is no less."""
     nats, bounds = [], []
     with torch.no_grad():
-        for rows, context in batches:
-            found = torch.stack(
-                [model.log_prob(rows, context, generator=generator).double().cpu() for _ in range(draws)]
-            )
+        for rows in batches:
+            each = [model.log_prob(rows.x, rows.context, generator=generator) for _ in range(draws)]
+            found = torch.stack([log_prob.double().cpu() for log_prob in each])
             nats.append(math.log(draws) - found.logsumexp(0))
             bounds.append(-found.mean(0))
     return torch.cat(nats), torch.cat(bounds)
@@ -226,7 +221,7 @@ def _gap(nats: Tensor, bound: Tensor) -> dict[str, float]:
 
 
 def _latent(
-    model: LatentVariable, batches: list[Pair], generator: torch.Generator, draws: int, proposal: Proposal, terms: bool
+    model: LatentVariable, batches: list[Rows], generator: torch.Generator, draws: int, proposal: Proposal, terms: bool
 ) -> Scored:
     """One draw from the encoder is the model's own log_prob, anything else importance sampling; of the same latents."""
     nats = None
@@ -237,9 +232,9 @@ def _latent(
         if not terms or model.encoder is None:
             return Scored(nats, {})
         generator = again
-    for x, context in batches:
-        model.check_context(context, len(x))
-    rows = [model.check(x) for x, _ in batches]
+    for batch in batches:
+        model.check_context(batch.context, len(batch))
+    rows = [model.check(batch.x) for batch in batches]
     q = model.prior if proposal == "prior" else None
     estimate = Estimate.joined([importance_sampling(model, x, draws, proposal=q, generator=generator) for x in rows])
     if q is not None:

@@ -13,10 +13,10 @@ from likely.density import Array, Density
 from likely.errors import InputError
 from likely.flows import Flow
 from likely.latent.diagnostics import posterior_means, spread
-from likely.latent.hierarchical_vae import OfLowestLayer
 from likely.latent.latent import LatentVariable
+from likely.latent.layers import OfLowestLayer
+from likely.rows import Examples
 
-Pair = tuple[Array, Array | None]
 Path = Literal["linear", "spherical"]
 DRAWS = 4096  # from a prior, for its mean and deviation
 EXAMPLES = 512  # at most, that say which latent values are active
@@ -24,9 +24,7 @@ BATCH = 64  # latents decoded at once
 STRAIGHT = 1e-4  # sine of an angle whose arc is a line
 
 
-def embed(
-    model: Density, data: Array | Pair, *, batch_size: int = 128, generator: torch.Generator | None = None
-) -> Tensor:
+def embed(model: Density, data: Examples, *, batch_size: int = 128, generator: torch.Generator | None = None) -> Tensor:
     """What a model represents examples by, (n, *latent shape), on the model's device.
 
     Of a latent-variable model E[z | x] under its encoder, exact or the mean of 64 draws; of a latent of symbols, the
@@ -43,8 +41,7 @@ def embed(
     """
     if batch_size < 1:
         raise InputError(f"a batch size of at least 1 is expected, found {batch_size}")
-    x, context = data if isinstance(data, tuple) else (data, None)
-    x, context = model.check(x), model.check_context(context, len(x))
+    x, context = model.check_rows(data)
     generator = generator or torch.Generator(model.device).manual_seed(0)
     contexts = [None] * len(x) if context is None else context.split(batch_size)
     with torch.no_grad():

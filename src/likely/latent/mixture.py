@@ -18,6 +18,7 @@ from likely.distributions.discrete import uniform
 from likely.errors import InputError, UncodableError, require_kind, require_numbers, require_positive, require_sizes
 from likely.event import Event
 from likely.latent.latent import LatentVariable
+from likely.rows import Examples
 
 CHUNK = 4096  # examples at once
 START_ROWS, START_STEPS = 10_000, 30  # examples and steps that each start is tried on
@@ -110,7 +111,7 @@ class Mixture(_Mixed, Autoregressive):
         symbols = self.symbols.masked_fill(self.allowed == 0, -torch.inf)
         return Products(self.logits.log_softmax(-1), symbols.log_softmax(-2))
 
-    def estimate(self, data: Array | tuple[Array, Array | None], *, generator: torch.Generator | None = None) -> None:
+    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
         """Expectation maximisation.
 
         Args:
@@ -120,9 +121,8 @@ class Mixture(_Mixed, Autoregressive):
         Raises:
             InputError: the data are not of the event, or there are none of a label.
         """
-        x, context = data if isinstance(data, tuple) else (data, None)
-        x = self.check(x)
-        labels = self._labels(self.check_context(context, len(x)), len(x))
+        x, context = self.check_rows(data)
+        labels = self._labels(context, len(x))
         for label in range(len(self.logits)):
             rows = x[labels == label].reshape(-1, self.event.dims)
             if not len(rows):

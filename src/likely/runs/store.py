@@ -199,6 +199,18 @@ def create(path: str | Path, config: dict) -> Path:
     return path
 
 
+def note_refusal(path: Path, reason: str) -> None:
+    """Write down in the configuration of a run why its model cannot be frozen."""
+    write_json(path / CONFIG, {**read_config(path), "frozen": {"refused": reason}})
+
+
+def refusal(path: Path) -> str | None:
+    """Return why the model of a run cannot be frozen, if its configuration says so."""
+    noted = read_config(path).get("frozen")
+    reason = noted.get("refused") if isinstance(noted, dict) else None
+    return reason if isinstance(reason, str) else None
+
+
 def withdraw(path: Path) -> None:
     """Take back a run folder that holds nothing but its configuration."""
     if [file.name for file in path.iterdir()] == [CONFIG]:
