@@ -25,8 +25,9 @@ import torch
 import likely
 from likely.coding.codec import BATCH
 from likely.coding.codecs import codec
-from likely.coding.container import MODEL, Reader
+from likely.coding.container import Reader
 from likely.coding.frozen import Frozen
+from likely.coding.records import MODEL
 from likely.latent import LatentVariable
 
 READ = "import sys, numpy, likely; numpy.save(sys.argv[3], likely.decompress(sys.argv[1], sys.argv[2]))"

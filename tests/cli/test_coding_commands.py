@@ -22,8 +22,8 @@ import torch
 from test_cli import likely
 
 from likely.coding.chunks import ChunkCoder
-from likely.coding.container import MAGIC
 from likely.coding.frozen import FROZEN
+from likely.coding.records import MAGIC
 from likely.data import load
 from likely.runs.store import CONFIG
 

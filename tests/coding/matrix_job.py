@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from likely.coding import rans
+from likely.coding.bits_back import PART_BITS
 from likely.coding.codec import compress, decompress
-from likely.coding.codecs import PART_BITS, codec
+from likely.coding.codecs import codec
 from likely.coding.container import Reader
 from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack

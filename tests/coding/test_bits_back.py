@@ -13,11 +13,14 @@ import torch
 from torch.special import ndtr, ndtri
 
 import likely
+from likely.coding.autoregressive import InOrder
+from likely.coding.bits_back import PART_BITS, middles, over_parts, push_plain
 from likely.coding.chunks import most_in_lockstep
-from likely.coding.codecs import PART_BITS, InOrder, codec, middles, over_parts, push_plain
-from likely.coding.container import MODEL, Chunk, Reader, Writer
+from likely.coding.codecs import codec
+from likely.coding.container import Reader, Writer
 from likely.coding.frozen import Frozen
 from likely.coding.rans import Stack
+from likely.coding.records import MODEL, Chunk
 from likely.data import load
 from likely.densities.bases import Normal
 from likely.densities.conditional import ConditionalNormal, ConditionalSymbols

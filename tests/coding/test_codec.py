@@ -15,12 +15,14 @@ from frozen_models import NAMES, contexts, drawn, frozen, redrawn
 
 from likely.autoregressive import MADE
 from likely.classical import Histogram, SymbolHistogram
-from likely.coding import chunks, container, groups
+from likely.coding import chunks, groups, records
+from likely.coding.autoregressive import InOrder
 from likely.coding.codec import compress, decompress
-from likely.coding.codecs import InOrder, codec
-from likely.coding.container import MODEL, Chunk, Reader, Writer
+from likely.coding.codecs import codec
+from likely.coding.container import Reader, Writer
 from likely.coding.frozen import Frozen, freeze
 from likely.coding.rans import Stack
+from likely.coding.records import MODEL, Chunk
 from likely.coding.symbols import push_context
 from likely.data import Preparation
 from likely.density import Density
@@ -342,7 +344,7 @@ def test_damaged_payloads_never_give_wrong_data(name):
     for crc in (0, chunk.raw_crc ^ 1, crc32(data.tobytes())):
         with pytest.raises(FormatError):
             read(with_payload(payload, crc), model)
-    for method in (container.STORED, container.LZMA):
+    for method in (records.STORED, records.LZMA):
         with pytest.raises(FormatError):
             read(repaired(file, lambda c, m=method: Chunk(c.index, c.items, m, payload, c.raw_crc)), model)
 
@@ -548,7 +550,7 @@ def test_items_that_an_empty_stack_takes_for_nothing_are_stored(monkeypatch):
         made.output.bias.fill_(math.log(1 / 9))  # 0.15 bits for a 0
     model, data = freeze(made, torch.zeros(2, 2, dtype=torch.int64)), np.zeros((1500, 2), np.uint8)
     monkeypatch.setattr(groups, "LENT", 200)
-    for n, method in ((500, MODEL), (1500, container.LZMA)):
+    for n, method in ((500, MODEL), (1500, records.LZMA)):
         file = written(model, data[:n])
         assert [chunk.method for chunk in Reader(io.BytesIO(file)).chunks()] == [method]
         assert_same(read(file, model), data[:n])

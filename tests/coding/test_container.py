@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.coding import container
-from likely.coding.container import LZMA, MODEL, STORED, Chunk, Header, Reader, Writer, pack, unpack
+from likely.coding import records
+from likely.coding.container import Reader, Writer
+from likely.coding.records import LZMA, MODEL, STORED, Chunk, Header, pack, unpack
 from likely.errors import FormatError
 
 LIMIT = 1 << 16
@@ -224,7 +225,7 @@ def test_unpack_refuses() -> None:
 
 
 def test_bomb_is_not_unpacked() -> None:
-    bomb = lzma.compress(bytes(10**7), lzma.FORMAT_RAW, filters=container._filters(10**7))
+    bomb = lzma.compress(bytes(10**7), lzma.FORMAT_RAW, filters=records.filters(10**7))
     assert len(bomb) < LIMIT
     with peak_below(4 * LIMIT), pytest.raises(FormatError):
         unpack(LZMA, bomb, 1000)

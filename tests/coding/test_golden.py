@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from likely.coding.codec import compress, decompress
-from likely.coding.container import MODEL, Reader
+from likely.coding.container import Reader
 from likely.coding.frozen import Frozen
+from likely.coding.records import MODEL
 
 sys.path.append(str(Path(__file__).parent / "golden"))
 

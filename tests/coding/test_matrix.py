@@ -18,8 +18,9 @@ import torch
 from matrix_files import MODELS, write
 from matrix_job import BATCHES, digest, given, leaves
 
-from likely.coding.container import MODEL, Reader
+from likely.coding.container import Reader
 from likely.coding.frozen import Frozen
+from likely.coding.records import MODEL
 
 JOB = Path(__file__).with_name("matrix_job.py")
 FILES = [f"{name} {batch}" for name in MODELS for batch in BATCHES]

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from likely.coding.codecs import Codec, codec
-from likely.coding.container import MODEL, Chunk, Header, pack, unpack
 from likely.coding.frozen import Frozen
 from likely.coding.groups import OverdrawnError
 from likely.coding.rans import Stack
+from likely.coding.records import MODEL, Chunk, Header, pack, unpack
 from likely.coding.symbols import pop_context, push_context
 from likely.density import Density
 from likely.errors import Error, FormatError, InputError

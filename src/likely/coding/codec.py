@@ -11,9 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from likely.coding.chunks import OWN_META, ChunkCoder, most_in_lockstep, spread, usual_items
-from likely.coding.container import MAX_META, MODEL, Chunk, Header, Reader, Sink, Source, Writer, as_json
+from likely.coding.container import Reader, Writer
 from likely.coding.frozen import Frozen
 from likely.coding.rans import compile_coder
+from likely.coding.records import MAX_META, MODEL, Chunk, Header, Sink, Source, as_json
 from likely.density import Density
 from likely.errors import FormatError, InputError, require_sizes
 from likely.runs.store import write_file

@@ -3,9 +3,6 @@
 import copy
 import hashlib
 import json
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +10,14 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from likely.coding.codecs import codec
-from likely.coding.rans import Stack
+from likely.coding.guards import MODEST, Modest, refuse_sizes
+from likely.coding.rehearsal import rehearse
 from likely.data import Preparation
-from likely.density import Autoregressive, Density, run
+from likely.density import Density
 from likely.errors import FormatError, InputError, StoreError, UncodableError
 from likely.latent.latent import LatentVariable, draw_terms
-from likely.latent.layers import OfLowestLayer
 from likely.nn.exact import ExactLeaf
 from likely.nn.foreign import as_leaf
 from likely.nn.leaf import own_state, with_state
@@ -33,24 +29,11 @@ FROZEN = "frozen.safetensors"
 EXAMPLES = 1000
 METADATA = "likely"
 
-# Single elementwise IEEE operations and movements of data give the same bits everywhere.
-PORTABLE = {
-    *("add", "sub", "rsub", "mul", "div", "sqrt", "round", "floor", "clamp", "clamp_min", "clamp_max", "relu", "abs"),
-    *("maximum", "minimum", "where", "square", "neg", "sign", "eq", "ne", "lt", "le", "gt", "ge", "masked_fill"),
-    *("cat", "stack", "slice", "select", "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand"),
-    *("unsqueeze", "squeeze", "split", "split_with_sizes", "unbind", "index", "index_select", "gather", "embedding"),
-    *("constant_pad_nd", "copy", "clone", "_to_copy", "detach", "alias", "lift_fresh", "index_put", "as_strided"),
-    *("zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "empty", "empty_like", "new_empty", "fill"),
-    *("full", "full_like", "arange", "zero", "repeat", "_local_scalar_dense", "scalar_tensor", "new_empty_strided"),
-    *("argmin",),
-}
-
 # What a damaged file leads to, where its configuration and its numbers meet the constructors of models.
 DAMAGE = (
     *(SafetensorError, LookupError, TypeError, ValueError, AttributeError, AssertionError),
     *(ArithmeticError, RuntimeError, MemoryError),
 )
-MODEST = 1 << 24  # elements that building a model may take beyond 64 times those in its file
 
 
 class Frozen:
@@ -162,7 +145,8 @@ def freeze(model: Density, calibration: Examples, *, preparation: Preparation | 
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     frozen = Frozen(safetensors.torch.save(tensors, {METADATA: json.dumps(described, sort_keys=True)}))
-    _rehearse(frozen, x[:2], None if context is None else context[:2])
+    some = Rows(x, context)[:2]
+    rehearse(frozen.model, some.x, some.context)
     return frozen
 
 
@@ -233,8 +217,8 @@ def assemble(config: Any, tensors: dict[str, Tensor]) -> Density:
     Raises:
         FormatError: numbers are missing or of another shape.
     """
-    _refuse_sizes(config)
-    with _Modest(MODEST + 64 * sum(tensor.numel() for tensor in tensors.values())):
+    refuse_sizes(config)
+    with Modest(MODEST + 64 * sum(tensor.numel() for tensor in tensors.values())):
         model = store.build(config).eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -285,151 +269,3 @@ def _check(name: str, value: Tensor, built: Tensor) -> None:
         inside = torch.arange(built.shape[-1]).expand(built.shape)
         if torch.equal(built.sort(-1)[0], inside) and not torch.equal(value.sort(-1)[0], inside):
             raise FormatError(f"{name}: orders of 0 to {built.shape[-1] - 1} are expected")
-
-
-def _refuse_sizes(config: Any, name: str = "") -> None:
-    """Refuse sizes that no frozen model has, before lists are made of them."""
-    if isinstance(config, dict):
-        for key, value in config.items():
-            _refuse_sizes(value, key)
-    elif isinstance(config, list):
-        if name == "shape" and (len(config) > 64 or math.prod(config) > MODEST):
-            raise FormatError(f"examples of {len(config)} dimensions and more than {MODEST} values are not expected")
-        for value in config:
-            _refuse_sizes(value, name)
-    elif isinstance(config, int) and config > MODEST and name != "seed":
-        raise FormatError(f"{name}: at most {MODEST} is expected, found {config}")
-
-
-class _Eager(TorchDispatchMode):
-    """A mode that does not import torch's compiler, which would take most of the time of loading a model."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-
-class _Modest(_Eager):
-    """Refuse to make more than so many elements: a configuration is not to be believed before its numbers are there."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.left = most
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        sizes = [math.prod(a) for a in args if isinstance(a, list | tuple) and all(isinstance(n, int) for n in a)]
-        if not tensors:
-            sizes += [a for a in args if isinstance(a, int)]  # arange, randperm
-        elif torch.Tag.pointwise in func.tags:
-            sizes.append(math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in tensors))))
-        elif func.overloadpacket.__name__ == "repeat":
-            sizes = [tensors[0].numel() * size for size in sizes]
-        self.left -= max([1 << 12, *sizes])
-        if self.left < 0:
-            raise FormatError("the configuration asks for far more numbers than the file holds")
-        return func(*args, **(kwargs or {}))
-
-
-class _Portable(_Eager):
-    """Refuse operations between the leaves whose results differ from machine to machine."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []  # names of the modules that run, the innermost last
-        self.exact = 0  # how many of them are exact leaves
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if not self.exact and any(isinstance(a, Tensor) and a.is_floating_point() for a in args):
-            name = func.overloadpacket.__name__.rstrip("_")
-            scaled = name in ("add", "sub", "rsub") and kwargs.get("alpha", 1) != 1
-            if scaled or name not in PORTABLE:
-                self._refuse(name + " with a factor" * scaled)
-        return func(*args, **kwargs)
-
-    def _refuse(self, operation: str) -> None:
-        place = f" in {self.open[-1]}" if self.open else ""
-        raise InputError(
-            f"this network cannot be frozen: between its leaf layers{place} it uses {operation}, whose result "
-            "differs from machine to machine"
-        )
-
-
-@contextmanager
-def _portable(model: nn.Module) -> Iterator[None]:
-    """Hold everything outside the exact leaves to portable operations."""
-    guard, hooks = _Portable(), []
-
-    def watch(name: str, module: nn.Module) -> None:
-        exact = isinstance(module, ExactLeaf)
-
-        def enter(module: nn.Module, inputs: tuple) -> None:
-            guard.open.append(f"{name} ({type(module).__name__})")
-            guard.exact += exact
-
-        def leave(module: nn.Module, inputs: tuple, output: Any) -> None:
-            guard.open.pop()
-            guard.exact -= exact
-
-        hooks.extend((module.register_forward_pre_hook(enter), module.register_forward_hook(leave)))
-
-    for name, module in model.named_modules():
-        watch(name, module)
-    try:
-        with guard:
-            yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@torch.no_grad()
-def _rehearse(frozen: Frozen, x: Tensor, context: Tensor | None) -> None:
-    """Run every part of the frozen model under guard, both views of what has two, and hold those against each other.
-
-    Raises:
-        InputError: an operation that is not portable, or steps that differ from the parallel pass.
-    """
-    if isinstance(frozen.model, LatentVariable):
-        _rehearse_latents(frozen.model, x)
-    else:
-        assert isinstance(frozen.model, Autoregressive)
-        _rehearse_steps(frozen.model, x, context)
-
-
-def _rehearse_latents(model: LatentVariable, x: Tensor) -> None:
-    numbers = torch.zeros(len(x), *model.prior.event.shape, dtype=torch.int64)
-    for density, given in ((model.encoder, x), (model.prior, None)):
-        if isinstance(density, Autoregressive):
-            _rehearse_steps(density, numbers, given)
-        elif density is not None:
-            own = codec(density, len(x))
-            with _portable(model):  # a density may borrow layers of another
-                own.push(Stack(), own.pop(Stack(), len(x), given), given)
-    with _portable(model):
-        z = codec(model.prior, len(x)).values(numbers)
-    decoder = model.decoder
-    if isinstance(decoder, OfLowestLayer):
-        decoder, z = decoder.decoder, z[:, : decoder.size]
-    assert isinstance(decoder, Autoregressive)
-    _rehearse_steps(decoder, x, z)
-
-
-def _rehearse_steps(model: Autoregressive, x: Tensor, context: Tensor | None) -> None:
-    for order in range(model.orders):
-        with _portable(model):
-            parallel = model._conditionals(x, context, order)
-            differ = []
-
-            def choose(where: Any, p: Any, parallel: Any = parallel, differ: list = differ) -> Tensor:
-                differ.append((where, p))
-                return x[where]
-
-            run(model._steps(len(x), context, order), choose)
-        for where, p in differ:
-            if not torch.equal(p.log_table(), parallel[where].log_table()):
-                raise InputError(
-                    f"{type(model).__name__} cannot be frozen: the conditional at {where[1:]} differs between its "
-                    "steps and its parallel pass"
-                )
