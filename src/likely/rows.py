@@ -32,10 +32,16 @@ class Rows:
 
     @classmethod
     def of(cls, data: Examples) -> "Rows":
-        """Return data in any form, an array, a pair with its context or `Rows`, as rows."""
+        """Return data in any form, an array, a pair with its context or `Rows`, as rows.
+
+        Raises:
+            InputError: neither array nor tensor.
+        """
         if isinstance(data, Rows):
             return data
         x, context = data if isinstance(data, tuple) else (data, None)
+        if not isinstance(x, Tensor | np.ndarray):
+            raise InputError(f"data: an array or a tensor is expected, found {type(x).__name__}")
         return cls(x, context)
 
     def __len__(self) -> int:

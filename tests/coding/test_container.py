@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.coding import records
+from likely.coding import container, records
 from likely.coding.container import Reader, Writer
 from likely.coding.records import LZMA, MODEL, STORED, Chunk, Header, pack, unpack
 from likely.errors import FormatError
@@ -418,7 +418,7 @@ def test_recovery_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     head = header(40, 10)
     data = written(head, chunks(head))
     for block in range(4, 60):
-        monkeypatch.setattr(container, "_BLOCK", block)
+        monkeypatch.setattr(container, "BLOCK", block)
         assert recovered(data) == [0, 1, 2, 3]
 
 

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ class Frozen:
                 raise StoreError(f"{path}: no such run or frozen model") from error
             if not (path / store.CONFIG).exists():
                 raise StoreError(f"{path} is not a run") from error
-            reason = store.refusal(path)
+            reason = None
+            with suppress(StoreError):
+                reason = store.refusal(path)
             if reason is not None:
                 raise StoreError(f"{file} is missing: {reason}") from error
             raise StoreError(

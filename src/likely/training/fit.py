@@ -9,7 +9,7 @@ import torch
 from likely.data import Data, Preparation, fingerprint, load, load_validation, validation
 from likely.density import Density
 from likely.errors import InputError, StoreError
-from likely.rows import Examples, Rows
+from likely.rows import Examples
 from likely.runs import store
 from likely.training.batches import Batches
 from likely.training.loop import Loop
@@ -166,8 +166,8 @@ def _loaded(data: Examples | Data) -> Data:
     """Return data in any form as `Data`."""
     if isinstance(data, Data):
         return data
-    rows = Rows.of(data)
-    x, context = torch.as_tensor(rows.x), None if rows.context is None else torch.as_tensor(rows.context)
+    x, context = data if isinstance(data, tuple) else (data, None)
+    x, context = torch.as_tensor(x), None if context is None else torch.as_tensor(context)
     if context is not None and context.shape[:1] != x.shape[:1]:  # or holding out would pair rows that are not a pair
         raise InputError(f"context: {len(x)} values are expected, one per example, found shape {tuple(context.shape)}")
     return Data(x, context, None, "given in Python")
