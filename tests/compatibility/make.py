@@ -251,7 +251,7 @@ def write(name: str, made: Made, data: dict[str, np.ndarray]) -> dict[str, Any]:
     """The run folder, and what is known about it."""
     folder, (x, context) = FOLDER / name, tensors_of(made, data)
     model = made.build()
-    closed = model.estimates
+    closed = hasattr(model, "estimate")
     settings = {"budget": "6 steps", "batch_size": 16, "learning_rate": 5e-3, "warmup": 1, "evaluations": 2}
     settings = {} if closed else settings | UNFINISHED.get(name, {})
     given = (x, context) if context is not None else x
