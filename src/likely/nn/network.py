@@ -89,19 +89,22 @@ class ChainSpec(NetworkSpec):
     def build(self, inputs: Size, outputs: Size, features: int | None = None) -> "Chain":
         """Return the layers as one network; features are appended to x."""
         *places, channels = inputs
-        return Chain(self.layers((*places, channels + (features or 0)), outputs))
+        return Chain(self.layers((*places, channels + (features or 0)), outputs), features)
 
 
 class Chain(nn.Module):
-    """Layers one after the other, from x and the context features side by side."""
+    """Layers one after the other, from x and, if it takes them, the context features beside it."""
 
-    def __init__(self, layers: list[nn.Module]) -> None:
+    def __init__(self, layers: list[nn.Module], features: int | None) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*layers)
+        self.layers, self.features = nn.Sequential(*layers), features
 
     def forward(self, x: Tensor, features: Tensor | None = None) -> Tensor:
         """Apply them."""
-        return self.layers(x if features is None else torch.cat([x, features], -1))
+        if self.features is not None:
+            assert features is not None
+            x = torch.cat([x, features], -1)
+        return self.layers(x)
 
 
 @dataclass(frozen=True)
