@@ -299,7 +299,7 @@ def test_the_density_of_a_coupling_in_closed_form():
     """x₂ | x₁ ~ N(−t(x₁) e^{−s(x₁)}, e^{−2 s(x₁)})."""
     coupling = redrawn(Coupling(Affine(2.0), (2,)), torch.float64)
     x = values(9, 2)
-    a, t = coupling.network(x, None)[:, 0].unbind(1)
+    a, t = coupling.network(coupling.view.visible(x)).unbind(1)
     s = 2 * (a / 2).tanh()
     first = torch.distributions.Normal(torch.zeros(9, dtype=x.dtype), 1).log_prob(x[:, 0])
     second = torch.distributions.Normal(-t * (-s).exp(), (-s).exp()).log_prob(x[:, 1])
