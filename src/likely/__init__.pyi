@@ -74,6 +74,7 @@ from likely.latent import PixelVAE as PixelVAE
 from likely.latent import WakeSleep as WakeSleep
 from likely.laws import LawsBroken as LawsBroken
 from likely.laws import check_model as check_model
+from likely.rows import Rows as Rows
 from likely.runs import load as load
 from likely.runs import save as save
 from likely.training import fit as fit
