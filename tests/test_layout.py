@@ -17,7 +17,9 @@ SOURCE = Path(likely.__file__).parent
 LAYERS = [  # a part imports from itself and from lines above its own, never sideways and never from below
     {"errors"},
     {"distributions"},
-    {"event", "rows"},
+    {"event"},
+    {"rows"},
+    {"scoring"},
     {"density"},
     {"nn"},
     {"densities"},

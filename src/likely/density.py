@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from likely.distributions.discrete import Discrete
 from likely.errors import InputError
 from likely.event import REAL, Configured, Event, Interval
-from likely.rows import Array, Examples, Rows
+from likely.rows import Rows
+from likely.scoring import Scored, Scoring, averaged, gap_of_one_draw
 
 Where = tuple[Any, ...]
 Steps = Generator[tuple[Where, Discrete], Tensor, Tensor]
+Array = Tensor | np.ndarray
 
 
 @contextmanager
@@ -38,8 +40,8 @@ class Density(nn.Module, Configured, ABC):
 
     kind: Literal["exact", "lower bound"] = "exact"
     support: Interval = REAL
-    validation_draws: int = 1  # K of the bound L_K that a fit judges weights by, where `log_prob` is a bound
-    validation_proposal: Literal["encoder", "prior"] = "encoder"  # what draws them, of a latent-variable model
+    validation: Scoring = Scoring()  # how a fit judges weights
+    proposals: tuple[str, ...] = ()  # what latents can be drawn from, beside the way that `log_prob` does
 
     def __init__(self, event: Event, context: Event | None = None) -> None:
         super().__init__()
@@ -67,30 +69,35 @@ class Density(nn.Module, Configured, ABC):
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return -self._log_prob(x, context, generator).mean() / self.event.dims
 
+    def _score(self, rows: Rows, how: Scoring, generator: torch.Generator | None) -> Scored:
+        def log_prob(x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+            return self.log_prob(x, context, generator=generator)
+
+        nats, bound = averaged(log_prob, rows, how, generator)
+        return Scored(nats, gap_of_one_draw(nats, bound) if how.terms and how.draws > 1 else {})
+
+    @property
+    def estimable(self) -> bool:
+        """Whether a subclass has written `estimate`."""
+        return type(self).estimate is not Density.estimate
+
+    def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> None:
+        """Fit in closed form, or by expectation maximisation: most models have no such way.
+
+        Args:
+            data: `Rows`, examples (n, *event.shape), or a pair with their context.
+            generator: of what is drawn.
+
+        Raises:
+            InputError: there is no such way, or the data are not of the event.
+        """
+        raise InputError(f"{type(self).__name__} has no estimate in closed form; fit it by gradient steps")
+
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """Set what depends on data before the first gradient step; `fit` calls it once, with training examples.
 
         Most models have nothing to set. What is set is saved with the weights, and set once only.
         """
-
-    @property
-    def estimates(self) -> bool:
-        """Whether the model is fitted in closed form, or by another algorithm of its own: by `estimate`."""
-        return type(self).estimate is not Density.estimate
-
-    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
-        """Fit the model by an algorithm of its own; `fit` calls it first, and goes on to gradient steps if asked to.
-
-        Most models have none.
-
-        Args:
-            data: examples (n, *event.shape), or a pair with their contexts.
-            generator: source of randomness.
-
-        Raises:
-            NotImplementedError: the model has none.
-        """
-        raise NotImplementedError(f"{type(self).__name__} is fitted by gradient steps")
 
     def advance(self, fraction: float) -> None:
         """Be told how much of the fit is done, from 0 to 1, before every step: for losses that change on the way."""
@@ -152,12 +159,6 @@ class Density(nn.Module, Configured, ABC):
             )
         x = self.event.check(x)
         return x.to(self.device) if self.event.discrete else x.to(self.device, self.dtype)
-
-    def check_rows(self, data: Examples) -> tuple[Tensor, Tensor | None]:
-        """Validate examples in any form, and return them and their contexts; raises as `check` and `check_context`."""
-        rows = Rows.of(data)
-        x = self.check(rows.x)
-        return x, self.check_context(rows.context, len(x))
 
     def check_context(self, context: Array | None, n: int, *, broadcast: bool = False) -> Tensor | None:
         """Validate the context of n examples; with `broadcast` one value serves them all.

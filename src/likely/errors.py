@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from numbers import Integral, Real
 
 
@@ -14,6 +14,21 @@ class Error(Exception):
 
 class InputError(Error, ValueError):
     """Bad data, arguments or configuration: says what was found, what was expected and what to do."""
+
+
+class EntryError(InputError):
+    """An entry of a batch that is not as expected: names it by its index, of which the first number is its row."""
+
+    def __init__(self, name: str, value: object, index: tuple[int, ...], expected: str) -> None:
+        super().__init__(f"{name}: found {value} at index {index}; {expected}")
+        self.name, self.value, self.index, self.expected = name, value, index, expected
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.name, self.value, self.index, self.expected)
+
+    def in_row(self, number: Callable[[int], int]) -> "EntryError":
+        """Return the same error with its row numbered anew."""
+        return EntryError(self.name, self.value, (number(self.index[0]), *self.index[1:]), self.expected)
 
 
 class UncodableError(InputError, NotImplementedError):

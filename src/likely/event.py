@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likely.errors import InputError
+from likely.errors import EntryError, InputError
 
 LEVELS = 2**62  # symbols are int64
 
@@ -101,12 +101,9 @@ class Event(Configured):
             InputError: not an array, empty, another shape, NaN or infinite, not whole numbers where symbols are
                 expected, or a symbol outside the alphabet; names the first offending entry.
         """
-        x = _as_tensor(x, name)
-        if x.ndim != len(self.shape) + 1 or tuple(x.shape[1:]) != self.shape:
-            expected = ", ".join(("n", *map(str, self.shape)))
-            raise InputError(f"{name}: expected shape ({expected}), found {tuple(x.shape)}")
-        if x.shape[0] == 0:
-            raise InputError(f"{name}: empty, at least one example is expected")
+        x = as_tensor(x, name)
+        x = x.to(torch.int64) if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
+        self.check_shape(tuple(x.shape), name)
         if x.is_floating_point():
             refuse(~torch.isfinite(x), x, name, "finite numbers are expected")
         if not self.discrete:
@@ -130,6 +127,14 @@ class Event(Configured):
             refuse(bad, x, name, f"symbols 0 to {self.alphabets[int(where)] - 1} are expected{place}")
         return x
 
+    def check_shape(self, shape: tuple[int, ...], name: str = "data") -> None:
+        """Raise InputError where a batch (n, …) is of another shape, or empty."""
+        if len(shape) != len(self.shape) + 1 or shape[1:] != self.shape:
+            expected = ", ".join(("n", *map(str, self.shape)))
+            raise InputError(f"{name}: expected shape ({expected}), found {shape}")
+        if shape[0] == 0:
+            raise InputError(f"{name}: empty, at least one example is expected")
+
 
 def _whole(values: Sequence[Any], name: str) -> tuple[int, ...]:
     try:
@@ -138,22 +143,35 @@ def _whole(values: Sequence[Any], name: str) -> tuple[int, ...]:
         raise InputError(f"{name}: whole numbers are expected, found {values!r}") from None
 
 
-def _as_tensor(x: Tensor | np.ndarray, name: str) -> Tensor:
+def as_tensor(x: Tensor | np.ndarray, name: str = "data") -> Tensor:
+    """Return an array as a tensor, without a copy where that can be.
+
+    Raises:
+        InputError: not an array of real numbers.
+    """
     if isinstance(x, np.ndarray):
         if x.dtype.kind not in "biuf":
             raise InputError(f"{name}: an array of numbers is expected, found dtype {x.dtype}")
         if x.dtype.kind == "f" and x.dtype.itemsize > 8:
             x = x.astype(np.float64)
-        x = torch.from_numpy(np.array(x, order="C"))
+        x = torch.from_numpy(np.require(x, x.dtype.newbyteorder("="), ["C", "W"]))
     if not isinstance(x, Tensor):
         raise InputError(f"{name}: an array or a tensor is expected, found {type(x).__name__}")
     if x.is_complex():
         raise InputError(f"{name}: real numbers are expected, found dtype {x.dtype}")
-    return x.to(torch.int64) if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
+    return x
 
 
 def refuse(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
-    """Raise an error that names the first True entry of `bad`."""
+    """Raise an `EntryError` that names the first True entry of `bad`, which has a row for every example."""
     if bad.any():
         first = tuple(bad.nonzero()[0].tolist())
-        raise InputError(f"{name}: found {x[first].item()} at index {first}; {expected}")
+        raise EntryError(name, x[first].item(), first, expected)
+
+
+def refuse_parameter(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
+    """Raise an `InputError` that names the first True entry of `bad`, which has no rows."""
+    try:
+        refuse(bad, x, name, expected)
+    except EntryError as error:
+        raise InputError(str(error)) from None

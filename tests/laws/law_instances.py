@@ -330,9 +330,9 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
 def fit(model: Density, x: Tensor, context: Tensor | None = None, steps: int = 40, rate: float = 0.02) -> Density:
     """A closed form, or a few steps of Adam on all the data at once."""
     generator = torch.Generator().manual_seed(0)
-    if model.estimates:
+    if model.estimable:
         model.estimate((x, context), generator=generator)
-    if model.estimates or not list(model.parameters()):
+    if model.estimable or not list(model.parameters()):
         return model
     model.initialize(x, context, generator=generator)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

@@ -47,7 +47,7 @@ def test_fit_and_resume(name, tmp_path):
     model = build().to("cuda")
     x, context = data(model)
     pair = x if context is None else (x, context)
-    settings = {} if model.estimates else {"budget": "5 steps", "batch_size": 16, "evaluations": 1}
+    settings = {} if model.estimable else {"budget": "5 steps", "batch_size": 16, "evaluations": 1}
     model = likely.fit(model, pair, out=tmp_path / "run", **settings)
     assert model.device.type == "cuda"
     assert (tmp_path / "run" / FROZEN).exists()

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from likely.density import Autoregressive
 from likely.errors import FormatError, InputError
 from likely.event import Event
 from likely.nn import CountsHead, Leaf
-from likely.rows import Examples
+from likely.rows import Rows
 
 MOST = 1 << 37  # of a row of counts, in whole numbers
 
@@ -43,18 +44,22 @@ class Counts(Leaf, Autoregressive, ABC):
     def _cells(self, x: Tensor) -> Tensor:
         """Which cells of the flattened table each example adds one to, (n, k)."""
 
-    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
+    def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> None:
         """Count: the maximum-likelihood estimate where smoothing is 0.
 
         Args:
-            data: examples (n, *event.shape), or a pair with their labels.
+            data: `Rows`, examples (n, *event.shape), or a pair with their labels.
             generator: not needed, nothing is drawn.
         """
-        x, context = self.check_rows(data)
-        labels = self._labels(context, len(x))
+        rows = Rows.of(data)
+        self.event.check_shape(rows.read_shape)
         counts = torch.zeros(self.table.numel(), dtype=torch.int64, device=self.device)
-        for rows, row_labels in zip(x.split(self.chunk), labels.split(self.chunk), strict=True):
-            cells = self._cells(rows) + row_labels[:, None] * self.allowed.numel()
+        for part in rows.batches(self.chunk):
+            with part.named():
+                given, context = part.read()
+                x = self.check(given)
+                labels = self._labels(self.check_context(context, len(x)), len(x))
+            cells = self._cells(x) + labels[:, None] * self.allowed.numel()
             counts += cells.flatten().bincount(minlength=len(counts))
         self.table.copy_(counts.view_as(self.table) + self.smoothing * self.allowed)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from likely.distributions.discrete import uniform
 from likely.errors import InputError, require_below, require_choice, require_numbers, require_positive, require_sizes
 from likely.event import Event, refuse
 from likely.nn.moments import mean_and_deviation, whitening
-from likely.rows import Examples
+from likely.rows import Rows
 
 START_ROWS, START_STEPS = 10_000, 30  # examples and steps that each start is tried on
 
@@ -113,21 +114,23 @@ class GaussianMixture(Density):
         w = scaled.clamp_min(self.floor).rsqrt() if self.lower is None else whitening(scaled, self.floor)
         self._set(label, Components(weights.to(dtype).log(), (means.to(dtype) - self.mean.double()) / deviation, w))
 
-    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
+    def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> None:
         """Expectation maximisation.
 
         Args:
-            data: examples (n, *event.shape), or a pair with their labels.
+            data: `Rows`, examples (n, *event.shape), or a pair with their labels.
             generator: of the starts.
 
         Raises:
             InputError: a column that is constant, or fewer examples (of a label) than components.
         """
-        x, labels = self.check_rows(data)
+        x, context = Rows.of(data).read()
+        x = self.check(x)
         mean, deviation = mean_and_deviation(x)
         z = (x.double() - mean).reshape(len(x), -1) / deviation.flatten()
         self.mean.copy_(mean.flatten())
         self.deviation.copy_(deviation.flatten())
+        labels = self.check_context(context, len(x))
         for label in range(len(self.logits)):
             rows = z if labels is None else z[labels == label]
             if len(rows) < self.components:

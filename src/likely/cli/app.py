@@ -119,7 +119,7 @@ def evaluate(
     with warnings_as_lines():
         found = score(
             model,
-            (x, loaded.context),
+            x,
             batch_size=batch_size,
             generator=torch.Generator(device).manual_seed(seed),
             importance_samples=importance_samples,
@@ -239,12 +239,12 @@ def infill(
     use(device, threads)
     if n < 1:
         raise InputError(f"-n must be at least 1, found {n}")
-    model, preparation, loaded, x = opened(run, data, context, seed, device)
+    model, preparation, _, x = opened(run, data, context, seed, device)
     mask = read_mask(observed, model.event, preparation)
-    given = None if loaded.context is None else loaded.context[:n]
+    x, given = x[:n].read()
     generator = torch.Generator(device).manual_seed(seed)
-    infilled = complete(model, x[:n], mask, given, generator=generator)
-    write_infilling(out, x[:n], mask, infilled.x, model.event, preparation)
+    infilled = complete(model, x, mask, given, generator=generator)
+    write_infilling(out, x, mask, infilled.x, model.event, preparation)
     how = (
         "exact draws from p(hidden | observed)"
         if infilled.exact

@@ -35,13 +35,14 @@ def read_array(data: str, context: str | None) -> Raw:
     if data != "-" and not data.endswith(".npy"):
         loaded = load(data, "test", context=context)
         return Raw(load_stored(data, "test"), loaded.context, loaded.note)
-    content = sys.stdin.buffer.read() if data == "-" else None
-    if content is None:
-        array = readers.read_array(Path(data))
-        content = Path(data).read_bytes()
-    else:
+    if data == "-":
+        content = sys.stdin.buffer.read()
         array = readers.parse_npy(content, "standard input")
-    header = content[: len(content) - array.nbytes]
+        header = content[: len(content) - array.nbytes]
+    else:
+        array = readers.read_array(Path(data))
+        with open(data, "rb") as file:
+            header = file.read(Path(data).stat().st_size - array.nbytes)
     meta = {} if header == _header(array) else {HEADER: header.decode("latin-1")}
     return Raw(array, side_information(context), "standard input" if data == "-" else data, meta)
 

@@ -221,13 +221,13 @@ def freeze(run: Path, data: str, *, context: Context = None, force: Force = Fals
         data: examples like those to be compressed; they fix the ranges of the network's layers.
     """
     from likely.cli.common import opened
-    from likely.coding.frozen import FROZEN
+    from likely.coding.frozen import EXAMPLES, FROZEN
     from likely.coding.frozen import freeze as frozen_from
 
     console = Console(json)
     _refuse_existing(str(run / FROZEN), force)
-    model, preparation, loaded, x = opened(run, data, context, 0, "cpu")
-    frozen = frozen_from(model, (x, loaded.context), preparation=preparation)
+    model, preparation, _, x = opened(run, data, context, 0, "cpu")
+    frozen = frozen_from(model, x[:EXAMPLES].read(), preparation=preparation)
     frozen.save(run)
     console.say(f"{run / FROZEN}: {len(frozen.content):,} bytes, {frozen.id.hex()}")
     console.result({"out": str(run / FROZEN), "bytes": len(frozen.content), "id": frozen.id.hex()})

@@ -54,7 +54,7 @@ def own_context(run: Path, data: str) -> str | None:
 
 
 def opened(run: Path, data: str, context: str | None, seed: int, device: str) -> tuple[Any, Any, Any, Any]:
-    """A run's model and preparation, data as they are stored, and the same prepared as they were for the fit."""
+    """Return a run's model and preparation, data as stored, and the same rows prepared as for the fit."""
     import torch
 
     from likely.data import load
@@ -62,7 +62,7 @@ def opened(run: Path, data: str, context: str | None, seed: int, device: str) ->
     model, preparation = with_preparation(run, device)
     loaded = load(data, "test", context=own_context(run, data) if context is None else context)
     generator = torch.Generator().manual_seed(seed)
-    return model, preparation, loaded, loaded.x if preparation is None else preparation.apply(loaded.x, generator)
+    return model, preparation, loaded, loaded if preparation is None else preparation.rows(loaded, generator)
 
 
 def conclude(console: Console, run: Path | None, model: Any) -> None:

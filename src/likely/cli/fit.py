@@ -114,11 +114,11 @@ def _fit(
     valid = load_validation(data, context=context)
     inferred = levels is None and binarize is None and not real
     alphabet = _levels_of_source(train) if inferred else levels
-    preparation = Preparation.infer(train.x, binarize=_threshold(binarize), levels=alphabet, real=real)
-    event = preparation.event_of(train.x)
+    preparation = Preparation.infer(train, binarize=_threshold(binarize), levels=alphabet, real=real)
+    event = preparation.event_of(train)
     built = model(event, **_conditioned(model, train.context), **own, **_seed(model, recipe)).to(device)
     out = _free_folder(model) if out is None else out
-    held_out = "" if built.estimates and "budget" not in recipe else f"; a seeded {holdout:.0%} held out"
+    held_out = "" if built.estimable and "budget" not in recipe else f"; a seeded {holdout:.0%} held out"
     console.say(f"{train.note}; {_said(event)}" + (f"; validation: {valid.note}" if valid else held_out))
     with console.progress() as watch:
         fit(built, train, valid=valid, out=out, preparation=preparation, holdout=holdout, watch=watch, **recipe)

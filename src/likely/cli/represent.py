@@ -41,7 +41,7 @@ def embed(
         raise InputError(f"{out}: latents are written as .npy or .csv")
     model, _, loaded, x = opened(run, data, context, seed, device)
     generator = torch.Generator(device).manual_seed(seed)
-    z = represent(model, (x, loaded.context), batch_size=batch_size, generator=generator)
+    z = represent(model, x, batch_size=batch_size, generator=generator)
     write_array(out, z)
     console.say(f"{loaded.note}: latents {tuple(z.shape)} in {out}")
     console.result({"n": len(z), "shape": list(z.shape), "out": str(out)})
@@ -102,11 +102,11 @@ def traverse(
             raise InputError("interpolation takes at least two examples, found 1")
         pairs = min(n, len(examples) // 2)
         first, second = (slice(end, 2 * pairs, 2) for end in (0, 1))
-        given = None if loaded.context is None else loaded.context[first]
+        start, given = examples[first].read()
         x = represent.interpolate(
             model,
-            examples[first],
-            examples[second],
+            start,
+            examples[second].x,
             given,
             steps=columns,
             path=path,
@@ -124,14 +124,17 @@ def own_examples(run: Path, preparation: Any, seed: int) -> Any:
     import torch
 
     from likely.data import load
+    from likely.jobs import represent
     from likely.runs import store
 
     source = (store.read_config(run).get("data") or {}).get("source")
     try:
-        x = None if source is None else load(source, "train").x
+        rows = None if source is None else load(source, "train")[: represent.EXAMPLES]
     except InputError:  # moved or removed since
         return None
-    return x if x is None or preparation is None else preparation.apply(x, torch.Generator().manual_seed(seed))
+    if rows is None or preparation is None:
+        return rows
+    return preparation.rows(rows, torch.Generator().manual_seed(seed))
 
 
 def is_picture(out: Path) -> bool:

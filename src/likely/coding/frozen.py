@@ -22,7 +22,7 @@ from likely.latent.latent import LatentVariable, draw_terms
 from likely.nn.exact import ExactLeaf
 from likely.nn.foreign import as_leaf
 from likely.nn.leaf import own_state, with_state
-from likely.rows import Examples, Rows
+from likely.rows import Rows
 from likely.runs import store
 
 FORMAT = "likely-frozen/1"
@@ -116,7 +116,7 @@ class Frozen:
         store.write_atomic(path / FROZEN if path.is_dir() else path, self.content)
 
 
-def freeze(model: Density, calibration: Examples, *, preparation: Preparation | None = None) -> Frozen:
+def freeze(model: Density, calibration: Any, *, preparation: Preparation | None = None) -> Frozen:
     """Bring a fitted model into exact arithmetic, with 16-bit weights and activations.
 
     Args:
@@ -136,7 +136,8 @@ def freeze(model: Density, calibration: Examples, *, preparation: Preparation | 
     codec(model, batch=1)
     if model.device.type != "cpu":
         model = copy.deepcopy(model).cpu()  # exact arithmetic is the processor's
-    x, context = model.check_rows(Rows.of(calibration)[:EXAMPLES])
+    x, context = Rows.of(calibration)[:EXAMPLES].read()
+    x, context = model.check(x), model.check_context(context, len(x))
     training = model.training
     model.eval()
     tensors = collect(model, _largest_inputs(model, x, context))
@@ -148,8 +149,7 @@ def freeze(model: Density, calibration: Examples, *, preparation: Preparation | 
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     frozen = Frozen(safetensors.torch.save(tensors, {METADATA: json.dumps(described, sort_keys=True)}))
-    some = Rows(x, context)[:2]
-    rehearse(frozen.model, some.x, some.context)
+    rehearse(frozen.model, *Rows(x, context)[:2].read())
     return frozen
 
 
@@ -169,11 +169,12 @@ def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[s
             hooks.append(module.register_forward_pre_hook(note))
     try:
         for start in range(0, len(x), 100):
-            some, generator = Rows(x, context)[start : start + 100], torch.Generator(x.device).manual_seed(start)
+            some, given = Rows(x, context)[start : start + 100].read()
+            generator = torch.Generator(x.device).manual_seed(start)
             if isinstance(model, LatentVariable) and model.encoder is None:
-                draw_terms(model, some.x, 1, generator, model.prior)
+                draw_terms(model, some, 1, generator, model.prior)
             else:
-                model._log_prob(some.x, some.context, generator)
+                model._log_prob(some, given, generator)
     finally:
         for hook in hooks:
             hook.remove()

@@ -4,9 +4,9 @@ import difflib
 import hashlib
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 from likely.data import readers
 from likely.data.generated import GENERATED
 from likely.errors import InputError, suggestion
-from likely.rows import Rows
+from likely.rows import Rows, Source
+from likely.rows.sources import file_of
 
 Role = Literal["train", "test"]
 
@@ -34,32 +35,29 @@ DRAWS = {"train": (20_000, 70_001), "test": (5_000, 70_002)}  # number and seed,
 NAMES = ("digits", *GENERATED)
 
 
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Rows as they are stored, before any preparation.
+class Data(Rows):
+    """Rows as they are stored, before any preparation, and where they come from.
 
     Args:
         x: (n, …), uint8, another integer type or floating.
         context: (n, …), row by row what x is conditioned on; None without.
-        source: where x comes from, in full: "digits:train", "/home/me/mnist.npz:test_images"; None: given in Python.
-        note: one line that says which rows these are.
-        context_source: where the context comes from, in the same form.
+        source, note, context_source: as of `Rows`.
     """
 
-    x: Tensor
-    context: Tensor | None
-    source: str | None
-    note: str
-    context_source: str | None = None
-
-    @property
-    def rows(self) -> Rows:
-        """The examples and their contexts."""
-        return Rows(self.x, self.context)
+    def __init__(
+        self,
+        x: Any,
+        context: Any = None,
+        source: str | None = None,
+        note: str = "given in Python",
+        context_source: str | None = None,
+    ) -> None:
+        super().__init__(x, context)
+        self.source, self.note, self.context_source = source, note, context_source
 
     def __repr__(self) -> str:
         context = "" if self.context is None else f", context {tuple(self.context.shape)}"
-        return f"Data({self.note}; x {tuple(self.x.shape)} {str(self.x.dtype).removeprefix('torch.')}{context})"
+        return f"Data({self.note}; x {self.shape} {str(self.dtype).removeprefix('torch.')}{context})"
 
 
 @dataclass(frozen=True)
@@ -139,40 +137,30 @@ def load_validation(data: str, *, context: str | None = None) -> Data | None:
     return None if beside is None else _fetch(place, beside)
 
 
-def validation(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:
-    """Hold out a seeded fraction of the rows.
-
-    Args:
-        data: n rows, at least 2.
-        fraction: of the rows, between 0 and 1; rounded, at least one row on either side.
-        seed: of the permutation that decides; torch's own generator is left alone.
+def validation(data: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Hold out a seeded fraction of the rows, and say so; arguments and errors are those of `Rows.split`.
 
     Returns:
         Training and validation data, each in the order of `data`.
-
-    Raises:
-        InputError: fewer than 2 rows, or a fraction that is not between 0 and 1.
     """
-    left, held = data.rows.split(fraction, seed)
-    share = f"a seeded {100 * fraction:g} % (seed {seed})"
-    train = _with_rows(data, left, f"{data.note}; {len(left):,} rows left after {share} was held out")
-    return train, _with_rows(data, held, f"{data.note}; {len(held):,} rows: {share} held out")
+    train, valid = data.split(fraction, seed)
+    part = f"a seeded {100 * fraction:g} % (seed {seed})"
+    train.note = f"{data.note}; {len(train):,} rows left after {part} was held out"
+    valid.note = f"{data.note}; {len(valid):,} rows: {part} held out"
+    return train, valid
 
 
-def fingerprint(data: Data) -> str:
-    """SHA-256 over dtype, shape and bytes of x and of the context, as 64 hexadecimal digits."""
+def fingerprint(data: Rows) -> str:
+    """Return the SHA-256 over dtype, shape and bytes of x and of the context as stored, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for part in (data.x, data.context):
-        if part is None:
+    for parts in data.columns():
+        if parts is None:
             digest.update(b"none")
             continue
-        digest.update(f"{part.dtype} {tuple(part.shape)} ".encode())
-        digest.update(part.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(f"{parts.dtype} {parts.shape} ".encode())
+        for part in parts.slices():
+            digest.update(part.x.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _with_rows(data: Data, rows: Rows, note: str) -> Data:
-    return replace(data, x=rows.x, context=rows.context, note=note)
 
 
 # Where data are: names and files → places
@@ -293,7 +281,7 @@ def _unknown(base: str, key: str, known: tuple[str, ...]) -> InputError:
     return InputError(f"{base}: no array {key!r}{suggestion(key, known)}")
 
 
-# What is there: places → tensors
+# What is there: places → rows
 
 
 def _fetch(place: _Place, context: _Place | None) -> Data:
@@ -312,7 +300,7 @@ def _fetch(place: _Place, context: _Place | None) -> Data:
 
 def _values(place: _Place) -> Tensor:
     """A context; a column, as of a .csv, holds single values."""
-    values = _read(place)
+    values = _read(place)[:]
     return values[:, 0] if values.shape[1:] == (1,) else values
 
 
@@ -328,8 +316,11 @@ def _stored(place: _Place) -> np.ndarray:
     return readers.read_array(place.base, place.key)
 
 
-def _read(place: _Place) -> Tensor:
-    """As a tensor of a dtype that torch computes with."""
+def _read(place: _Place) -> Tensor | Source:
+    """Return rows of a dtype that torch computes with."""
+    if (folder := _folder_of(place)) is not None:
+        pictures = readers.Pictures(folder)
+        return pictures if pictures.large else pictures[:]
     array = _stored(place)
     if array.ndim == 0 or array.size == 0:
         raise InputError(f"{place.source}: at least one row is expected, found shape {array.shape}")
@@ -337,4 +328,12 @@ def _read(place: _Place) -> Tensor:
         raise InputError(f"{place.source}: numbers below 2^63 are expected, found {array.max()}")
     wider = {"bool": "uint8", "uint16": "int32", "uint32": "int64", "uint64": "int64", "longdouble": "float64"}
     name = "longdouble" if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array.dtype.name
-    return torch.from_numpy(np.require(array, wider.get(name), ["C", "W"]))
+    mapped = file_of(array, wider.get(name))
+    return torch.from_numpy(np.require(array, wider.get(name), ["C", "W"])) if mapped is None else mapped
+
+
+def _folder_of(place: _Place) -> Path | None:
+    """Return the folder that a place means, None of anything else."""
+    if isinstance(place.base, str) or not place.base.is_dir():
+        return None
+    return place.base if place.key is None else place.base / place.key

@@ -1,13 +1,14 @@
 """What is done to raw arrays before they are examples of an event: layout, levels, binarisation. Kept with a run."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from likely.errors import InputError
+from likely.errors import EntryError, InputError
 from likely.event import Event, refuse
+from likely.rows import Rows
 
 Layout = Literal["chw", "hw", "hwc", "flat"]
 SHAPES = {"chw": "(n, c, h, w)", "hw": "(n, h, w)", "hwc": "(n, h, w, c)"}
@@ -41,7 +42,7 @@ class Preparation:
     @classmethod
     def infer(
         cls,
-        raw: Tensor,
+        raw: Rows | Tensor,
         *,
         binarize: float | Literal["stochastic"] | None = None,
         levels: int | tuple[int, ...] | None = None,
@@ -62,30 +63,29 @@ class Preparation:
             real: take whole numbers as measurements, which are real values.
 
         Raises:
-            InputError: no data, symbols below zero, or arguments that contradict each other.
+            InputError: no data, a number that is not finite, symbols below zero, or arguments that contradict each
+                other.
         """
-        if raw.numel() == 0 or raw.ndim == 0:
-            raise InputError(f"data: empty, at least one example is expected, found shape {tuple(raw.shape)}")
-        if raw.is_floating_point():
-            refuse(~raw.isfinite(), raw, "data", "finite numbers are expected")
-        layout = _layout(raw)
-        smallest, largest = (end.item() for end in raw.aminmax())
-        eight_bit = raw.dtype == torch.uint8 and layout != "flat" and largest > 127
+        raw = Rows.of(raw)
+        if 0 in raw.shape:
+            raise InputError(f"data: empty, at least one example is expected, found shape {raw.shape}")
+        layout, found = _layout(raw.shape), _range_of(raw)
+        eight_bit = raw.dtype == torch.uint8 and layout != "flat" and found.largest > 127
         if real and (levels is not None or binarize is not None):
             raise InputError(f"real values have no levels, found levels {levels}, binarize {binarize}")
         if levels is None and not real:
-            if binarize is None and smallest < 0 and not raw.is_floating_point():
+            if binarize is None and found.smallest < 0 and not raw.dtype.is_floating_point:
                 raise InputError(
-                    f"data: found {smallest}; symbols are the whole numbers 0, 1, 2, …: number them so, "
+                    f"data: found {found.smallest}; symbols are the whole numbers 0, 1, 2, …: number them so, "
                     "or take the data as measurements (--real)"
                 )
-            levels = 2 if binarize is not None else 256 if eight_bit else _count(raw, largest)
+            levels = 2 if binarize is not None else 256 if eight_bit else found.alphabet
             if levels is not None and levels > LEVELS:
                 raise InputError(
-                    f"data: found {largest:,}: an alphabet of at most {LEVELS:,} symbols is expected; "
+                    f"data: found {found.largest:,}: an alphabet of at most {LEVELS:,} symbols is expected; "
                     "number the symbols 0, 1, 2, …"
                 )
-        peak = 255.0 if eight_bit else float(largest) if 0 < largest < float("inf") else 1.0
+        peak = 255.0 if eight_bit else float(found.largest) if found.largest > 0 else 1.0
         return cls(layout, levels, binarize, peak)
 
     @classmethod
@@ -118,13 +118,25 @@ class Preparation:
         """Whether `restore` brings back the raw values (else only their layout)."""
         return self.binarize is None
 
-    def event_of(self, raw: Tensor) -> Event:
+    def event_of(self, raw: Rows | Tensor) -> Event:
         """The event that one row of a raw array becomes.
 
         Raises:
             InputError: not the layout this preparation is for.
         """
-        return Event(tuple(self._arrange(raw).shape[1:]), self.levels)
+        return Event(tuple(self._arrange(torch.empty(raw.shape, device="meta")).shape[1:]), self.levels)
+
+    def rows(self, raw: Rows, generator: torch.Generator | None = None) -> Rows:
+        """Prepare rows when they are read.
+
+        What draws, draws for all of them at once where they are in memory, and else whenever some are read. Arguments
+        and errors are those of `apply`.
+        """
+        if self.random and raw.in_memory:
+            with raw.named():
+                x = self.apply(raw.x, generator)
+            return raw.with_x(x)
+        return raw.prepared(lambda x: self.apply(x, generator))
 
     def apply(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Prepare a raw array (n, …) as a batch (n, *event.shape).
@@ -176,9 +188,11 @@ class Preparation:
         if low >= 0 and high <= self.peak:
             return
         index = tuple((~((raw >= 0) & (raw <= self.peak))).nonzero()[0].tolist())
-        raise InputError(
-            f"data: found {raw[index].item()} at index {index}; values 0 to {self.peak:g}, "
-            "the range of the training data, are expected for binarisation"
+        raise EntryError(
+            "data",
+            raw[index].item(),
+            index,
+            f"values 0 to {self.peak:g}, the range of the training data, are expected for binarisation",
         )
 
 
@@ -192,19 +206,45 @@ def _binarize(x: Tensor, how: float | Literal["stochastic"], peak: float, genera
     return (unit > how).byte()
 
 
-def _layout(raw: Tensor) -> Layout:
-    if raw.ndim == 3:
+def _layout(shape: tuple[int, ...]) -> Layout:
+    if len(shape) == 3:
         return "hw"
-    if raw.ndim == 4 and raw.shape[1] in (1, 3):
+    if len(shape) == 4 and shape[1] in (1, 3):
         return "chw"
-    return "hwc" if raw.ndim == 4 and raw.shape[3] in (1, 3) else "flat"
+    return "hwc" if len(shape) == 4 and shape[3] in (1, 3) else "flat"
 
 
-def _count(raw: Tensor, largest: int | float) -> int | None:
-    """Size of the alphabet of whole numbers, None for real values."""
-    if raw.is_floating_point() and (not raw.isfinite().all() or (raw != raw.round()).any() or (raw < 0).any()):
-        return None
-    return max(int(largest), 0) + 1
+class _Range(NamedTuple):
+    """The values of data: the smallest and the largest, and whether all are whole."""
+
+    smallest: int | float
+    largest: int | float
+    whole: bool
+
+    @property
+    def alphabet(self) -> int | None:
+        """Size of the alphabet of whole numbers from 0 on, None for real values."""
+        symbols = self.whole and (self.smallest >= 0 or isinstance(self.smallest, int))
+        return max(int(self.largest), 0) + 1 if symbols else None
+
+
+def _range_of(raw: Rows) -> _Range:
+    """Look through all of the data.
+
+    Raises:
+        InputError: a number that is not finite; names the first.
+    """
+    found = []
+    for part in raw.slices():
+        x = part.x
+        if x.is_floating_point():
+            with part.named():
+                refuse(~x.isfinite(), x, "data", "finite numbers are expected")
+        smallest, largest = (end.item() for end in x.aminmax())
+        found.append(_Range(smallest, largest, not x.is_floating_point() or bool((x == x.round()).all())))
+    return _Range(
+        min(part.smallest for part in found), max(part.largest for part in found), all(part.whole for part in found)
+    )
 
 
 def _floating(x: Tensor) -> Tensor:

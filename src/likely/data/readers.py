@@ -19,13 +19,17 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 import numpy as np
+import torch
 
 from likely.errors import InputError
+from likely.rows import Source
+from likely.rows.sources import Picked
 
 FORMATS = ".npy, .npz, IDX (.idx*, *-ubyte, either with .gz), .csv or a folder of images"
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 Stream = BufferedIOBase | IO[bytes]
+LARGE = 1 << 28  # bytes of an array that is left on disk, and read as it is needed
 
 DEFLATE = 1032  # deflate makes nothing smaller than this fraction of its size
 
@@ -46,7 +50,7 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray:
     """Read one array (n, …) of numbers in the dtype it is stored in.
 
     Images come as uint8, (n, h, w) in grey or (n, h, w, 3) in colour; CSV as uint8 or int64 where every number is
-    whole, else float64.
+    whole, else float64. A large .npy file comes as a memory map.
 
     Args:
         path: a file, or a folder of images.
@@ -111,7 +115,18 @@ def _reading(path: Path, expected: str) -> Iterator[None]:
 def _read_npy(path: Path) -> np.ndarray:
     with _reading(path, "an array in numpy's format"), open(path, "rb") as stream:
         _refuse_pickle(path, stream)
-        return _npy(stream, os.path.getsize(path), str(path))
+        size = os.path.getsize(path)
+        return _npy(stream, size, str(path)) if size < LARGE else _mapped(path, stream, size)
+
+
+def _mapped(path: Path, stream: Stream, size: int) -> np.ndarray:
+    """Map a large array into memory; one in Fortran order, whose rows are scattered, is read."""
+    shape, fortran, dtype = _npy_header(stream, str(path))
+    wanted, room = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if fortran or wanted != room:
+        stream.seek(0)
+        return _npy(stream, size, str(path))
+    return np.memmap(path, dtype, "r", stream.tell(), shape)
 
 
 def parse_npy(content: bytes, name: str) -> np.ndarray:
@@ -143,13 +158,19 @@ def _read_npz(path: Path, key: str) -> np.ndarray:
 
 def _npy(stream: Stream, size: int, name: str) -> np.ndarray:
     """One array in numpy's format from a stream of `size` bytes."""
+    shape, fortran, dtype = _npy_header(stream, name)
+    body = _body(stream, size - stream.tell(), shape[::-1] if fortran else shape, dtype, name)
+    return body.T if fortran else body
+
+
+def _npy_header(stream: Stream, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, whether in Fortran order, and dtype."""
     version = np.lib.format.read_magic(stream)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = header(stream)
     if dtype.hasobject:
         _pickled(name)
-    body = _body(stream, size - stream.tell(), shape[::-1] if fortran else shape, dtype, name)
-    return body.T if fortran else body
+    return shape, fortran, dtype
 
 
 def _body(stream: Stream, room: int, shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
@@ -254,35 +275,65 @@ def _narrow(table: np.ndarray) -> np.ndarray:
 # Images
 
 
+class Pictures(Source):
+    """The images of a folder, which are read when they are asked for.
+
+    Raises:
+        InputError: none, or images of several sizes or modes.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, folder: Path) -> None:
+        self.files = images_in(folder)[0]
+        if not self.files:
+            raise InputError(f"{folder}: expected a folder of images ({', '.join(IMAGES)}), found none in it")
+        first = _image_shape(self.files[0])
+        for file in self.files:
+            if (found := _image_shape(file)) != first:
+                raise InputError(
+                    f"{file}: expected images of one size and mode, found {_described(found)}; "
+                    f"{self.files[0].name} is {_described(first)}"
+                )
+        self.shape = (len(self.files), *first)
+
+    def __getitem__(self, rows: Picked) -> torch.Tensor:
+        files = self.files[rows] if isinstance(rows, slice) else [self.files[row] for row in rows.tolist()]
+        images = np.empty((len(files), *self.shape[1:]), np.uint8)
+        for row, file in zip(images, files, strict=True):
+            row[...] = _read_image(file)
+        return torch.from_numpy(images)
+
+    @property
+    def large(self) -> bool:
+        """Whether they are better left on disk."""
+        return math.prod(self.shape) >= LARGE
+
+
 def _read_images(folder: Path) -> np.ndarray:
-    files = images_in(folder)[0]
-    if not files:
-        raise InputError(f"{folder}: expected a folder of images ({', '.join(IMAGES)}), found none in it")
-    first = _read_image(files[0])
-    images = np.empty((len(files), *first.shape), np.uint8)
-    for row, file in zip(images, files, strict=True):
-        image = _read_image(file)
-        if image.shape != first.shape:
-            raise InputError(
-                f"{file}: expected images of one size and mode, found {_describe(image)}; "
-                f"{files[0].name} is {_describe(first)}"
-            )
-        row[...] = image
-    return images
+    return Pictures(folder)[:].numpy()
+
+
+def _image_shape(file: Path) -> tuple[int, ...]:
+    """Read the size of an image from its header, (h, w) or (h, w, 3)."""
+    from PIL import Image
+
+    with _reading(file, "an image"), Image.open(file) as image:
+        if image.mode not in ("L", "RGB"):
+            raise InputError(f"{file}: expected mode L (grey) or RGB, found {image.mode}; convert it")
+        return (image.height, image.width, *([3] if image.mode == "RGB" else []))
 
 
 def _read_image(file: Path) -> np.ndarray:
-    """One image, (h, w) or (h, w, 3)."""
+    """Read one image, (h, w) or (h, w, 3)."""
     from PIL import Image
 
     with _reading(file, "an image"):
         with Image.open(file) as image:
             image.verify()  # checksums, which decoding ignores
         with Image.open(file) as image:
-            if image.mode not in ("L", "RGB"):
-                raise InputError(f"{file}: expected mode L (grey) or RGB, found {image.mode}; convert it")
             return np.array(image)
 
 
-def _describe(image: np.ndarray) -> str:
-    return f"{image.shape[1]}×{image.shape[0]} {'L' if image.ndim == 2 else 'RGB'}"
+def _described(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]} {'L' if len(shape) == 2 else 'RGB'}"

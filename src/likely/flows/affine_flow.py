@@ -1,5 +1,7 @@
 """AffineFlow: the Gaussian density with a full covariance, as a flow."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from likely.flows.transforms.linear import TriangularMatrix
 from likely.flows.transforms.standardization import Standardize
 from likely.flows.transforms.transform import Transform
 from likely.nn.moments import whitening
-from likely.rows import Examples, Rows
+from likely.rows import Rows
 
 
 class AffineFlow(Flow):
@@ -64,19 +66,19 @@ class AffineFlow(Flow):
         super().__init__(Normal(Event(event.shape)), parts, context, features=features, seed=seed)
         self.floor, self.dequantization = floor, dequantization
 
-    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
+    def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> None:
         """Maximum likelihood, of one draw of the noise where symbols are dequantised.
 
         Args:
-            data: examples (n, *event.shape), or a pair with their context.
+            data: `Rows`, examples (n, *event.shape), or a pair with their context.
             generator: of the noise.
 
         Raises:
             InputError: a column that is constant.
         """
-        rows = Rows.of(data)
-        self.initialize(rows.x, rows.context, generator=generator)
-        z, features = self.check(rows.x), self.encoded(rows.context)
+        x, context = Rows.of(data).read()
+        self.initialize(x, context, generator=generator)
+        z, features = self.check(x), self.encoded(context)
         with torch.no_grad():
             for part in self.transform:
                 if isinstance(part, Elementwise):

@@ -2,21 +2,15 @@
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from likely.density import Density
 from likely.errors import InputError
-from likely.latent.bounds import Estimate, above_reliable, importance_sampling, warn_of_few, warn_of_tails
-from likely.latent.diagnostics import active_units, codes_in_use, mutual_information, runs_once
-from likely.latent.latent import LatentVariable
-from likely.rows import Examples, Rows
-
-Proposal = Literal["encoder", "prior"]
-EXAMPLES = 1024  # at most, that latents are compared over, and scored under: all pairs
-EXAMPLES_SCORED = 128  # where an encoder's network runs for every pair
+from likely.rows import Rows
+from likely.scoring import Proposal, Scored, Scoring, standard_error
 
 
 @dataclass(frozen=True)
@@ -71,16 +65,9 @@ class Report:
         return asdict(self)
 
 
-class Scored(NamedTuple):
-    """−ln p of every example (n,), float64, on the CPU; and the terms of a bound."""
-
-    nats: Tensor
-    terms: dict[str, float]
-
-
 def evaluate(
     model: Density,
-    data: Examples,
+    data: Any,
     *,
     batch_size: int = 128,
     generator: torch.Generator | None = None,
@@ -89,11 +76,11 @@ def evaluate(
     proposal: Proposal = "encoder",
     terms: bool = True,
 ) -> Report:
-    """Report −log p of data, an array (n, *event.shape) or a pair with its context.
+    """Report −log p of data.
 
     Args:
         model: any density.
-        data: what to score.
+        data: what to score: `Rows`, examples (n, *event.shape), a pair with their context, or a torch `Dataset`.
         batch_size: examples per pass; an exact result does not depend on it beyond rounding, a bound draws anew.
         generator: randomness for models that draw (None: seeded with 0).
         source: the density that the data come from, where it is known: `gap` is then the KL to it.
@@ -146,19 +133,14 @@ def report_of(found: Scored, model: Density, gap: float | None = None, importanc
     )
 
 
-def standard_error(values: Tensor) -> float:
-    """Of the mean of values (n,)."""
-    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
-
-
-def negative_log_likelihood(model: Density, data: Examples, **options) -> Tensor:
+def negative_log_likelihood(model: Density, data: Any, **options) -> Tensor:
     """−ln p of every example (n,), float64, on the CPU; options (but terms) and errors are those of `score`."""
     return score(model, data, **options).nats
 
 
 def score(
     model: Density,
-    data: Examples,
+    data: Any,
     *,
     batch_size: int = 128,
     generator: torch.Generator | None = None,
@@ -167,115 +149,27 @@ def score(
     terms: bool = False,
 ) -> Scored:
     """−ln p of every example, and with `terms` what a bound is made of; arguments and errors as for `evaluate`."""
-    if batch_size < 1 or importance_samples < 1:
+    how = Scoring(importance_samples, proposal, terms, batch_size)
+    _refuse_scoring(model, how)
+    rows = Rows.of(data, conditional=model.context is not None).to(model.device)
+    model.event.check_shape(rows.read_shape)
+    return model._score(rows, how, generator or torch.Generator(model.device).manual_seed(0))
+
+
+def _refuse_scoring(model: Density, how: Scoring) -> None:
+    """Refuse a way of scoring that says nothing, or that the model does not know."""
+    if how.batch_size < 1 or how.draws < 1:
         raise InputError(
-            f"a batch size and a number of importance samples of at least 1 are expected, found {batch_size} and "
-            f"{importance_samples}"
+            f"a batch size and a number of importance samples of at least 1 are expected, found {how.batch_size} and "
+            f"{how.draws}"
         )
-    if importance_samples > 1 and model.kind == "exact":
+    if how.draws > 1 and model.kind == "exact":
         raise InputError(
-            f"{importance_samples} importance samples would tighten a lower bound; this {type(model).__name__}'s "
+            f"{how.draws} importance samples would tighten a lower bound; this {type(model).__name__}'s "
             "log p is exact: leave them out"
         )
-    if proposal not in ("encoder", "prior") or (proposal == "prior" and not isinstance(model, LatentVariable)):
+    if how.proposal != "encoder" and how.proposal not in model.proposals:
         raise InputError(
-            f'latents are drawn from the "encoder" or, of a latent-variable model, the "prior"; found {proposal!r} for '
-            f"{type(model).__name__}"
+            f'latents are drawn from the "encoder" or, of a latent-variable model, the "prior"; found '
+            f"{how.proposal!r} for {type(model).__name__}"
         )
-    rows = Rows.of(data)
-    generator = generator or torch.Generator(model.device).manual_seed(0)
-    if len(rows) == 0:
-        model.check(rows.x)
-    rows.require_pairs()
-    batches = list(rows.batches(batch_size))
-    try:
-        if isinstance(model, LatentVariable):
-            return _latent(model, batches, generator, importance_samples, proposal, terms)
-        nats, bound = _averaged(model, batches, generator, importance_samples)
-    except InputError:
-        model.check(rows.x)  # names the place in all of the data, not in a batch of them
-        raise
-    return Scored(nats, _gap(nats, bound) if terms and importance_samples > 1 else {})
-
-
-def _averaged(model: Density, batches: list[Rows], generator: torch.Generator, draws: int) -> tuple[Tensor, Tensor]:
-    """−ln of the mean of p over draws of whatever the model draws, and the mean of −ln p, which is no less."""
-    nats, bounds = [], []
-    with torch.no_grad():
-        for rows in batches:
-            each = [model.log_prob(rows.x, rows.context, generator=generator) for _ in range(draws)]
-            found = torch.stack([log_prob.double().cpu() for log_prob in each])
-            nats.append(math.log(draws) - found.logsumexp(0))
-            bounds.append(-found.mean(0))
-    return torch.cat(nats), torch.cat(bounds)
-
-
-def _gap(nats: Tensor, bound: Tensor) -> dict[str, float]:
-    """L_K beside the bound of one draw."""
-    return {
-        "elbo": -float(bound.mean()),
-        "importance weighted": -float(nats.mean()),
-        "importance weighted standard error": standard_error(nats),
-        "gap of one draw": float((bound - nats).mean()),
-    }
-
-
-def _latent(
-    model: LatentVariable, batches: list[Rows], generator: torch.Generator, draws: int, proposal: Proposal, terms: bool
-) -> Scored:
-    """One draw from the encoder is the model's own log_prob, anything else importance sampling; of the same latents."""
-    nats = None
-    if draws == 1 and proposal == "encoder":
-        again = torch.Generator(generator.device)
-        again.set_state(generator.get_state())
-        nats, _ = _averaged(model, batches, generator, 1)
-        if not terms or model.encoder is None:
-            return Scored(nats, {})
-        generator = again
-    for batch in batches:
-        model.check_context(batch.context, len(batch))
-    rows = [model.check(batch.x) for batch in batches]
-    q = model.prior if proposal == "prior" else None
-    estimate = Estimate.joined([importance_sampling(model, x, draws, proposal=q, generator=generator) for x in rows])
-    if q is not None:
-        warn_of_few(estimate, "prior sampling")
-    elif terms and draws > 1:
-        warn_of_tails(estimate)
-    nats = -estimate.value if nats is None else nats
-    if not terms:
-        return Scored(nats, {})
-    found = _terms_of(estimate) if q is None else _weighted(estimate)
-    return Scored(nats, found | ({} if model.encoder is None else _measures(model, torch.cat(rows), generator)))
-
-
-def _terms_of(estimate: Estimate) -> dict[str, float]:
-    """Reconstruction, KL, and what they make."""
-    terms = {name.replace("KL", "kl"): float(part.mean()) for name, part in estimate.terms.items()}
-    reconstruction, kl = terms["reconstruction"], terms["kl"]
-    found = terms | {"elbo": reconstruction - kl, "rate": kl, "distortion": -reconstruction}
-    return found if estimate.draws == 1 else found | _weighted(estimate)
-
-
-def _weighted(estimate: Estimate) -> dict[str, float]:
-    """L_K and how far it is to be trusted."""
-    unreliable = above_reliable(estimate)
-    return {
-        "importance weighted": float(estimate.value.mean()),
-        "importance weighted standard error": standard_error(estimate.value),
-        "effective sample size": float(estimate.effective_sample_size.mean()),
-        **({} if unreliable is None else {"k-hat above 0.7": unreliable}),
-    }
-
-
-def _measures(model: LatentVariable, x: Tensor, generator: torch.Generator) -> dict[str, float]:
-    """What is measured over some of the examples together."""
-    some = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:EXAMPLES]]
-    found = {"latent values": float(model.prior.event.dims)}
-    if len(some) > 1:
-        found = {"active units": float(active_units(model, some, generator=generator))} | found
-    if isinstance(model.prior.event.levels, int):
-        codes = {"codes in use": codes_in_use(model, some, generator=generator), "codes": model.prior.event.levels}
-        found |= {name: float(number) for name, number in codes.items()}
-    scored = some if runs_once(model) else some[:EXAMPLES_SCORED]
-    found["mutual information"] = mutual_information(model, scored, generator=generator)
-    return found | {"mutual information limit": math.log(len(scored))}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from likely.density import Array, Density
 from likely.errors import InputError
 from likely.flows import Flow
 from likely.latent.diagnostics import posterior_means, spread
+from likely.latent.hierarchical_vae import OfLowestLayer
 from likely.latent.latent import LatentVariable
-from likely.latent.layers import OfLowestLayer
-from likely.rows import Examples
+from likely.rows import Rows
 
 Path = Literal["linear", "spherical"]
 DRAWS = 4096  # from a prior, for its mean and deviation
@@ -24,7 +24,7 @@ BATCH = 64  # latents decoded at once
 STRAIGHT = 1e-4  # sine of an angle whose arc is a line
 
 
-def embed(model: Density, data: Examples, *, batch_size: int = 128, generator: torch.Generator | None = None) -> Tensor:
+def embed(model: Density, data: Any, *, batch_size: int = 128, generator: torch.Generator | None = None) -> Tensor:
     """What a model represents examples by, (n, *latent shape), on the model's device.
 
     Of a latent-variable model E[z | x] under its encoder, exact or the mean of 64 draws; of a latent of symbols, the
@@ -32,7 +32,7 @@ def embed(model: Density, data: Examples, *, batch_size: int = 128, generator: t
 
     Args:
         model: a latent-variable model with an encoder, or a flow.
-        data: an array (n, *event.shape) or a pair with its context.
+        data: `Rows`, examples (n, *event.shape), a pair with their context, or a torch `Dataset`.
         batch_size: examples per pass.
         generator: of what is drawn (None: seeded with 0).
 
@@ -41,13 +41,17 @@ def embed(model: Density, data: Examples, *, batch_size: int = 128, generator: t
     """
     if batch_size < 1:
         raise InputError(f"a batch size of at least 1 is expected, found {batch_size}")
-    x, context = model.check_rows(data)
+    rows = Rows.of(data, conditional=model.context is not None).to(model.device)
+    model.event.check_shape(rows.read_shape)
     generator = generator or torch.Generator(model.device).manual_seed(0)
-    contexts = [None] * len(x) if context is None else context.split(batch_size)
-    with torch.no_grad():
-        return torch.cat(
-            [_latents(model, *part, generator) for part in zip(x.split(batch_size), contexts, strict=False)]
-        )
+    return torch.cat([_latents_of_batch(model, part, generator) for part in rows.batches(batch_size)])
+
+
+@torch.no_grad()
+def _latents_of_batch(model: Density, rows: Rows, generator: torch.Generator) -> Tensor:
+    with rows.named():
+        x, context = rows.read()
+        return _latents(model, model.check(x), model.check_context(context, len(x)), generator)
 
 
 @singledispatch
@@ -87,7 +91,7 @@ class Traversal:
 
 def traverse(
     model: Density,
-    data: Array | None = None,
+    data: Any = None,
     *,
     rows: int = 10,
     columns: int = 11,
@@ -119,7 +123,7 @@ def traverse(
             f"rows={rows}, columns={columns}, reach={reach}"
         )
     generator = generator or torch.Generator(model.device).manual_seed(0)
-    x = model.sample(EXAMPLES, generator=generator) if data is None else model.check(data[:EXAMPLES])
+    x = model.sample(EXAMPLES, generator=generator) if data is None else model.check(Rows.of(data)[:EXAMPLES].x)
     activity = spread(model, x, generator=generator).flatten()
     latents = activity.argsort(descending=True, stable=True)[:rows]
     mean, deviation = _prior_moments(model.prior, generator)

@@ -14,6 +14,7 @@ from likely.latent.objectives import (
     refuse_unknown,
 )
 from likely.latent.vae import Autoencoder, Head, gaussian_parts
+from likely.scoring import Scoring
 
 Gradient = Literal["reparametrized", "doubly reparametrized"]
 OBJECTIVE: dict[str, Objective] = {
@@ -64,7 +65,7 @@ class IWAE(Autoencoder):
         super().__init__(*gaussian_parts(event, latent, hidden, channels, head, seed), kl_warmup=kl_warmup)
         self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
         self.particles, self.gradient, self.seed = particles, gradient, seed
-        self.validation_draws = particles
+        self.validation = Scoring(draws=particles)
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         if self.weight < 1:

@@ -11,6 +11,8 @@ from likely.densities.conditional import standardize_context
 from likely.density import Array, Density
 from likely.errors import InputError
 from likely.event import refuse
+from likely.rows import Rows
+from likely.scoring import Scored, Scoring
 
 
 class LatentVariable(Density):
@@ -32,6 +34,7 @@ class LatentVariable(Density):
     """
 
     kind: Literal["exact", "lower bound"] = "lower bound"
+    proposals = ("encoder", "prior")
 
     def __init__(self, prior: Density, decoder: Density, encoder: Density | None = None) -> None:
         super().__init__(decoder.event)
@@ -75,6 +78,11 @@ class LatentVariable(Density):
         bound = evidence_lower_bound(draw_terms(self, x, 1, generator).log_weight)
         refuse_infinite(bound, self)
         return bound
+
+    def _score(self, rows: Rows, how: Scoring, generator: torch.Generator | None) -> Scored:
+        from likely.latent.scoring import score_latent
+
+        return score_latent(self, rows, how, generator)
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return self.decoder._sample(n, self.prior._sample(n, None, generator), generator)

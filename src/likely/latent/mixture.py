@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from likely.distributions.discrete import uniform
 from likely.errors import InputError, UncodableError, require_kind, require_numbers, require_positive, require_sizes
 from likely.event import Event
 from likely.latent.latent import LatentVariable
-from likely.rows import Examples
+from likely.rows import Rows
 
 CHUNK = 4096  # examples at once
 START_ROWS, START_STEPS = 10_000, 30  # examples and steps that each start is tried on
@@ -111,18 +111,19 @@ class Mixture(_Mixed, Autoregressive):
         symbols = self.symbols.masked_fill(self.allowed == 0, -torch.inf)
         return Products(self.logits.log_softmax(-1), symbols.log_softmax(-2))
 
-    def estimate(self, data: Examples, *, generator: torch.Generator | None = None) -> None:
+    def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> None:
         """Expectation maximisation.
 
         Args:
-            data: examples (n, *event.shape), or a pair with their labels.
+            data: `Rows`, examples (n, *event.shape), or a pair with their labels.
             generator: of the starts.
 
         Raises:
             InputError: the data are not of the event, or there are none of a label.
         """
-        x, context = self.check_rows(data)
-        labels = self._labels(context, len(x))
+        x, context = Rows.of(data).read()
+        x = self.check(x)
+        labels = self._labels(self.check_context(context, len(x)), len(x))
         for label in range(len(self.logits)):
             rows = x[labels == label].reshape(-1, self.event.dims)
             if not len(rows):

@@ -28,6 +28,7 @@ from likely.latent.gradients import (
     with_score,
 )
 from likely.latent.latent import Borrower, LatentVariable, Terms, draw_terms, evidence_lower_bound
+from likely.scoring import Scoring
 
 Objective = Callable[[LatentVariable, Tensor, int, torch.Generator | None], Tensor]
 
@@ -193,8 +194,10 @@ class TrainedOn(LatentVariable):
         if encoder is None and objective != "prior sampling":
             raise InputError(f"{objective}: an encoder q(z | x) is expected, found none")
         self.objective, self.draws = objective, draws
-        self.validation_draws = draws if objective in ON_L_K else 1
-        self.validation_proposal = "prior" if objective == "prior sampling" else "encoder"
+        self.validation = Scoring(
+            draws=draws if objective in ON_L_K else 1,
+            proposal="prior" if objective == "prior sampling" else "encoder",
+        )
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return -OBJECTIVES[self.objective](self, x, self.draws, generator).mean() / self.event.dims

@@ -94,7 +94,7 @@ class Case:
         model: Any = copy.deepcopy(self.given)
         chance, generator = (torch.Generator().manual_seed(seed) for _ in range(2))
         x, context = examples(self.event, 512, chance, model.support), self._spread(512)
-        if model.estimates:
+        if model.estimable:
             model.estimate((x, context), generator=chance)
         elif not list(model.parameters()):
             return None

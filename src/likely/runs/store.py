@@ -183,6 +183,7 @@ def create(path: str | Path, config: dict) -> Path:
         InputError: the path is taken, by a run or by something else, or may not be written to.
     """
     path = Path(path)
+    made = None
     try:
         if (path / CONFIG).exists():
             raise InputError(
@@ -190,25 +191,20 @@ def create(path: str | Path, config: dict) -> Path:
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path} exists and is not a run; choose another folder")
-        path.mkdir(parents=True, exist_ok=True)
-        (path / CONFIG).touch()
-        (path / CONFIG).unlink()
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
+        write_json(made / CONFIG, {"format": FORMAT, **config})
+        made.chmod(0o777 & ~_umask())
+        made.replace(path)  # so that the folder appears whole, or not at all
+    except WriteError:
+        raise
     except OSError as error:
         raise InputError(f"cannot write to {path}: {error.strerror}; choose another folder") from error
-    write_json(path / CONFIG, {"format": FORMAT, **config})
+    finally:
+        if made is not None and made.exists():
+            (made / CONFIG).unlink(missing_ok=True)
+            made.rmdir()
     return path
-
-
-def note_refusal(path: Path, reason: str) -> None:
-    """Write down in the configuration of a run why its model cannot be frozen."""
-    write_json(path / CONFIG, {**read_config(path), "frozen": {"refused": reason}})
-
-
-def refusal(path: Path) -> str | None:
-    """Return why the model of a run cannot be frozen, if its configuration says so."""
-    noted = read_config(path).get("frozen")
-    reason = noted.get("refused") if isinstance(noted, dict) else None
-    return reason if isinstance(reason, str) else None
 
 
 def withdraw(path: Path) -> None:
@@ -216,6 +212,30 @@ def withdraw(path: Path) -> None:
     if [file.name for file in path.iterdir()] == [CONFIG]:
         (path / CONFIG).unlink()
         path.rmdir()
+
+
+def note_refusal(path: Path, reason: str | None) -> None:
+    """Write into a run's configuration why its model could not be frozen; None: it could."""
+    config = read_config(path)
+    before = config.pop("frozen", None)
+    if reason is not None:
+        config["frozen"] = {"refused": reason}
+    if config.get("frozen") != before:
+        write_json(path / CONFIG, config)
+
+
+def refusal(path: Path) -> str | None:
+    """Return why the model of a run could not be frozen, None where nothing is said."""
+    frozen = read_config(path).get("frozen")
+    return str(frozen["refused"]) if isinstance(frozen, dict) and "refused" in frozen else None
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed while writing left beside the files of a run."""
+    for name in (CONFIG, WEIGHTS, METRICS, CHECKPOINT):
+        file = path / name
+        for stray in file.parent.glob(f".{file.name}.*"):
+            stray.unlink(missing_ok=True)
 
 
 def read_config(path: str | Path) -> dict:

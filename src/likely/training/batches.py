@@ -1,62 +1,70 @@
-"""The training data of a fit, batch by batch, in an order that depends on the seed and the step alone."""
+"""The examples of every step of a fit."""
 
-from typing import Literal
-
-import numpy as np
 import torch
-from torch import Tensor
 
 from likely.data import Preparation
-from likely.rows import Rows
-from likely.training.recipe import Recipe
-
-Purpose = Literal["order", "preparation", "validation", "loss", "estimate", "initialize"]
-PURPOSES: tuple[Purpose, ...] = ("order", "preparation", "validation", "loss", "estimate", "initialize")
-
-
-def stream(seed: int, purpose: Purpose, number: int) -> torch.Generator:
-    """Return a generator that depends on the seed, its purpose and a count only, so that resuming needs no state."""
-    mixed = np.random.SeedSequence((seed, PURPOSES.index(purpose), number)).generate_state(1)
-    return torch.Generator().manual_seed(int(mixed[0]))  # torch's generator reads 32 bits
+from likely.density import Density
+from likely.rows import Batch, Rows
+from likely.training.chance import Chance
 
 
 class Batches:
-    """Every epoch goes through all rows in an order of its own; what is random in their preparation is drawn anew.
+    """The examples of every step; each epoch goes through all of them in an order of its own.
 
-    Args:
-        rows: as they are stored.
-        preparation: what turns them into symbols, if they are not.
-        recipe: the batch size and the seed.
+    They are read and prepared when their step comes. A preparation that draws, draws for a whole epoch at once where
+    the rows are in memory, else for each batch.
     """
 
-    def __init__(self, rows: Rows, preparation: Preparation | None, recipe: Recipe) -> None:
-        self.rows, self.preparation, self.recipe = rows, preparation, recipe
-        self.redrawn = preparation is not None and preparation.random
-        self.epoch: tuple[int, Rows, Tensor] | None = None  # number, prepared rows, order
+    def __init__(self, rows: Rows, preparation: Preparation | None, size: int, chance: Chance) -> None:
+        self.rows, self.preparation, self.size, self.chance = rows, preparation, size, chance
+        draws = preparation is not None and preparation.random
+        self.drawn_by_epoch, self.drawn_by_batch = draws and rows.in_memory, draws and not rows.in_memory
+        self._prepared: tuple[int, Rows] | None = None
+        self._shuffled: tuple[int, Rows] | None = None
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in which all rows are gone through once."""
-        return -(-len(self.rows) // self.recipe.batch_size)
+    def __len__(self) -> int:
+        """Return the number of steps in an epoch."""
+        return -(-len(self.rows) // self.size)
 
-    def prepared(self, epoch: int) -> Rows:
-        """Return all rows as symbols, as they are in one epoch."""
-        return prepared(self.rows, self.preparation, stream(self.recipe.seed, "preparation", epoch))
+    def examples(self, epoch: int = 0) -> Rows:
+        """Return all examples as they are in one epoch."""
+        epoch = epoch if self.drawn_by_epoch else 0
+        if self._prepared is None or self._prepared[0] != epoch:
+            generator = self.chance.generator("preparation", epoch)
+            self._prepared = epoch, prepared(self.rows, self.preparation, generator)
+        return self._prepared[1]
 
-    def at(self, step: int) -> Rows:
-        """Return the rows of one step."""
-        size, (epoch, place) = self.recipe.batch_size, divmod(step, self.steps_per_epoch)
-        if self.epoch is None or self.epoch[0] != epoch:
-            self.epoch = self._begin(epoch)
-        _, rows, order = self.epoch
-        return rows[order[place * size : (place + 1) * size]]
-
-    def _begin(self, epoch: int) -> tuple[int, Rows, Tensor]:
-        rows = self.prepared(epoch) if self.epoch is None or self.redrawn else self.epoch[1]
-        order = torch.randperm(len(rows), generator=stream(self.recipe.seed, "order", epoch))
-        return epoch, rows, order
+    def at(self, step: int) -> Batch:
+        """Read the examples of one step."""
+        epoch, place = divmod(step, len(self))
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            rows = self.rows if self.drawn_by_batch else self.examples(epoch)
+            self._shuffled = epoch, rows.shuffled(self.chance.generator("order", epoch))
+        rows = self._shuffled[1][place * self.size : (place + 1) * self.size]
+        if self.drawn_by_batch:
+            rows = prepared(rows, self.preparation, self.chance.generator("batch", step))
+        return rows.read()
 
 
 def prepared(rows: Rows, preparation: Preparation | None, generator: torch.Generator) -> Rows:
-    """Return rows as symbols."""
-    return rows if preparation is None else Rows(preparation.apply(rows.x, generator), rows.context)
+    """Prepare rows, if they need it."""
+    return rows if preparation is None else preparation.rows(rows, generator)
+
+
+def check(model: Density, rows: Rows, preparation: Preparation | None, chance: Chance) -> None:
+    """Go through all of the data, and refuse what is not of the model's event or context.
+
+    Raises:
+        InputError: names the first entry that is not, by its row.
+    """
+    generator = chance.generator("preparation", 0)
+    model.event.check_shape(_as_they_will_be(rows, preparation))
+    for part in rows.slices():
+        with part.named():
+            raw, context = part.read()
+            x = model.check(raw if preparation is None else preparation.apply(raw, generator))
+            model.check_context(context, len(x))
+
+
+def _as_they_will_be(rows: Rows, preparation: Preparation | None) -> tuple[int, ...]:
+    return rows.read_shape if preparation is None else (len(rows), *preparation.event_of(rows).shape)

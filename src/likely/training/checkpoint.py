@@ -1,74 +1,88 @@
-"""What resumption needs, as one file that is replaced in one step."""
+"""Checkpoints: everything that resuming a fit needs, in one file that is replaced in one step."""
 
 import dataclasses
 import json
-import math
+import time
 from pathlib import Path
 
 from torch import Tensor
 
 from likely.errors import StoreError
 from likely.runs import store
-from likely.training.optimization import Optimization
 from likely.training.progress import Progress
+from likely.training.state import State
 
-Weights = dict[str, Tensor]
+SECONDS = 30.0  # between checkpoints
 PARTS = ("model", "average", "kept", "optimizer")
 
 
-def save(folder: Path, progress: Progress, optimization: Optimization, kept: Weights | None) -> None:
-    """Write weights, their average, the best weights, the optimiser's state and the progress.
+class Checkpoints:
+    """Checkpoints of one fit, when they are due.
+
+    Args:
+        folder: the run; None: there are none.
+        every: steps between them; None: thirty seconds.
+    """
+
+    def __init__(self, folder: Path | None, every: int | None) -> None:
+        self.folder, self.every, self.saved = folder, every, time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether one is to be written after a step."""
+        if self.folder is None:
+            return False
+        return time.monotonic() - self.saved >= SECONDS if self.every is None else step % self.every == 0
+
+    def save(self, state: State) -> None:
+        """Write one."""
+        if self.folder is not None:
+            save(self.folder, state)
+            self.saved = time.monotonic()
+
+
+def save(folder: Path, state: State) -> None:
+    """Write a checkpoint; raises as `store.write_file`."""
+    tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in state.average.state().items()}
+    tensors |= {f"kept.{name}": tensor for name, tensor in (state.kept or {}).items()}
+    for i, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in moments.items()}
+    metadata = {"progress": json.dumps(dataclasses.asdict(state.progress))}
+    store.write_weights(folder / store.CHECKPOINT, tensors, metadata)
+
+
+def restore(folder: Path, state: State) -> bool:
+    """Take up the last checkpoint of a run; return whether there was one.
 
     Raises:
-        WriteError: it could not be written; the one before is good.
+        StoreError: it is damaged, or of another model.
     """
-    parts = {
-        "model": optimization.model.state_dict(),
-        "average": optimization.average.state(),
-        "kept": kept or {},
-        "optimizer": optimization.state(),
-    }
-    tensors = {f"{part}.{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
-    store.write_weights(folder / store.CHECKPOINT, tensors, {"progress": json.dumps(dataclasses.asdict(progress))})
-
-
-def restore(folder: Path, optimization: Optimization) -> tuple[Progress, Weights | None]:
-    """Take up the last checkpoint of a run, and return where it stood; without one, start from the beginning.
-
-    Raises:
-        StoreError: the checkpoint is damaged or foreign.
-    """
-    if not (folder / store.CHECKPOINT).exists():
-        store.write_atomic(folder / store.METRICS, b"")
-        return Progress(), None
-    tensors, metadata = store.read_weights(folder / store.CHECKPOINT)
-    parts: dict[str, Weights] = {part: {} for part in PARTS}
+    file = folder / store.CHECKPOINT
+    store.sweep(folder)
+    if not file.exists():
+        return False
+    tensors, metadata = store.read_weights(file)
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     try:
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         for part in ("model", "average", "kept"):
-            parts[part] = store.renamed(optimization.model, parts[part])
-        progress = Progress(**json.loads(metadata["progress"]))
-        optimization.model.load_state_dict(parts["model"])
-        optimization.average.restore(parts["average"])
-        optimization.restore(parts["optimizer"])
+            parts[part] = store.renamed(state.model, parts[part])
+        state.progress = Progress(**json.loads(metadata["progress"]))
+        state.model.load_state_dict(parts["model"])
+        state.average.restore(parts["average"])
+        _restore_optimizer(state, parts["optimizer"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise StoreError(f"{folder / store.CHECKPOINT} is damaged or foreign: {error}") from error
-    forget_metrics_after(folder / store.METRICS, progress.step)
-    return progress, parts["kept"] or None
+        raise StoreError(f"{file} is damaged or foreign: {error}") from error
+    state.kept = parts["kept"] or None
+    return True
 
 
-def forget_metrics_after(file: Path, step: int) -> None:
-    """Forget what was logged after the checkpoint: it will be logged again."""
-    lines = file.read_text("utf-8", "replace").splitlines() if file.exists() else []
-    kept = [line for line in lines if step_of(line) <= step]
-    store.write_atomic(file, "".join(line + "\n" for line in kept).encode())
-
-
-def step_of(line: str) -> int | float:
-    """Return the step of a line of metrics; infinity of a line that was cut short when the process was killed."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+def _restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        i, _, entry = name.partition(".")
+        moments.setdefault(int(i), {})[entry] = tensor
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -4,25 +4,23 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from likely.data import Data, Preparation, fingerprint, load, load_validation, validation
+from likely.data import Preparation, fingerprint, load, load_validation, validation
 from likely.density import Density
 from likely.errors import InputError, StoreError
-from likely.rows import Examples
+from likely.rows import Rows
 from likely.runs import store
-from likely.training.batches import Batches
+from likely.training.batches import check
+from likely.training.chance import Chance
 from likely.training.loop import Loop
 from likely.training.progress import Watcher
 from likely.training.recipe import Recipe
-from likely.training.validation import Validation
 
 
 def fit(
     model: Density,
-    train: Examples | Data,
+    train: Any,
     *,
-    valid: Examples | Data | None = None,
+    valid: Any = None,
     out: str | Path | None = None,
     preparation: Preparation | None = None,
     holdout: float = 0.1,
@@ -38,7 +36,8 @@ def fit(
 
     Args:
         model: any density; it is changed in place.
-        train: data (n, *event.shape), a pair with its context, or loaded `Data`.
+        train: data (n, *event.shape), a pair with its context, `Rows` or loaded `Data`, a frame, or a torch `Dataset`,
+            of whose items that are pairs the second part is the context of a conditional model.
         valid: what best weights and early stopping are judged on; None: a seeded fraction `holdout` of `train`.
         out: a new run folder; None writes nothing.
         preparation: what turns raw data into symbols, applied afresh each epoch where it is random.
@@ -52,63 +51,33 @@ def fit(
         WriteError: a checkpoint could not be written; the one before is good.
     """
     recipe = Recipe.of(settings)
-    gradient = "budget" in settings or not model.estimates
-    train, valid = _loaded(train), None if valid is None else _loaded(valid)
-    _refuse_impossible(model, gradient, holdout)
+    gradient = "budget" in settings or not model.estimable
+    train, valid = _rows(train, model), _rows(valid, model)
+    _refuse_settings(model, gradient, holdout)
     holdout = holdout if gradient else 0.0
     description = _describe(train, valid, holdout, preparation, recipe)
     if not gradient:
         description["recipe"]["budget"] = None
-    if preparation is None:
-        model.check(train.x)  # before some are held out: errors name the place in what was given
+    for rows in filter(None, (train, valid)):  # before some are held out: errors name the row in what was given
+        check(model, rows, preparation, Chance(recipe.seed))
     if out is not None:
         store.refuse_shared(model)
     if valid is None and holdout:
         train, valid = validation(train, holdout, recipe.seed)
-    loop = _loop(model, train, valid, preparation, recipe, watch)
-    if out is not None:
-        loop.folder = store.create(out, {"model": store.configuration(model), **description})
+    folder = None if out is None else store.create(out, {"model": store.configuration(model), **description})
     try:
-        return loop.begin(gradient)
+        return Loop(model, train, valid, preparation, recipe, folder=folder, watch=watch).begin(gradient)
     except InputError:  # what the model found in the data when it looked at them all
-        if loop.folder is not None:
-            store.withdraw(loop.folder)
+        if folder is not None:
+            store.withdraw(folder)
         raise
-
-
-def _refuse_impossible(model: Density, gradient: bool, holdout: float) -> None:
-    if not 0 <= holdout < 1:
-        raise InputError(f"holdout must be in [0, 1), found {holdout}")
-    if gradient and not any(parameter.numel() for parameter in model.parameters()):
-        raise InputError(f"{type(model).__name__} has no parameters to fit by gradient steps; leave the budget out")
-
-
-def _loop(
-    model: Density,
-    train: Data,
-    valid: Data | None,
-    preparation: Preparation | None,
-    recipe: Recipe,
-    watch: Watcher | None,
-) -> Loop:
-    """Put a fit together.
-
-    Raises:
-        InputError: data that are not the model's, before anything is written.
-    """
-    batches = Batches(train.rows, preparation, recipe)
-    judged = None if valid is None else Validation(valid.rows, preparation, recipe)
-    for rows in filter(None, (batches.prepared(epoch=0), None if judged is None else judged.rows)):
-        model.check(rows.x)
-        model.check_context(rows.context, len(rows))
-    return Loop(model, batches, judged, recipe, watch)
 
 
 def resume(
     path: str | Path,
-    train: Examples | Data | None = None,
+    train: Any = None,
     *,
-    valid: Examples | Data | None = None,
+    valid: Any = None,
     device: str = "cpu",
     watch: Watcher | None = None,
 ) -> Density:
@@ -130,24 +99,19 @@ def resume(
     config = store.read_config(path)
     if "recipe" not in config:
         raise StoreError(f"{path} holds a saved model, not a fit; there is nothing to resume")
-    train, valid = (None if given is None else _loaded(given) for given in (train, valid))
     with store.understood(f"{path / store.CONFIG} is damaged"):
         gradient = config["recipe"]["budget"] is not None
         recipe = Recipe.of({name: value for name, value in config["recipe"].items() if value is not None})
         preparation = None if config["preparation"] is None else Preparation.from_json(config["preparation"])
-        train, valid = _data_again(path, config["data"], recipe, train, valid)
         model = store.build(config["model"]).to(device)
-    loop = _loop(model, train, valid, preparation, recipe, watch)
-    loop.restore(path)
-    if loop.progress.done:
-        return loop.finish()
-    return loop.run() if loop.progress.step else loop.begin(gradient)
+        train, valid = _data_again(path, config["data"], recipe, _rows(train, model), _rows(valid, model))
+    return Loop(model, train, valid, preparation, recipe, folder=path, watch=watch).resume(gradient)
 
 
 def _data_again(
-    path: Path, described: dict[str, Any], recipe: Recipe, train: Data | None, valid: Data | None
-) -> tuple[Data, Data | None]:
-    """The training and validation data of a run: named data are loaded again, and what was held out is again."""
+    path: Path, described: dict[str, Any], recipe: Recipe, train: Rows | None, valid: Rows | None
+) -> tuple[Rows, Rows | None]:
+    """Return the training and validation data of a run: named data are loaded, and what was held out is again."""
     if train is None and described["source"] is None:
         raise InputError(f"{path} was fitted to data given in Python; give the same train (and valid) to resume")
     train = load(described["source"], "train", context=described["context"]) if train is None else train
@@ -162,21 +126,21 @@ def _data_again(
     return train, valid
 
 
-def _loaded(data: Examples | Data) -> Data:
-    """Return data in any form as `Data`."""
-    if isinstance(data, Data):
-        return data
-    x, context = data if isinstance(data, tuple) else (data, None)
-    x, context = torch.as_tensor(x), None if context is None else torch.as_tensor(context)
-    if context is not None and context.shape[:1] != x.shape[:1]:  # or holding out would pair rows that are not a pair
-        raise InputError(f"context: {len(x)} values are expected, one per example, found shape {tuple(context.shape)}")
-    return Data(x, context, None, "given in Python")
+def _rows(data: Any, model: Density) -> Any:
+    return None if data is None else Rows.of(data, conditional=model.context is not None)
+
+
+def _refuse_settings(model: Density, gradient: bool, holdout: float) -> None:
+    if not 0 <= holdout < 1:
+        raise InputError(f"holdout must be in [0, 1), found {holdout}")
+    if gradient and not any(parameter.numel() for parameter in model.parameters()):
+        raise InputError(f"{type(model).__name__} has no parameters to fit by gradient steps; leave the budget out")
 
 
 def _describe(
-    train: Data, valid: Data | None, holdout: float, preparation: Preparation | None, recipe: Recipe
+    train: Rows, valid: Rows | None, holdout: float, preparation: Preparation | None, recipe: Recipe
 ) -> dict[str, Any]:
-    """What a run remembers beside its model."""
+    """Return what a run remembers beside its model."""
     if valid is None or valid.source == train.source is not None:
         judged_on = "holdout"
     else:

@@ -1,95 +1,64 @@
-"""One gradient step: AdamW, clipped, with a moving average of the weights."""
+"""One gradient step, with a gradient that is clipped to what is usual, and refused where it diverges."""
 
 import math
 
 import torch
-from torch import Tensor
 
-from likely.density import Density
 from likely.errors import DivergedError
-from likely.rows import Rows
-from likely.training.averaging import Average
-from likely.training.batches import stream
+from likely.rows import Batch
+from likely.training.chance import Chance
 from likely.training.progress import Progress
-from likely.training.recipe import Recipe
-
-SMOOTHING, NORM_SMOOTHING = 0.05, 0.01  # of the moving averages of the loss and of the gradient's norm
-EXPLOSION = 20  # a loss so many times its size above the lowest is a divergence
+from likely.training.state import State
 
 
-class Optimization:
-    """The optimiser's state and the average of the weights.
+def take_step(state: State, batch: Batch, chance: Chance, kept_in: str = "") -> None:
+    """Take one gradient step, and its share of the moving average.
 
     Args:
-        model: whose weights are changed in place.
-        recipe: rates, decay, clipping.
-    """
-
-    def __init__(self, model: Density, recipe: Recipe) -> None:
-        self.model, self.recipe = model, recipe
-        self.average = Average(model, recipe.average)
-        weights = list(model.parameters()) or [torch.zeros(0, requires_grad=True)]  # models in closed form have none
-        self.optimizer = torch.optim.AdamW(
-            weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-
-    def step(self, rows: Rows, progress: Progress) -> None:
-        """Take one step, and tell the progress.
-
-        Raises:
-            DivergedError: the loss or its gradient is not finite, or exploded.
-        """
-        recipe, model = self.recipe, self.model
-        rate = recipe.learning_rate_at(progress.step, progress.total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        model.train()
-        model.advance(progress.fraction)
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            loss = model.loss(rows.x, rows.context, generator=stream(recipe.seed, "loss", progress.step))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        value, norm = loss.item(), self._clip(progress)
-        refuse_divergence(value, norm, rate, progress)
-        self.optimizer.step()
-        self.average.update(progress.step)
-        progress.loss = value if progress.step == 0 else progress.loss + SMOOTHING * (value - progress.loss)
-        progress.lowest = min(progress.lowest, progress.loss)
-        progress.step += 1
-
-    def _clip(self, progress: Progress) -> float:
-        """Shorten a gradient that is longer than usual, and return its norm before."""
-        usual = progress.norm if progress.norm > 0 else math.inf  # NaN before the first step
-        limit = self.recipe.clip * usual
-        norm = torch.nn.utils.clip_grad_norm_(self.average.parameters, limit).item()
-        clipped = min(norm, limit)
-        progress.norm = clipped if math.isinf(usual) else usual + NORM_SMOOTHING * (clipped - usual)
-        return norm
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the optimiser's numbers by name."""
-        states = self.optimizer.state_dict()["state"].items()
-        return {f"{i}.{name}": tensor for i, state in states for name, tensor in state.items()}
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take up the optimiser's numbers."""
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            i, _, entry = name.partition(".")
-            state.setdefault(int(i), {})[entry] = tensor
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-
-
-def refuse_divergence(loss: float, norm: float, rate: float, progress: Progress) -> None:
-    """Refuse a loss or a gradient that is not finite, or a loss far above the lowest.
+        state: what is changed.
+        batch: examples, and their context.
+        chance: of what the loss draws.
+        kept_in: where the best weights are, for the error.
 
     Raises:
-        DivergedError: names the step.
+        DivergedError: the loss or a gradient is not finite, or exploded.
     """
-    exploded = progress.step > 0 and loss > progress.lowest + EXPLOSION * (abs(progress.lowest) + 1)
+    model, progress, recipe = state.model, state.progress, state.recipe
+    rate = recipe.learning_rate_at(progress.step, progress.total)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    model.train()
+    model.advance(progress.step / progress.total if progress.total else 0.0)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        loss = model.loss(*batch, generator=chance.generator("loss", progress.step))
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    value, norm = loss.item(), _clip(state)
+    _refuse_divergence(progress, value, norm, rate, kept_in)
+    state.optimizer.step()
+    state.average.update(progress.step)
+    progress.loss = value if progress.step == 0 else progress.loss + 0.05 * (value - progress.loss)
+    progress.lowest = min(progress.lowest, progress.loss)
+    progress.step += 1
+
+
+def _clip(state: State) -> float:
+    """Shorten a gradient that is longer than usual; return its norm before."""
+    progress = state.progress
+    usual = progress.norm if progress.norm > 0 else math.inf  # NaN before the first step
+    limit = state.recipe.clip * usual
+    norm = torch.nn.utils.clip_grad_norm_(state.average.parameters, limit).item()
+    clipped = min(norm, limit)
+    progress.norm = clipped if math.isinf(usual) else usual + 0.01 * (clipped - usual)
+    return norm
+
+
+def _refuse_divergence(progress: Progress, loss: float, norm: float, rate: float, kept_in: str) -> None:
+    exploded = progress.step > 0 and loss > progress.lowest + 20 * (abs(progress.lowest) + 1)
     if math.isfinite(loss) and math.isfinite(norm) and not exploded:
         return
+    kept = f"; the weights of step {progress.best_step} are kept in {kept_in}" if kept_in else ""
     raise DivergedError(
         f"training diverged at step {progress.step + 1}: loss {loss:.4g}, gradient norm {norm:.4g} "
-        f"at learning rate {rate:.3g}"
+        f"at learning rate {rate:.3g}{kept}; try a smaller learning rate"
     )

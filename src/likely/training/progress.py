@@ -35,16 +35,9 @@ class Progress:
     done: bool = False
 
     @property
-    def fraction(self) -> float:
-        """The part of all steps that is done, 0 as long as their number is not known."""
-        return self.step / self.total if self.total else 0.0
-
-    @property
     def seconds_left(self) -> float:
         """Estimate from the pace so far."""
-        if not self.step or self.total is None:
-            return math.nan
-        return self.seconds / self.step * (self.total - self.step)
+        return math.nan if not self.step or self.total is None else self.seconds / self.step * (self.total - self.step)
 
 
 Watcher = Callable[[Progress], None]

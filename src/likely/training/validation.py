@@ -1,4 +1,4 @@
-"""What the weights of a fit are judged on."""
+"""Validation: the average weights are judged on held-out examples, and kept where they are the best so far."""
 
 import torch
 
@@ -6,35 +6,46 @@ from likely.data import Preparation
 from likely.density import Density
 from likely.jobs.evaluate import evaluate
 from likely.rows import Rows
-from likely.training.batches import prepared, stream
+from likely.training.batches import prepared
+from likely.training.chance import Chance
 from likely.training.recipe import Recipe
-
-LEAST_BATCH = 64  # examples of a validation pass, at least
+from likely.training.state import State
 
 
 class Validation:
-    """Some of the validation rows, the same at every validation, prepared once.
+    """The validation examples of a fit: a seeded choice of `recipe.validation_size`, prepared once."""
 
-    Args:
-        rows: as they are stored.
-        preparation: what turns them into symbols, if they are not.
-        recipe: the seed and how many rows.
-    """
-
-    def __init__(self, rows: Rows, preparation: Preparation | None, recipe: Recipe) -> None:
-        order = torch.randperm(len(rows), generator=stream(recipe.seed, "validation", 0))
-        some = rows[order[: recipe.validation_size].sort()[0]]
-        self.rows = prepared(some, preparation, stream(recipe.seed, "validation", 1))
-        self.batch_size = max(LEAST_BATCH, recipe.batch_size)
+    def __init__(self, rows: Rows, preparation: Preparation | None, recipe: Recipe, chance: Chance) -> None:
+        order = torch.randperm(len(rows), generator=chance.generator("validation", 0))
+        chosen = Rows(*rows[order[: recipe.validation_size].sort()[0]].read())
+        self.rows = prepared(chosen, preparation, chance.generator("validation", 1))
+        self.batch_size = max(64, recipe.batch_size)
 
     def bits_per_dim(self, model: Density) -> float:
-        """Return the bits/dim of the rows, or the bound of them that the model is trained on."""
+        """Score the model as it wants to be judged."""
+        how = model.validation
         report = evaluate(
             model,
             self.rows,
             batch_size=self.batch_size,
-            importance_samples=model.validation_draws,
-            proposal=model.validation_proposal,
+            importance_samples=how.draws,
+            proposal=how.proposal,
             terms=False,
         )
         return report.bits_per_dim
+
+
+def validate(state: State, validation: Validation | None) -> bool:
+    """Judge the average weights, and keep them where they are the best so far; return whether they are."""
+    progress = state.progress
+    state.model.eval()
+    with state.average.applied():
+        if validation is not None:
+            progress.bits_per_dim = validation.bits_per_dim(state.model)
+        better = validation is None or progress.bits_per_dim < progress.best
+        if better:
+            progress.best, progress.best_step, progress.stale = progress.bits_per_dim, progress.step, 0
+            state.keep()
+        else:
+            progress.stale += 1
+    return better

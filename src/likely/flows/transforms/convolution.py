@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from likely.errors import InputError
-from likely.event import refuse
+from likely.event import refuse_parameter
 from likely.flows.transforms.transform import Pair, Transform, finite
 
 
@@ -58,7 +58,7 @@ class InvertibleConvolution(Transform):
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         diagonal = self.signs * self.log_diagonal.exp()
-        refuse(
+        refuse_parameter(
             ~(diagonal.isfinite() & (diagonal != 0)),
             diagonal,
             "diagonal of a matrix",

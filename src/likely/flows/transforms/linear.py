@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from likely.event import refuse
+from likely.event import refuse_parameter
 from likely.flows.transforms.transform import Pair, Transform, finite, vectors
 
 
@@ -62,7 +62,7 @@ class FullMatrix(Linear):
         size = (lower * factors.triu().abs().T).sum(1)  # the diagonal of |L| |U|
         pivot = factors.diagonal()
         singular = ~(pivot.abs() > self.dims * torch.finfo(pivot.dtype).eps * size)
-        refuse(singular, pivot, "pivots of a matrix", "a matrix that is not singular is expected")
+        refuse_parameter(singular, pivot, "pivots of a matrix", "a matrix that is not singular is expected")
         return factors, pivots
 
     def _times(self, x: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ class Permutation(Transform):
 def _positive(log_diagonal: Tensor) -> Tensor:
     """e^d, refused where it is not a positive number in this precision: the matrix would be singular."""
     diagonal = log_diagonal.exp()
-    refuse(
+    refuse_parameter(
         ~((diagonal > 0) & diagonal.isfinite()),
         diagonal,
         "diagonal of a matrix",

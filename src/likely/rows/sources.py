@@ -1,0 +1,177 @@
+"""What rows are read from: a tensor in memory, or a source that reads them when they are asked for."""
+
+import math
+import mmap
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from likely.errors import InputError
+from likely.event import as_tensor
+
+Picked = slice | Tensor  # consecutive rows, or their numbers
+
+
+class Source(ABC):
+    """Rows (n, …) that are read when they are asked for; to a reader it is like a tensor.
+
+    Attributes:
+        shape: (n, *shape of one row).
+        dtype: of what is read.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @abstractmethod
+    def __getitem__(self, rows: Picked) -> Tensor:
+        """Read the rows of a slice without a step, or of a tensor of numbers."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class FileSource(Source):
+    """Rows of an array in a file, in C order.
+
+    They are read by offset and not through a memory map: pages of a map count as the process's memory, and a file that
+    shrinks under a map ends the process.
+
+    Args:
+        path: the file.
+        offset: of the first row, in bytes.
+        shape: (n, *shape of one row).
+        stored: dtype in the file.
+        wanted: dtype to read them as; None: as they are stored.
+    """
+
+    def __init__(
+        self, path: str | Path, offset: int, shape: tuple[int, ...], stored: np.dtype, wanted: str | None = None
+    ) -> None:
+        self.path, self.offset, self.shape, self.stored = Path(path), offset, tuple(shape), stored
+        self.wanted = np.dtype(wanted or stored)
+        self.row = math.prod(self.shape[1:])
+        self.dtype = as_tensor(np.empty(0, self.wanted)).dtype
+
+    def __getitem__(self, rows: Picked) -> Tensor:
+        spans = [rows.indices(len(self))[:2]] if isinstance(rows, slice) else _spans(rows)
+        found = np.empty((sum(stop - start for start, stop in spans), *self.shape[1:]), self.stored)
+        filled = 0
+        with self._opened() as file:
+            for start, stop in spans:
+                self._read(file, start, found[filled : filled + stop - start])
+                filled += stop - start
+        return as_tensor(found.astype(self.wanted, copy=False))
+
+    def _opened(self) -> Any:
+        try:
+            return open(self.path, "rb", buffering=0)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read any more: {error.strerror}") from error
+
+    def _read(self, file: Any, start: int, into: np.ndarray) -> None:
+        """Fill an array with rows from `start` on."""
+        file.seek(self.offset + start * self.row * self.stored.itemsize)
+        place = into.reshape(-1).view(np.uint8).data
+        while len(place):
+            count = file.readinto(place)
+            if not count:
+                raise InputError(
+                    f"{self.path}: row {start} and those after it cannot be read: the file is shorter than it was"
+                )
+            place = place[count:]
+
+
+def _spans(rows: Tensor) -> list[tuple[int, int]]:
+    """Return the runs of consecutive numbers in `rows`, as pairs of first and one past the last."""
+    numbers = rows.numpy()
+    if not len(numbers):
+        return []
+    breaks = np.flatnonzero(np.diff(numbers) != 1)
+    first, last = numbers[np.r_[0, breaks + 1]], numbers[np.r_[breaks, len(numbers) - 1]]
+    return list(zip(first.tolist(), (last + 1).tolist(), strict=True))
+
+
+class ItemSource(Source):
+    """Rows that are got one by one by their number, as from a torch `Dataset`.
+
+    Args:
+        items: what has a length, and an item for every number below it.
+        part: which part of an item that is a tuple; None: the item as it is.
+    """
+
+    def __init__(self, items: Sequence[Any], part: int | None = None) -> None:
+        self.items, self.part = items, part
+        if not len(items):
+            raise InputError("data: empty, at least one example is expected")
+        first = self._item(0)
+        self.shape, self.dtype = (len(items), *first.shape), first.dtype
+
+    def __getitem__(self, rows: Picked) -> Tensor:
+        numbers = range(*rows.indices(len(self))) if isinstance(rows, slice) else rows.tolist()
+        found = [self._item(number) for number in numbers]
+        for number, item in zip(numbers, found, strict=True):
+            if item.shape != self.shape[1:] or item.dtype != self.dtype:
+                expected = f"{self.dtype} {self.shape[1:]}"
+                raise InputError(
+                    f"item {number} is {item.dtype} {tuple(item.shape)}; {expected}, like item 0, is expected"
+                )
+        return torch.stack(found) if found else torch.empty(0, *self.shape[1:], dtype=self.dtype)
+
+    def _item(self, number: int) -> Tensor:
+        item = self.items[number] if self.part is None else self.items[number][self.part]
+        return item if isinstance(item, Tensor) else as_tensor(np.asarray(item), f"item {number}")
+
+
+def source_of(data: Any, name: str = "data") -> Tensor | Source:
+    """Return rows of any kind as a tensor, without a copy where that can be, or as a source.
+
+    Args:
+        data: a tensor, an array, a memory map, a frame of pandas or polars (by position), a list of numbers, or a thing
+            with a length and items by number.
+        name: what to call it in an error.
+
+    Raises:
+        InputError: something else, or no numbers.
+    """
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, list):
+        data = torch.as_tensor(data)
+    if not isinstance(data, Tensor | np.ndarray):
+        if not hasattr(data, "to_numpy"):
+            return _items_of(data, name)
+        data = data.to_numpy()
+    return as_tensor(data, name) if (mapped := file_of(data)) is None else mapped
+
+
+def _items_of(data: Any, name: str) -> Source:
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise InputError(
+            f"{name}: an array, a tensor, or a thing with a length and items by number is expected, "
+            f"found {type(data).__name__}"
+        )
+    return ItemSource(data)
+
+
+def items_of(data: Any) -> Any:
+    """Return the data set that a loader draws from, anything else as it is."""
+    return data.dataset if isinstance(data, DataLoader) else data
+
+
+def file_of(array: Tensor | np.ndarray, wanted: str | None = None) -> FileSource | None:
+    """Return where a memory map's rows are in its file; None of what has no file, or another order or contents."""
+    if not isinstance(array, np.memmap) or array.filename is None or array.ndim == 0:
+        return None
+    if array.mode == "c" or not array.flags.c_contiguous or array.dtype.kind not in "biuf":
+        return None
+    start = np.frombuffer(vars(array)["_mmap"], np.uint8).__array_interface__["data"][0]
+    mapped = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+    return FileSource(os.fspath(array.filename), mapped + array.ctypes.data - start, array.shape, array.dtype, wanted)

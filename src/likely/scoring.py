@@ -1,0 +1,66 @@
+"""Scores of examples, −ln p: how they are asked for, and what every density can do."""
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from likely.rows import Rows
+
+Proposal = Literal["encoder", "prior"]
+
+
+class Scoring(NamedTuple):
+    """How to score examples.
+
+    Attributes:
+        draws: K, of whatever the density draws, over which a bound is averaged.
+        proposal: what the latents of a latent-variable model are drawn from.
+        terms: whether to measure the parts of a bound, too.
+        batch_size: examples per pass.
+    """
+
+    draws: int = 1
+    proposal: Proposal = "encoder"
+    terms: bool = False
+    batch_size: int = 128
+
+
+class Scored(NamedTuple):
+    """−ln p of every example (n,), float64, on the CPU; and the terms of a bound."""
+
+    nats: Tensor
+    terms: dict[str, float]
+
+
+LogProb = Callable[[Tensor, Tensor | None, torch.Generator | None], Tensor]
+
+
+@torch.no_grad()
+def averaged(log_prob: LogProb, rows: Rows, how: Scoring, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Return −ln of the mean of p over draws, and the mean of −ln p over them, which is no less, both (n,)."""
+    nats, bounds = [], []
+    for part in rows.batches(how.batch_size):
+        with part.named():
+            x, context = part.read()
+            found = torch.stack([log_prob(x, context, generator).double().cpu() for _ in range(how.draws)])
+        nats.append(math.log(how.draws) - found.logsumexp(0))
+        bounds.append(-found.mean(0))
+    return torch.cat(nats), torch.cat(bounds)
+
+
+def gap_of_one_draw(nats: Tensor, bound: Tensor) -> dict[str, float]:
+    """Return L_K beside the bound of one draw."""
+    return {
+        "elbo": -float(bound.mean()),
+        "importance weighted": -float(nats.mean()),
+        "importance weighted standard error": standard_error(nats),
+        "gap of one draw": float((bound - nats).mean()),
+    }
+
+
+def standard_error(values: Tensor) -> float:
+    """Return the standard error of the mean of values (n,)."""
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan

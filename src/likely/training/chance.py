@@ -1,0 +1,22 @@
+"""Randomness of a fit, of which no state needs to be kept."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+Purpose = Literal["order", "preparation", "validation", "loss", "estimate", "initialize", "batch"]
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Generators that depend on a seed, what each is for, and a count only, so that resuming needs no state."""
+
+    seed: int
+
+    def generator(self, purpose: Purpose, number: int) -> torch.Generator:
+        """Return a new generator for a purpose and an epoch, a step, or another count."""
+        entropy = self.seed, get_args(Purpose).index(purpose), number
+        mixed = np.random.SeedSequence(entropy).generate_state(1)
+        return torch.Generator().manual_seed(int(mixed[0]))  # torch's generator reads 32 bits

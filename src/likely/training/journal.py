@@ -1,0 +1,63 @@
+"""The log of a fit: a line of metrics.jsonl for every validation."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from likely.runs import store
+from likely.training.progress import Progress
+
+
+class Journal:
+    """Lines of a run's metrics.jsonl; without a folder, none.
+
+    Args:
+        folder: the run.
+        epoch: steps in one epoch.
+    """
+
+    def __init__(self, folder: Path | None, epoch: int) -> None:
+        self.file, self.epoch = None if folder is None else folder / store.METRICS, epoch
+
+    def validated(self, progress: Progress, learning_rate: float) -> None:
+        """Add how a fit stands."""
+        self.add(
+            {
+                "step": progress.step,
+                "epoch": progress.step / self.epoch,
+                "loss_nats_per_dim": _number(progress.loss),
+                "valid_bits_per_dim": _number(progress.bits_per_dim),
+                "learning_rate": learning_rate,
+                "seconds": round(progress.seconds, 2),
+            }
+        )
+
+    def refused(self, progress: Progress, reason: str) -> None:
+        """Add why the model could not be frozen."""
+        self.add({"step": progress.step, "seconds": round(progress.seconds, 2), "frozen": {"refused": reason}})
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Add a line."""
+        if self.file is not None:
+            store.append_line(self.file, json.dumps(line))
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after a step, and at the end: it will be logged again."""
+        if self.file is None:
+            return
+        lines = self.file.read_text("utf-8", "replace").splitlines() if self.file.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        store.write_atomic(self.file, "".join(line + "\n" for line in kept).encode())
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _step_of(line: str) -> int | float:
+    try:
+        entry = json.loads(line)
+        return math.inf if "frozen" in entry else entry["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # a line cut short when the process was killed

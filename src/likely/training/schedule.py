@@ -1,0 +1,52 @@
+"""How long a fit goes on: a budget as a number of steps, and when to validate."""
+
+import math
+import statistics
+
+from likely.training.progress import Progress
+from likely.training.recipe import Budget, Recipe
+
+TIMED_STEPS, TIMED_SECONDS = 10, 3.0
+
+
+class Schedule:
+    """The steps of a fit. A budget in time becomes a number of them once, after the first have been timed.
+
+    Args:
+        recipe: budget, and number of evaluations.
+        epoch: steps in one epoch.
+    """
+
+    def __init__(self, recipe: Recipe, epoch: int) -> None:
+        self.budget, self.evaluations, self.epoch = Budget.parse(recipe.budget), recipe.evaluations, epoch
+        self.durations: list[float] = []
+        self.evaluation_seconds = 0.0
+
+    def begin(self, progress: Progress) -> None:
+        """Set the number of steps, where it is known."""
+        if progress.total is None and self.budget.unit != "seconds":
+            epoch = self.epoch if self.budget.unit == "epochs" else 1
+            progress.total = math.ceil(self.budget.amount * epoch)
+
+    def going(self, progress: Progress) -> bool:
+        """Whether steps are left."""
+        return progress.total is None or progress.step < progress.total
+
+    def time(self, progress: Progress, duration: float) -> None:
+        """Take in how long a step took, in seconds, and set the number of steps if enough have been timed."""
+        if progress.total is None:
+            self.durations.append(duration)
+            progress.total = self._steps_within(progress)
+
+    def _steps_within(self, progress: Progress) -> int | None:
+        """Return the number of steps that fit into the budget; the median minds no hiccup."""
+        seconds, timed = self.budget.amount, sum(self.durations)
+        if len(self.durations) <= TIMED_STEPS or (timed < TIMED_SECONDS and progress.seconds < 0.1 * seconds):
+            return None
+        left = seconds - progress.seconds - self.evaluations * self.evaluation_seconds
+        return progress.step + max(1, int(max(left, 0.25 * seconds) / statistics.median(self.durations)))
+
+    def validation_due(self, progress: Progress) -> bool:
+        """Whether to validate after the present step."""
+        step, total = progress.step, progress.total
+        return total is not None and (step % max(1, total // self.evaluations) == 0 or step == total)
