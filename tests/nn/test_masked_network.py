@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from likely.errors import InputError
 from likely.laws.promises import multiplications
 from likely.nn import MaskedNetwork, RecurrentNetwork, Walk
 
@@ -117,3 +118,9 @@ def test_multiply_accumulates_in_order(dims, hidden):
     with torch.no_grad():
         whole = multiplications(lambda: network(x, context))
         assert multiplications(lambda: in_order(network, x, context)) <= 1.15 * whole
+
+
+def test_a_network_that_sees_its_own_place_is_refused():
+    walk = Walk(lambda x, features, cache: x[:, :0, None], 3, torch.zeros(2, 0))
+    with pytest.raises(InputError, match="determines no place after 0 of 3"):
+        next(iter(walk))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from likely.density import Steps
 from likely.distributions import Discrete
+from likely.errors import InputError
 from likely.event import Event
 
 State = TypeVar("State")
@@ -47,6 +48,9 @@ class Walk:
     iteration `newest` must be set to their inputs (n, inputs of the places). Several places come at once where no unit
     of the network tells them apart.
 
+    Raises:
+        InputError: the network determines no further place from those before it.
+
     Args:
         network: over places: inputs (n, ·), features → θ (n, places, outputs), each from the inputs before it.
         dims: number of places.
@@ -61,6 +65,8 @@ class Walk:
         cache, known = Cache(), 0
         while known < self.dims:
             theta = self.network(self.newest, self.features, cache)
+            if not theta.shape[1]:
+                raise InputError(f"the network determines no place after {known} of {self.dims}: does one see itself?")
             places = slice(known, known + theta.shape[1])
             known = places.stop
             yield places, theta
