@@ -81,7 +81,7 @@ def test_samples_of_priors_are_of_their_density(kind):
 def test_a_vamp_prior_is_the_mean_posterior_of_examples():
     for event, x in ((TABLE, rows(3)), (PLANE, data(PLANE, 3))):
         model = copy.deepcopy(vae("vamp", event))
-        model.initialize(x)
+        model.prior.start_from(model.check(x))
         z = torch.randn(5, 2, generator=seeded(1), dtype=torch.float64)
         posteriors = torch.stack([model.encoder.log_prob(z, row.expand(5, *row.shape)) for row in x])
         assert torch.allclose(model.prior.log_prob(z), posteriors.logsumexp(0) - math.log(3), atol=1e-10)

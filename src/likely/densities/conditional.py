@@ -14,7 +14,7 @@ from likely.errors import InputError, require_choice, require_positive, require_
 from likely.event import Event
 from likely.nn import NormalHead
 from likely.nn.heads import Head, head_of_symbols
-from likely.nn.moments import mean_and_deviation
+from likely.nn.moments import set_once
 from likely.nn.network import NetworkSpec, is_image, network_for, places_of
 from likely.nn.values import Values
 
@@ -73,10 +73,9 @@ class ConditionalNormal(Gaussian):
         self.register_buffer("deviation", torch.ones(event.shape))
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Take mean and deviation of every value from examples, and those of the values of a real context."""
+        """Take mean and deviation of every value from examples, and those of the values of a real context, once."""
         x, given = self.check(x), self.check_context(context, len(x))
-        for statistic, found in zip((self.mean, self.deviation), mean_and_deviation(x), strict=True):
-            statistic.copy_(found)
+        set_once(self.mean, self.deviation, x)
         standardize_context(self, given)
 
     def parameters_of(self, context: Tensor) -> Normals:
@@ -153,7 +152,7 @@ class ConditionalSymbols(Autoregressive):
             self.body = kind.of_event(context, places, outputs)
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Take mean and deviation of the values of a real context from examples."""
+        """Take mean and deviation of the values of a real context from examples, once."""
         standardize_context(self, self.check_context(context, len(x)))
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
@@ -187,7 +186,7 @@ class ConditionalSymbols(Autoregressive):
 
 
 def standardize_context(density: Density, context: Tensor | None) -> None:
-    """Let the networks of a density take mean and deviation of the values of a real context from examples."""
+    """Let the networks of a density take mean and deviation of the values of a real context from examples, once."""
     assert context is not None
     for part in density.modules():
         if isinstance(part, Values):

@@ -71,13 +71,22 @@ class VampPrior(Borrower, Density):
         values = self._network[0]
         assert isinstance(values, Values)
         assert lender.context is not None
-        with seeded(seed):
-            self.inputs = nn.Parameter(0.5 * torch.randn(components, *lender.context.shape, values.width))
+        self.inputs = nn.Parameter(self._drawn_inputs(components, *lender.context.shape, values.width))
 
+    def _drawn_inputs(self, *shape: int) -> Tensor:
+        """Draw the pseudo-inputs that a new prior has, (components, *shape, width)."""
+        with seeded(self.seed):
+            return 0.5 * torch.randn(shape)
+
+    @property
+    def started(self) -> bool:
+        """Whether the pseudo-inputs are others than those that a new prior has."""
+        return not torch.equal(self.inputs, self._drawn_inputs(*self.inputs.shape).to(self.inputs))
+
+    @torch.no_grad()
     def start_from(self, x: Tensor) -> None:
         """Set the pseudo-inputs to examples (n, *shape), gone through again where there are fewer than K."""
-        with torch.no_grad():
-            self.inputs.copy_(self._network[0](x[torch.arange(self.components) % len(x)]))
+        self.inputs.copy_(self._network[0](x[torch.arange(self.components) % len(x)]))
 
     @property
     def _network(self) -> nn.Sequential:

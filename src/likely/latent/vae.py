@@ -51,9 +51,9 @@ class Autoencoder(LatentVariable):
         self.weight = min(1.0, fraction / self.kl_warmup) if self.kl_warmup else 1.0
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Let every part start from data; the pseudo-inputs of a `VampPrior` are examples."""
+        """Let every part start from data, once; the pseudo-inputs of a `VampPrior` are examples."""
         super().initialize(x, context, generator=generator)
-        if isinstance(self.prior, VampPrior):
+        if isinstance(self.prior, VampPrior) and not self.prior.started:
             self.prior.start_from(self.check(x))
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:

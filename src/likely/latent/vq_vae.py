@@ -132,7 +132,7 @@ class VQVAE(LatentVariable):
         return self.encoder
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Let the networks start from data, and the codebook from clusters of what the encoder makes of them.
+        """Let the networks start from data, and the codebook from clusters of what the encoder makes of them; once.
 
         Raises:
             InputError: a codebook larger than that.
@@ -141,16 +141,20 @@ class VQVAE(LatentVariable):
         with torch.no_grad():
             standardize_context(self.quantizer, x)
             vectors = torch.cat([self.quantizer.vectors(rows) for rows in x.split(CHUNK)])
-            found = vectors.numel() // self.size
-            if found < self.codes:
-                raise InputError(
-                    f"a codebook of {self.codes} entries needs as many places in the training data to start from, "
-                    f"found {found}: {len(x)} examples of {self.prior.event.dims} codes; choose fewer codes"
-                )
-            start_at_clusters(self.codebook, vectors.view(-1, self.size), generator)
+            if not self.codebook.started:
+                self._start_codebook(vectors.view(-1, self.size), generator)
             z = self.codebook.nearest(vectors)
             self.prior.initialize(z, generator=generator)
             self.decoder.initialize(x, z, generator=generator)
+
+    def _start_codebook(self, vectors: Tensor, generator: torch.Generator | None) -> None:
+        if len(vectors) < self.codes:
+            examples = len(vectors) // self.prior.event.dims
+            raise InputError(
+                f"a codebook of {self.codes} entries needs as many places in the training data to start from, "
+                f"found {len(vectors)}: {examples} examples of {self.prior.event.dims} codes; choose fewer codes"
+            )
+        start_at_clusters(self.codebook, vectors, generator)
 
     def advance(self, fraction: float) -> None:
         """Leave all but the prior as it is in the last part."""

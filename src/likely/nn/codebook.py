@@ -8,6 +8,7 @@ from likely.distributions.discrete import uniform
 from likely.nn.leaf import Leaf
 
 EPSILON = 1e-5  # of Laplace smoothing
+NEVER = -1  # in place of a number of steps, until the entry is put somewhere
 
 
 class Codebook(Leaf):
@@ -29,7 +30,7 @@ class Codebook(Leaf):
         self.register_buffer("entries", torch.randn(codes, size))
         self.register_buffer("counts", torch.ones(codes))  # N
         self.register_buffer("sums", self.entries.clone())  # m
-        self.register_buffer("idle", torch.zeros(codes, dtype=torch.int64))  # steps since it was nearest to anything
+        self.register_buffer("idle", torch.full((codes,), NEVER))  # steps since it was nearest to anything
 
     def forward(self, z: Tensor) -> Tensor:
         """Codes (n, *places) → entries (n, *places, size); what are vectors already stay as they are."""
@@ -59,11 +60,16 @@ class Codebook(Leaf):
         total = self.counts.sum()
         smoothed = total * (self.counts + EPSILON) / (total + len(self.counts) * EPSILON)
         self.entries.copy_(self.sums / smoothed[:, None])
-        self.idle.add_(1).masked_fill_(counts > 0, 0)
+        self.idle.clamp_min_(0).add_(1).masked_fill_(counts > 0, 0)
         dead = (self.idle >= revival).nonzero()[:, 0]
         if len(dead):
             places = uniform((len(rows),), generator, rows).argsort()[: len(dead)]
             self.place(dead[: len(places)], rows[places])
+
+    @property
+    def started(self) -> bool:
+        """Whether entries have been taken from data."""
+        return bool((self.idle != NEVER).any())
 
     def place(self, codes: Tensor, entries: Tensor) -> None:
         """Put some entries somewhere, as if each had been the nearest to one vector there."""

@@ -25,6 +25,29 @@ def mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, deviation
 
 
+@torch.no_grad()
+def set_once(mean: Tensor, deviation: Tensor, x: Tensor) -> None:
+    """Copy mean and deviation of the examples x (n, …) into buffers that are still as built, 0 and 1 everywhere.
+
+    Buffers that were set before, also by a run that was loaded, are left alone. Examples whose mean is 0 and whose
+    deviation is 1 leave the smallest positive number as the mean, which says that they were seen.
+
+    Raises:
+        InputError: as `mean_and_deviation`.
+    """
+    if not _as_built(mean, deviation):
+        return
+    found_mean, found_deviation = mean_and_deviation(x)
+    mean.copy_(found_mean)
+    deviation.copy_(found_deviation)
+    if _as_built(mean, deviation):
+        mean.fill_(torch.finfo(mean.dtype).tiny)
+
+
+def _as_built(mean: Tensor, deviation: Tensor) -> bool:
+    return bool((mean == 0).all() and (deviation == 1).all())
+
+
 def whitening(covariance: Tensor, floor: float) -> Tensor:
     """W, lower triangular, with W Σ Wᵀ = I where no eigenvalue of Σ (…, dims, dims) is below `floor`.
 

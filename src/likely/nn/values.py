@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from likely.event import Event
-from likely.nn.moments import mean_and_deviation
+from likely.nn.moments import set_once
 from likely.nn.symbols import Symbols
 
 
@@ -29,10 +29,9 @@ class Values(nn.Module):
         self.register_buffer("deviation", torch.ones(given.shape))
 
     def initialize(self, x: Tensor) -> None:
-        """Take mean and deviation of real values from examples (n, *shape)."""
+        """Take mean and deviation of real values from examples (n, *shape), the first time."""
         if self.symbols is None:
-            for statistic, found in zip((self.mean, self.deviation), mean_and_deviation(x), strict=True):
-                statistic.copy_(found)
+            set_once(self.mean, self.deviation, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape) → (n, *shape, width)."""
