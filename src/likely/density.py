@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from likely.arguments import PlainArguments
 from likely.distributions.discrete import Discrete
 from likely.errors import InputError
 from likely.event import REAL, Configured, Event, Interval
@@ -29,7 +30,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-class Density(nn.Module, Configured, ABC):
+class Density(nn.Module, PlainArguments, Configured, ABC):
     """A probability distribution p(x) or p(x | context) over an event.
 
     A subclass sets `event` and `context` through this constructor, keeps each of its own constructor's arguments as an

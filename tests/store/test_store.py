@@ -261,3 +261,62 @@ def test_saved_names_are_unique():
     known = {cls for cls in below(Configured) if cls.__module__.startswith("likely.")}
     names = [store._public_name(cls) for cls in known]
     assert len(names) == len(set(names))
+
+
+def with_tied_weights():
+    """Three layers of the decoder have the same weight."""
+    encoder = ConditionalNormal(PLANE, SYMBOLS, network=PERCEPTRON, seed=1)
+    decoder = decoder_of(PLANE, Perceptron((8, 8, 8, 8), "relu"))
+    layers = [layer for layer in decoder.body.modules() if getattr(layer, "weight", torch.zeros(1)).shape == (8, 8)]
+    for layer in layers[1:]:
+        layer.weight = layers[0].weight
+    assert len(layers) == 3
+    return LatentVariable(likely.densities.bases.Normal(PLANE), decoder, encoder)
+
+
+def symbols(n=40):
+    return torch.randint(3, (n, 4), generator=torch.Generator().manual_seed(0))
+
+
+def test_tied_weights_are_tied_after_loading(tmp_path):
+    model = with_tied_weights()
+    likely.save(model, tmp_path / "run")
+    loaded = likely.load(tmp_path / "run")
+    assert store.configuration(loaded) == store.configuration(model)
+    assert len(list(loaded.parameters())) == len(list(model.parameters()))
+    assert list(loaded.state_dict()) == list(model.state_dict())
+    found, expected = (m.log_prob(symbols(), generator=torch.Generator().manual_seed(1)) for m in (loaded, model))
+    assert torch.equal(found, expected)
+    likely.fit(loaded, symbols(), budget="2 steps")
+    assert len(store.tied(loaded)) == 2
+
+
+def test_a_stopped_fit_of_tied_weights_goes_on(tmp_path):
+    def stop(progress):
+        if progress.step == 3:
+            raise RuntimeError("killed")
+
+    settings = {"budget": "5 steps", "checkpoint_every": 2, "holdout": 0.0}
+    whole = likely.fit(with_tied_weights(), symbols(), **settings)
+    with pytest.raises(RuntimeError, match="killed"):
+        likely.fit(with_tied_weights(), symbols(), out=tmp_path / "run", watch=stop, **settings)
+    resumed = likely.resume(tmp_path / "run", symbols())
+    assert len(store.tied(resumed)) == 2
+    assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in resumed.state_dict().items())
+    assert store.tied(likely.load(tmp_path / "run")) == store.tied(resumed)
+
+
+def test_tied_weights_are_frozen(tmp_path):
+    likely.fit(with_tied_weights(), symbols(), budget="2 steps", out=tmp_path / "run")
+    frozen, packed = likely.Frozen.load(tmp_path / "run"), io.BytesIO()
+    likely.compress(frozen, symbols().numpy(), packed)
+    packed.seek(0)
+    assert (likely.decompress(packed, frozen) == symbols().numpy()).all()
+
+
+@pytest.mark.parametrize("ties", [3, ["x"], {"x": "y"}, {"decoder": "encoder"}, {"decoder.body.2.weight": 3}])
+def test_forged_ties_are_one_clear_error(ties):
+    config = store.configuration(with_tied_weights()) | {"tied": ties}
+    with pytest.raises(likely.StoreError) as caught:
+        store.build(config)
+    assert "\n" not in str(caught.value)

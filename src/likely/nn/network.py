@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from likely.arguments import plain
 from likely.errors import InputError, require_choice, require_hidden, require_sizes
 from likely.event import Configured, Event
 from likely.nn.blocks import AttentionBlock, GatedBlock, ImageNetwork, ResidualBlock
@@ -42,9 +43,13 @@ def places_of(event: Event) -> Places:
 
 
 class NetworkSpec(Configured, ABC):
-    """A specification of networks; a subclass says how they are built."""
+    """A specification of networks: a frozen dataclass, which says how they are built."""
 
     over_images = True  # whether images go in as images, not as vectors
+
+    def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            object.__setattr__(self, name, plain(value))
 
     @abstractmethod
     def build(self, inputs: Size, outputs: Size, features: int | None = None) -> nn.Module:
@@ -122,6 +127,7 @@ class Perceptron(ChainSpec):
     over_images = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_hidden(self.hidden)
         require_choice(tuple(ACTIVATIONS), activation=self.activation)
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -235,6 +241,7 @@ class ResidualNetwork(NetworkSpec):
     blocks: int = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_sizes(channels=self.channels)
         require_sizes(0, blocks=self.blocks)
 
@@ -263,6 +270,7 @@ class AttentionNetwork(NetworkSpec):
     heads: int = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_sizes(channels=self.channels, heads=self.heads)
         require_sizes(0, blocks=self.blocks)
         if self.channels % self.heads:

@@ -34,6 +34,7 @@ CONFIG, WEIGHTS, METRICS, CHECKPOINT = (
     "checkpoint/state.safetensors",
 )
 RENAMED = {"likely.MultilayerPerceptron": ("likely.Perceptron", {"activation": "relu"})}  # classes of older files
+TIED = "tied"  # in a configuration: names of parameters that are the same as another, and the name of that one
 SAME = "same as"  # in a configuration: what stands at another place
 Place = tuple[str | int, ...]  # in a configuration: names of arguments, and numbers in lists
 
@@ -43,6 +44,9 @@ def configuration(thing: Any) -> Any:
 
     A density that is an argument twice, once of a density that borrows its weights, is written once; the second time
     there is the place of the first, {"same as": ["prior", "lender"]}.
+
+    Raises:
+        InputError: an argument is no number, text, list, or model.
     """
     places: dict[Density, Place] = {}
 
@@ -55,9 +59,28 @@ def configuration(thing: Any) -> Any:
             return {"class": _public_name(type(thing)), "arguments": arguments}
         if isinstance(thing, list | tuple | torch.nn.ModuleList):
             return [at((*place, k), part) for k, part in enumerate(thing)]
+        if not isinstance(thing, str | int | float | None):
+            where = ".".join(map(str, place))
+            raise InputError(f"{where}: a {type(thing).__name__} cannot be saved as an argument of a model")
         return thing
 
-    return at((), thing)
+    config = at((), thing)
+    ties = tied(thing) if isinstance(thing, torch.nn.Module) else {}
+    return {**config, TIED: ties} if ties else config
+
+
+def tied(model: torch.nn.Module) -> dict[str, str]:
+    """Return the names of parameters that are the same as an earlier one, and the name of that one."""
+    first: dict[torch.nn.Parameter, str] = {}
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {name: first[weight] for name, weight in parameters if first.setdefault(weight, name) != name}
+
+
+def tie(model: torch.nn.Module, ties: dict[str, str]) -> None:
+    """Put the same parameter at two places again, for every pair of names that `tied` has returned."""
+    for name, first in ties.items():
+        module, _, own = name.rpartition(".")
+        model.get_submodule(module).register_parameter(own, model.get_parameter(first))
 
 
 def build(config: Any) -> Any:
@@ -84,7 +107,11 @@ def build(config: Any) -> Any:
                 built[place] = cls(**{name: at((*place, name), value) for name, value in arguments.items()})
         return built[place]
 
-    return at((), config)
+    thing = at((), config)
+    if isinstance(config, dict) and TIED in config:
+        with understood("weights cannot be tied as the configuration says"):
+            tie(thing, config[TIED])
+    return thing
 
 
 def _found(config: Any, place: Place) -> Any:
@@ -136,7 +163,11 @@ def save(model: Density, path: str | Path) -> None:
     """
     refuse_shared(model)
     path = create(path, {"model": configuration(model)})
-    write_weights(path / WEIGHTS, model.state_dict())
+    try:
+        write_weights(path / WEIGHTS, model.state_dict())
+    except BaseException:
+        withdraw(path)
+        raise
 
 
 def refuse_shared(model: Density) -> None:
@@ -166,11 +197,13 @@ def load(path: str | Path) -> Density:
     if not isinstance(model, Density):
         raise StoreError(f"{path / CONFIG} describes no model, but {model}")
     tensors = renamed(model, read_weights(path / WEIGHTS)[0])
+    ties = tied(model)
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         first = str(error).partition("\n")[2].partition("\n")[0].strip()  # after a heading, a line for every weight
         raise StoreError(f"{path / WEIGHTS} does not fit {path / CONFIG}: {first}") from error
+    tie(model, ties)
     if any(parameter.dtype == torch.float64 for parameter in model.parameters()):
         model.double()  # what is not saved, too
     return model.eval()
@@ -323,9 +356,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_weights(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, safetensors.torch.save(tensors, metadata))
+    """Write tensors as safetensors, atomically; what is the same memory under several names is written for each."""
+    known, content = set(), {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        content[name] = tensor.detach().cpu().contiguous()
+        if memory in known:
+            content[name] = content[name].clone()
+        known.add(memory)
+    write_atomic(path, safetensors.torch.save(content, metadata))
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

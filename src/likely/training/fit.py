@@ -54,7 +54,7 @@ def fit(
     gradient = "budget" in settings or not model.estimable
     train, valid = _rows(train, model), _rows(valid, model)
     _refuse_settings(model, gradient, holdout)
-    holdout = holdout if gradient else 0.0
+    holdout = float(holdout) if gradient else 0.0
     description = _describe(train, valid, holdout, preparation, recipe)
     if not gradient:
         description["recipe"]["budget"] = None

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from likely.arguments import plain
 from likely.errors import InputError, suggestion
 
 
@@ -98,7 +99,7 @@ class Recipe:
         for name in settings:
             if name not in known:
                 raise InputError(f'unknown setting "{name}"{suggestion(name, known)}')
-        return cls(**settings)
+        return cls(**{name: plain(value) for name, value in settings.items()})
 
     def learning_rate_at(self, step: int, total: int | None) -> float:
         """Linear warm-up, then a half cosine down to zero at `total` (None: not known yet)."""

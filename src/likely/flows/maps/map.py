@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from likely.arguments import PlainArguments
 from likely.errors import InputError, require_positive
 from likely.event import REAL, Configured, Interval
 
 
-class Map(Configured, ABC):
+class Map(PlainArguments, Configured, ABC):
     """x → z, strictly increasing, value by value, under `count` parameters each.
 
     Parameters that are zero give the identity, or the map nearest to it, so that a network whose last layer starts at

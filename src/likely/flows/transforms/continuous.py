@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from likely.arguments import PlainArguments
 from likely.errors import ConvergenceError, InputError, require_hidden, require_sizes
 from likely.event import Configured, Event
 from likely.flows.transforms.ode import STEPS, dormand_prince, require_torchdiffeq, runge_kutta
@@ -19,7 +20,7 @@ from likely.nn import Linear
 Solver = Literal["rk4", "dopri5", "dopri5-adjoint"]
 
 
-class VelocityField(nn.Module, Configured, ABC):
+class VelocityField(nn.Module, PlainArguments, Configured, ABC):
     """f(z, t; context): the velocity, at time t, of a point at z.
 
     A subclass keeps its constructor's arguments as attributes of the same names and writes `forward`; and `divergence`,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likely.arguments import PlainArguments
 from likely.errors import InputError
 from likely.event import REAL, Configured, Event, Interval, refuse
 from likely.flows.maps.map import Map
@@ -40,7 +41,7 @@ def finite(x: Tensor, ladj: Tensor) -> Pair:
     return x, ladj
 
 
-class Transform(nn.Module, Configured, ABC):
+class Transform(nn.Module, PlainArguments, Configured, ABC):
     """A bijection between values inside `domain` and values inside `codomain`, example by example.
 
     A subclass keeps each of its constructor's arguments as an attribute of the same name (they are what is saved) and

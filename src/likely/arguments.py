@@ -1,0 +1,36 @@
+"""Arguments of constructors as plain Python values, which can be saved."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def plain(value: Any) -> Any:
+    """Return a NumPy scalar as the Python number that it is, also inside tuples and lists; anything else as it is."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (tuple, list):
+        return type(value)(map(plain, value))
+    return value
+
+
+class PlainArguments:
+    """Beside what is saved by its constructor's arguments: every constructor of a subclass is handed plain values.
+
+    A model then computes with the same numbers as the one that is built again from its saved configuration.
+    """
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "__init__" in vars(cls):
+            cls.__init__ = _with_plain_arguments(cls.__init__)
+
+
+def _with_plain_arguments(constructor: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(constructor)
+    def construct(self: Any, *args: Any, **settings: Any) -> None:
+        constructor(self, *map(plain, args), **{name: plain(value) for name, value in settings.items()})
+
+    return construct
