@@ -9,6 +9,7 @@ https://arxiv.org/abs/1901.04866
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 
 import torch
@@ -104,7 +105,23 @@ def posterior_codec(model: LatentVariable, batch: int) -> Codec:
     )
 
 
-class ExactPosterior(Codec):
+class Independent(Codec):
+    """Symbols, or numbers of parts, each under a distribution of its own; a subclass says which."""
+
+    @abstractmethod
+    def _frequencies(self, n: int, context: Tensor | None) -> Frequencies:
+        """Return the distributions of n examples."""
+
+    def push(self, stack: Stack, x: Tensor, context: Tensor | None) -> None:
+        """Push them."""
+        push(stack, self._frequencies(len(x), context), x)
+
+    def pop(self, stack: Stack, n: int, context: Tensor | None) -> Tensor:
+        """Pop them."""
+        return pop(stack, self._frequencies(n, context))
+
+
+class ExactPosterior(Independent):
     """p(z | x) of a single symbol z, from p(z) and p(x | z) of all its values: nothing is lost to a bound.
 
     Of several orderings the first one is looked at.
@@ -113,20 +130,12 @@ class ExactPosterior(Codec):
     def __init__(self, prior: InOrder, decoder: InOrder) -> None:
         self.prior, self.decoder = prior, decoder
 
-    def push(self, stack: Stack, x: Tensor, context: Tensor | None) -> None:
-        """Push z."""
-        push(stack, self._posterior(context), x)
-
-    def pop(self, stack: Stack, n: int, context: Tensor | None) -> Tensor:
-        """Pop z."""
-        return pop(stack, self._posterior(context))
-
-    def _posterior(self, x: Tensor | None) -> Frequencies:
-        assert x is not None
+    def _frequencies(self, n: int, context: Tensor | None) -> Frequencies:
+        assert context is not None
         logs = []
         for symbol in range(self.prior.model.event.alphabets[0]):
-            z = torch.full((len(x),), symbol)
-            logs.append(self.prior.log2_likelihood(z, None) + self.decoder.log2_likelihood(x, z))
+            z = torch.full((n,), symbol)
+            logs.append(self.prior.log2_likelihood(z, None) + self.decoder.log2_likelihood(context, z))
         return in_proportion(torch.stack(logs, 1))
 
 
@@ -150,21 +159,13 @@ def _(density: Deterministic, batch: int) -> Codec:
     return Determined(density)
 
 
-class StandardNormal(Codec):
+class StandardNormal(Independent):
     """Values under N(0, 1), as the numbers of parts that are equally probable: every part alike."""
 
     def __init__(self, density: Density) -> None:
         self.shape = density.event.shape
 
-    def push(self, stack: Stack, x: Tensor, context: Tensor | None) -> None:
-        """Push numbers of parts."""
-        push(stack, self._parts(len(x)), x)
-
-    def pop(self, stack: Stack, n: int, context: Tensor | None) -> Tensor:
-        """Pop numbers of parts."""
-        return pop(stack, self._parts(n))
-
-    def _parts(self, n: int) -> Uniform:
+    def _frequencies(self, n: int, context: Tensor | None) -> Frequencies:
         return Uniform(torch.full((n, *self.shape), 1 << PART_BITS))
 
     def values(self, numbers: Tensor) -> Tensor:
@@ -184,15 +185,7 @@ class IndependentNormals(StandardNormal):
         super().__init__(density)
         self.density = density
 
-    def push(self, stack: Stack, x: Tensor, context: Tensor | None) -> None:
-        """Push numbers of parts."""
-        push(stack, self._over_parts(len(x), context), x)
-
-    def pop(self, stack: Stack, n: int, context: Tensor | None) -> Tensor:
-        """Pop numbers of parts."""
-        return pop(stack, self._over_parts(n, context))
-
-    def _over_parts(self, n: int, context: Tensor | None) -> NormalFrequencies:
+    def _frequencies(self, n: int, context: Tensor | None) -> Frequencies:
         assert context is not None
         mu, log_sigma, corner = self.density.parameters_of(context)
         if corner is not None:

@@ -7,7 +7,8 @@ from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
 from likely.flows.maps.mixture import MixtureLogit
-from likely.flows.transforms.autoregressive import MaskedAutoregressive
+from likely.flows.transforms.autoregressive import MaskedAutoregressive, Order, alternating
+from likely.flows.transforms.transform import Transform
 
 
 class AutoregressiveMixtureCDF(Flow):
@@ -47,11 +48,11 @@ class AutoregressiveMixtureCDF(Flow):
         require_sizes(layers=layers, features=features)
         given = None if context is None else features
         with seeded(seed):
-            transforms = preprocessing(event, dequantization)
-            for k in range(layers):
-                order = "reversed" if k % 2 else "raster"
-                mixture = MixtureLogit(components)
-                transforms.append(MaskedAutoregressive(mixture, event.shape, hidden, order=order, features=given))
+
+            def step(order: Order) -> Transform:
+                return MaskedAutoregressive(MixtureLogit(components), event.shape, hidden, order=order, features=given)
+
+            transforms = [*preprocessing(event, dequantization), *alternating(step, layers)]
         super().__init__(Logistic(Event(event.shape)), transforms, context, features=features, seed=seed)
         self.layers, self.components, self.hidden = layers, components, tuple(hidden)
         self.dequantization = dequantization

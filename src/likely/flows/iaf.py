@@ -7,8 +7,8 @@ from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
 from likely.flows.maps.map import Affine
-from likely.flows.transforms.autoregressive import MaskedAutoregressive
-from likely.flows.transforms.transform import Inverse
+from likely.flows.transforms.autoregressive import MaskedAutoregressive, Order, alternating
+from likely.flows.transforms.transform import Inverse, Transform
 
 
 class IAF(Flow):
@@ -48,10 +48,10 @@ class IAF(Flow):
         require_sizes(layers=layers, features=features)
         given = None if context is None else features
         with seeded(seed):
-            transforms = preprocessing(event, dequantization)
-            for k in range(layers):
-                order = "reversed" if k % 2 else "raster"
-                step = MaskedAutoregressive(Affine(), event.shape, hidden, order=order, features=given)
-                transforms.append(Inverse(step))
+
+            def step(order: Order) -> Transform:
+                return Inverse(MaskedAutoregressive(Affine(), event.shape, hidden, order=order, features=given))
+
+            transforms = [*preprocessing(event, dequantization), *alternating(step, layers)]
         super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)
         self.layers, self.hidden, self.dequantization = layers, tuple(hidden), dequantization

@@ -7,7 +7,8 @@ from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow
 from likely.flows.maps.map import Affine
-from likely.flows.transforms.autoregressive import MaskedAutoregressive
+from likely.flows.transforms.autoregressive import MaskedAutoregressive, Order, alternating
+from likely.flows.transforms.transform import Transform
 
 
 class MAF(Flow):
@@ -46,9 +47,10 @@ class MAF(Flow):
         require_sizes(layers=layers, features=features)
         given = None if context is None else features
         with seeded(seed):
-            transforms = preprocessing(event, dequantization)
-            for k in range(layers):
-                order = "reversed" if k % 2 else "raster"
-                transforms.append(MaskedAutoregressive(Affine(), event.shape, hidden, order=order, features=given))
+
+            def step(order: Order) -> Transform:
+                return MaskedAutoregressive(Affine(), event.shape, hidden, order=order, features=given)
+
+            transforms = [*preprocessing(event, dequantization), *alternating(step, layers)]
         super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)
         self.layers, self.hidden, self.dequantization = layers, tuple(hidden), dequantization

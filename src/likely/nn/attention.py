@@ -11,9 +11,8 @@ from likely.distributions import integers
 from likely.distributions.frequencies import softmax
 from likely.errors import ExactnessError, InputError
 from likely.nn.cache import Cache
-from likely.nn.exact import HALF, ROOM, ExactLeaf, extreme_inputs
+from likely.nn.exact import HALF, ROOM, ExactLeaf, extreme_inputs, grid_of, on_input_grid
 from likely.nn.leaf import Leaf
-from likely.nn.norm import grid_of
 
 WEIGHT_BITS = 20  # e^(score − largest) is in units of 2⁻²⁰
 SHARE_BITS = 15  # the shares of the values are in units of 2⁻¹⁵
@@ -76,7 +75,7 @@ class ExactAttention(ExactLeaf, Attention):
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         if q.shape[-1] * HALF * HALF >= ROOM or k.shape[-2] * (HALF << SHARE_BITS) >= ROOM:
             raise ExactnessError(f"attention over {k.shape[-2]} places of width {q.shape[-1]} could reach 2^53")
-        q, k, v = ((x * self.scale).round_().clamp_(-HALF, HALF) for x in (q, k, v))
+        q, k, v = (on_input_grid(x, self.scale) for x in (q, k, v))
         unit = integers.STEPS / (self.scale * self.scale * math.sqrt(q.shape[-1]))
         scores = (q @ k.mT * unit).round_().clamp_(-FAR, FAR).long()  # (n, heads, places, places)
         if mask is not None:

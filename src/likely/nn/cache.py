@@ -48,14 +48,14 @@ class Walk:
     iteration `newest` must be set to their inputs (n, inputs of the places). Several places come at once where no unit
     of the network tells them apart.
 
-    Raises:
-        InputError: the network determines no further place from those before it.
-
     Args:
         network: over places: inputs (n, ·), features → θ (n, places, outputs), each from the inputs before it.
         dims: number of places.
         nothing: inputs of no place, (n, 0).
         features: of the context.
+
+    Raises:
+        InputError: the network determines no further place from those before it.
     """
 
     def __init__(self, network: Network, dims: int, nothing: Tensor, features: Tensor | None = None) -> None:

@@ -17,21 +17,23 @@ Image = Real[
 ]  # (n, h, w, c), which differ from input to output; integers too: what exactness is held against
 
 
-SINGLE = (torch.float32, torch.bfloat16, torch.float16)  # what torch's own convolution is fast in
-
-
 def convolve(
-    x: Image, weight: Real[Tensor, "o c kh kw"], bias: Tensor | None, side: int = 0, dilation: int = 1
+    x: Image,
+    weight: Real[Tensor, "o c kh kw"],
+    bias: Tensor | None,
+    side: int = 0,
+    dilation: int = 1,
+    above: int = 0,
 ) -> Image:
-    """Cross-correlate channels-last images, zero-padded by `side` columns left and right.
+    """Cross-correlate channels-last images, zero-padded by `side` columns left and right, `above` rows on either end.
 
     In float64 the taps are gathered and multiplied: twice as fast there as torch's convolution, and a plain sum of
     products, which numbers on a grid get through without rounding.
     """
-    if x.dtype in SINGLE:
+    if x.dtype in (torch.float32, torch.bfloat16, torch.float16):
         x = x.permute(0, 3, 1, 2)
-        return F.conv2d(x, weight, bias, padding=(0, side), dilation=dilation).permute(0, 2, 3, 1)
-    x = F.pad(x, (0, 0, side, side))
+        return F.conv2d(x, weight, bias, padding=(above, side), dilation=dilation).permute(0, 2, 3, 1)
+    x = F.pad(x, (0, 0, side, side, above, above))
     rows, columns = (range(0, size * dilation, dilation) for size in weight.shape[2:])
     height, width = x.shape[1] - rows[-1], x.shape[2] - columns[-1]
     taps = [x[:, i : i + height, j : j + width] for i in rows for j in columns]
@@ -89,10 +91,7 @@ class Conv2d(ConvolutionLeaf):
 
     def forward(self, x: Image) -> Image:
         """(n, h, w, inputs) → (n, h, w, outputs)."""
-        if x.dtype in SINGLE:
-            return F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=self.side).permute(0, 2, 3, 1)
-        x = F.pad(x, (0, 0, 0, 0, self.side, self.side))
-        return convolve(x, self.weight, self.bias, self.side)
+        return convolve(x, self.weight, self.bias, self.side, above=self.side)
 
 
 class VerticalConv2d(ConvolutionLeaf):

@@ -59,7 +59,7 @@ class LinearLeaf(Leaf):
         bias = weight.new_zeros(len(weight))
         if self.bias is not None:
             bias = self.bias.detach().double()
-        grid = BITS - 1 - exponent_of(torch.tensor(HEADROOM * largest, dtype=torch.float64))
+        grid = grid_of(largest)
         size = weight.abs().flatten(1).amax(1)
         room = BIAS_ROOM - grid - exponent_of(bias)
         exponent = torch.where(size == 0, room, BITS - 1 - exponent_of(size))
@@ -68,7 +68,7 @@ class LinearLeaf(Leaf):
             "weight": (weight * powers(by_row(exponent, weight))).round().clamp(1 - HALF, HALF - 1).to(torch.int16),
             "bias": (bias * powers(exponent + grid)).round().to(torch.int64),
             "exponent": exponent.to(torch.int16),
-            "grid": grid.to(torch.int16),
+            "grid": grid,
         }
 
     def exact(self, stored: dict[str, Tensor]) -> "ExactLinear":
@@ -114,7 +114,7 @@ class ExactLinear(ExactLeaf):
         super().__init__()
         self.stored = stored
         self.grid, exponent = int(stored["grid"]), stored["exponent"].long()
-        self.scale, self.unit, self.most = 2.0**self.grid, 2.0**-self.grid, float(HALF)
+        self.scale, self.unit = 2.0**self.grid, 2.0**-self.grid
         self.bound = int(bound(stored).max())
         if self.bound >= ROOM:
             raise ExactnessError(f"partial sums of {type(leaf).__name__} could reach {self.bound} units, 2^53 or more")
@@ -128,7 +128,7 @@ class ExactLinear(ExactLeaf):
 
     def snap(self, x: Tensor) -> Tensor:
         """Return x on the input grid, within its ends."""
-        return (x * self.scale).round_().clamp_(-self.most, self.most).mul_(self.unit)
+        return on_input_grid(x, self.scale).mul_(self.unit)
 
     @torch.no_grad()
     def test(self, generator: torch.Generator) -> None:
@@ -177,6 +177,17 @@ def exponent_of(x: Tensor) -> Int[Tensor, "..."]:
     """Return the smallest e with |x| ≤ 2^e, within ±64."""
     mantissa, exponent = torch.frexp(x)
     return (exponent - (mantissa == 0.5).int()).clamp(-64, 64)
+
+
+def grid_of(largest: float) -> Int[Tensor, ""]:
+    """Return the exponent of a grid of 16 bits that holds inputs up to `largest`, with headroom."""
+    grid = BITS - 1 - exponent_of(torch.tensor(HEADROOM * largest, dtype=torch.float64))
+    return grid.to(torch.int16)
+
+
+def on_input_grid(x: Tensor, scale: float) -> Tensor:
+    """Return inputs as whole numbers of 1 / scale, in 16 bits, of the dtype of x."""
+    return (x * scale).round_().clamp_(-HALF, HALF)
 
 
 def on_grid(x: Tensor, steps: int, reach: int) -> Int[Tensor, "..."]:

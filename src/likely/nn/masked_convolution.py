@@ -59,7 +59,7 @@ class MaskedConv2d(ConvolutionLeaf):
         _, inputs, rows, columns = self.weight.shape
         return (1, self.dilation * (rows - 1) + 2, self.dilation * (columns - 1) + 3, inputs)
 
-    def forward(self, x: Image, features: Image | None = None, cache: Cache | None = None) -> Image:
+    def forward(self, x: Image, features: None = None, cache: Cache | None = None) -> Image:
         """Apply the layer to everything, or with a cache to the newest channel group."""
         if self.pointwise:
             return F.linear(x, self.weight.flatten(1), self.bias)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from likely.errors import ExactnessError
-from likely.nn.exact import BITS, HALF, HEADROOM, ROOM, ExactLeaf, exponent_of
+from likely.nn.exact import HALF, ROOM, ExactLeaf, grid_of, on_input_grid
 from likely.nn.leaf import Leaf
 
 EPSILON = 1e-5
@@ -79,14 +79,8 @@ class ExactNorm(ExactLeaf):
     def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
         """Normalise the last dimension."""
         channels = x.shape[-1]
-        x = (x * self.scale).round_().clamp_(-HALF, HALF)
+        x = on_input_grid(x, self.scale)
         if self.centred:
             x = (x - x.sum(-1, keepdim=True) / channels).round_()
         square = (x * x).sum(-1, keepdim=True) / channels
         return x / (square + EPSILON * self.scale * self.scale).sqrt() * self.weight + self.bias
-
-
-def grid_of(largest: float) -> Tensor:
-    """Return the exponent of a grid of 16 bits that holds inputs up to `largest`, with headroom."""
-    grid = BITS - 1 - exponent_of(torch.tensor(HEADROOM * largest, dtype=torch.float64))
-    return grid.to(torch.int16)

@@ -21,7 +21,7 @@ class Positions(Leaf):
         self.weight = nn.Parameter(torch.zeros(places, width))
 
     def forward(
-        self, x: Float[Tensor, "n places width"], features: Tensor | None = None, cache: Cache | None = None
+        self, x: Float[Tensor, "n places width"], features: None = None, cache: Cache | None = None
     ) -> Float[Tensor, "n places width"]:
         """Add to all places, or with a cache to the next ones."""
         first = 0 if cache is None else cache.of(self, Counter).advance(x.shape[1])

@@ -26,14 +26,21 @@ class _States(nn.Module):
     """Outputs in order, from a first one; a subclass says how one state follows from another."""
 
     kind: Kind
+    carried: int  # tensors of a state
 
     @abstractmethod
     def _run(self, x: Float[Tensor, "n steps inputs"], state: States) -> tuple[Tensor, States]:
-        """Return the outputs after each of some inputs (n, steps, hidden), and the last state."""
+        """Return the outputs after each of some inputs (n, steps, hidden), one at least, and the last state."""
 
-    @abstractmethod
     def _begin(self, first: Tensor) -> States:
-        """Return the state with this output, before anything is read."""
+        """Return the state with this output, before anything is read; what it carries beside starts at zero."""
+        return (first, *(torch.zeros_like(first) for _ in range(self.carried - 1)))
+
+    def _after(self, x: Tensor, state: States) -> tuple[Tensor, States]:
+        """Return the outputs after each of some inputs, or none, and the last state."""
+        if not x.shape[1]:
+            return state[0].new_zeros(len(x), 0, state[0].shape[1]), state
+        return self._run(x, state)
 
     def forward(
         self, x: Float[Tensor, "n steps inputs"], first: Float[Tensor, "n hidden"], cache: Cache | None = None
@@ -48,12 +55,12 @@ class _States(nn.Module):
         if cache is not None:
             return self._advance(x, first, cache)
         if self.kind == "B":
-            return self._run(x, self._begin(first))[0]
-        return torch.cat([first[:, None], self._run(x[:, :-1], self._begin(first))[0]], 1)
+            return self._after(x, self._begin(first))[0]
+        return torch.cat([first[:, None], self._after(x[:, :-1], self._begin(first))[0]], 1)
 
     def _advance(self, x: Tensor, first: Tensor, cache: Cache) -> Tensor:
         draw = cache.of(self, lambda: _Draw(self._begin(first)))
-        outputs, draw.state = self._run(x, draw.state)
+        outputs, draw.state = self._after(x, draw.state)
         if self.kind == "A" and not draw.begun:
             outputs = torch.cat([first[:, None], outputs], 1)
         draw.begun = True
@@ -99,16 +106,13 @@ class GRU(_States, _RecurrentLeaf, nn.GRU):  # pyrefly: ignore[inconsistent-inhe
         kind: "A" or "B".
     """
 
+    carried = 1
+
     def __init__(self, inputs: int, hidden: int, kind: Kind = "B") -> None:
         nn.GRU.__init__(self, inputs, hidden, batch_first=True)
         self.kind: Kind = kind
 
-    def _begin(self, first: Tensor) -> States:
-        return (first,)
-
     def _run(self, x: Tensor, state: States) -> tuple[Tensor, States]:
-        if not x.shape[1]:
-            return x.new_zeros(len(x), 0, self.hidden_size), state
         outputs, last = nn.GRU.forward(self, x, state[0][None].contiguous())
         return outputs, (last[0],)
 
@@ -129,16 +133,13 @@ class LSTM(_States, _RecurrentLeaf, nn.LSTM):  # pyrefly: ignore[inconsistent-in
         kind: "A" or "B".
     """
 
+    carried = 2
+
     def __init__(self, inputs: int, hidden: int, kind: Kind = "B") -> None:
         nn.LSTM.__init__(self, inputs, hidden, batch_first=True)
         self.kind: Kind = kind
 
-    def _begin(self, first: Tensor) -> States:
-        return first, torch.zeros_like(first)
-
     def _run(self, x: Tensor, state: States) -> tuple[Tensor, States]:
-        if not x.shape[1]:
-            return x.new_zeros(len(x), 0, self.hidden_size), state
         h, c = (part[None].contiguous() for part in state)
         outputs, (h, c) = nn.LSTM.forward(self, x, (h, c))
         return outputs, (h[0], c[0])
@@ -167,16 +168,13 @@ class _ExactStates(_States, ExactLeaf):
         for from_input in self.of_input(x).unbind(1):
             state = self._step(from_input, state)
             outputs.append(state[0])
-        if not outputs:
-            return x.new_zeros(len(x), 0, state[0].shape[1]), state
         return torch.stack(outputs, 1), state
 
 
 class ExactGRU(_ExactStates):
     """As `GRU`."""
 
-    def _begin(self, first: Tensor) -> States:
-        return (first,)
+    carried = 1
 
     def _step(self, from_input: Tensor, state: States) -> States:
         (h,) = state
@@ -189,8 +187,7 @@ class ExactGRU(_ExactStates):
 class ExactLSTM(_ExactStates):
     """As `LSTM`."""
 
-    def _begin(self, first: Tensor) -> States:
-        return first, torch.zeros_like(first)
+    carried = 2
 
     def _step(self, from_input: Tensor, state: States) -> States:
         h, c = state

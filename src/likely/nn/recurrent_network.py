@@ -44,7 +44,7 @@ class RecurrentNetwork(nn.Module):
     ) -> Float[Tensor, "n places outputs"]:
         """Return every θ, or with a cache those that the newest inputs determine."""
         states = self.recurrent(x[..., None], self._first(x, features), cache)
-        return self.places(self.output(states), features, cache)
+        return self.places(self.output(states), None, cache)
 
     def _first(self, x: Tensor, features: Tensor | None) -> Float[Tensor, "n hidden"]:
         if self.project is None:

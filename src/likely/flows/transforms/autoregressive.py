@@ -1,6 +1,7 @@
 """Autoregressive transforms: what is done to a value depends on the values before it."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -126,6 +127,12 @@ class RecurrentAutoregressive(AutoregressiveTransform):
             map, shape, order, RecurrentNetwork(math.prod(shape), require_parameters(map), hidden, features)
         )
         self.hidden, self.features = hidden, features
+
+
+def alternating(build: Callable[[Order], Transform], layers: int) -> list[Transform]:
+    """Return transforms in raster order and reversed, in turn, each built for its order."""
+    orders: tuple[Order, ...] = ("raster", "reversed")
+    return [build(orders[k % 2]) for k in range(layers)]
 
 
 def _places(dims: int, order: Order) -> Tensor:
