@@ -1,9 +1,10 @@
 """The contract: `Density`, its autoregressive kind with `conditionals` and `steps`, and the one loop, `run`."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from likely.arguments import PlainArguments
 from likely.distributions.discrete import Discrete
 from likely.errors import InputError
-from likely.event import REAL, Configured, Event, Interval
+from likely.event import REAL, Configured, Event, Interval, shown
 from likely.rows import Rows
 from likely.scoring import Scored, Scoring, averaged, gap_of_one_draw
 
@@ -39,6 +40,7 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
     `support` does.
     """
 
+    varies: ClassVar[bool] = False  # whether one network serves examples of every size
     kind: Literal["exact", "lower bound"] = "exact"
     support: Interval = REAL
     validation: Scoring = Scoring()  # how a fit judges weights
@@ -46,8 +48,40 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
 
     def __init__(self, event: Event, context: Event | None = None) -> None:
         super().__init__()
+        if context is not None and context.varies:
+            raise InputError(f"a context of one size is expected, found shape {shown(context.shape)}")
         self.event = event
         self.context = context
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+        """Refuse sizes that vary before a constructor takes them for numbers."""
+        for event in (*arguments, *named.values()):
+            if not cls.varies and isinstance(event, Event) and event.varies:
+                raise InputError(f"{cls.__name__} models examples of one size, found shape {shown(event.shape)}")
+        return super().__new__(cls)
+
+    def of_size(self, shape: Sequence[int]) -> Self:
+        """Return the density of those examples that are of one size, which has the same weights.
+
+        Where sizes vary, a model is a density p(x | size) for every size. `log_prob` and `loss` take the size from the
+        examples; for everything else, this is the density to ask.
+
+        Args:
+            shape: of one example, or its sizes that vary alone.
+
+        Raises:
+            InputError: no example of the event has this shape.
+        """
+        event = self.event.of_size(shape)
+        if event == self.event:
+            return self
+        model = copy.copy(self)
+        model.event = event
+        return model
+
+    def _at(self, x: Tensor) -> Self:
+        """The density of examples of the size of these."""
+        return self.of_size(x.shape[1:]) if self.event.varies else self
 
     @abstractmethod
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor: ...
@@ -68,7 +102,8 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         return self._log_prob(x.repeat(len(context) // len(x), *[1] * (x.ndim - 1)), context, generator)
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        return -self._log_prob(x, context, generator).mean() / self.event.dims
+        nats = -self._log_prob(x, context, generator).mean()
+        return nats / (self.event.dims if self.event.end is None else self.event.count(x).to(nats).mean())
 
     def _score(self, rows: Rows, how: Scoring, generator: torch.Generator | None) -> Scored:
         def log_prob(x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -116,14 +151,16 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         Raises:
             InputError: x or context is not of its event.
         """
-        return self._log_prob(self.check(x), self.check_context(context, len(x)), generator)
+        x = self.check(x)
+        return self._at(x)._log_prob(x, self.check_context(context, len(x)), generator)
 
     def sample(self, n: int, context: Array | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw n examples (n, *event.shape); `context` is one value for all of them or n values.
 
         Raises:
-            InputError: n is not positive, or context is not of its event.
+            InputError: n is not positive, context is not of its event, or sizes vary (see `of_size`).
         """
+        self._refuse_no_size()
         if n < 1:
             raise InputError(f"the number of samples must be at least 1, found {n}")
         with torch.no_grad():
@@ -139,13 +176,22 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
             context: one value for all of them or n values.
             generator: source of randomness.
         """
+        self._refuse_no_size()
         return self._draw(n, self.check_context(context, n, broadcast=True), generator)
 
     def loss(
         self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None
     ) -> Float[Tensor, ""]:
         """What `fit` minimises, a scalar; mean nats per dimension unless the model says otherwise."""
-        return self._loss(self.check(x), self.check_context(context, len(x)), generator)
+        x = self.check(x)
+        return self._at(x)._loss(x, self.check_context(context, len(x)), generator)
+
+    def _refuse_no_size(self) -> None:
+        if self.event.varies:
+            raise InputError(
+                f"{type(self).__name__} draws examples of shape {shown(self.event.shape)}: choose a size, as in "
+                f"model.of_size({tuple(8 for size in self.event.shape if size is None)})"
+            )
 
     def check(self, x: Array) -> Tensor:
         """Validate a batch against the event and bring it to the model's device, real values to its precision too.
@@ -221,18 +267,33 @@ class Autoregressive(Density):
 
     def conditionals(self, x: Array, context: Array | None = None, *, order: int = 0) -> Discrete:
         """Every p(x_i | x_<i) under one ordering, as distributions over (n, *event.shape)."""
-        return self._conditionals(self.check(x), self.check_context(context, len(x)), order)
+        x = self.check(x)
+        return self._at(x)._factors(x, self.check_context(context, len(x)), order)
 
     def steps(self, n: int, context: Array | None = None, *, order: int = 0) -> Steps:
         """Walk through n examples at once, in the model's order.
 
         Yields `(where, p)`: where the next values lie in the batch (`x[where]`) and their conditional distribution; is
         sent the values; returns the finished batch (n, *event.shape).
+
+        Raises:
+            InputError: context is not of its event, or sizes vary (see `of_size`).
         """
-        return self._steps(n, self.check_context(context, n, broadcast=True), order)
+        self._refuse_no_size()
+        return self._walk(n, self.check_context(context, n, broadcast=True), order)
+
+    def _factors(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
+        """`_conditionals`; after the end of a string, of its end symbol alone."""
+        p = self._conditionals(x, context, order)
+        return p if self.event.end is None else p.certain(self.event.ended(x), self.event.end)
+
+    def _walk(self, n: int, context: Tensor | None, order: int) -> Steps:
+        """`_steps`; after the end of a string, of its end symbol alone."""
+        steps = self._steps(n, context, order)
+        return steps if self.event.end is None else until_ended(steps, self.event.end)
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        joint = [self._conditionals(x, context, k).log_prob(x).reshape(len(x), -1).sum(1) for k in range(self.orders)]
+        joint = [self._factors(x, context, k).log_prob(x).reshape(len(x), -1).sum(1) for k in range(self.orders)]
         return torch.stack(joint).logsumexp(0) - float(np.log(self.orders)) if self.orders > 1 else joint[0]
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -250,6 +311,19 @@ def run(steps: Steps, choose: Callable[[Where, Discrete], Tensor]) -> Tensor:
             where, p = steps.send(choose(where, p))
     except StopIteration as end:
         return end.value
+
+
+def until_ended(steps: Steps, end: int) -> Steps:
+    """Walk through strings, each of which stays at its end symbol once it has come."""
+    try:
+        where, p = next(steps)
+        ended = torch.zeros(p.shape, dtype=torch.bool, device=p._like().device)
+        while True:
+            values = yield where, p.certain(ended, end)
+            ended = ended | (values == end)
+            where, p = steps.send(values)
+    except StopIteration as stop:
+        return stop.value
 
 
 def sample_with(

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from likely.errors import EntryError, InputError
@@ -16,7 +17,13 @@ LEVELS = 2**62  # symbols are int64
 
 
 class Configured:
-    """What is saved by its constructor's arguments, each of which it keeps as an attribute of the same name."""
+    """What is saved by its constructor's arguments, each of which it keeps as an attribute of the same name.
+
+    Attributes:
+        added: arguments that came after files were written without them: left out of files where they have this value.
+    """
+
+    added: ClassVar[dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -50,18 +57,31 @@ REAL, UNIT, POSITIVE = Interval(), Interval(0.0, 1.0), Interval(0.0)
 class Event(Configured):
     """The space that one example lives in.
 
+    Sizes may vary from example to example: `Event((3, None, None), 256)` is a picture of any size, `Event((None,), 4,
+    end=3)` a string. A batch is of one size all the same. A string of a batch that is shorter than the others is filled
+    up with its end symbol, after which nothing else may come; one without it is a window of a longer one.
+
     Args:
-        shape: shape of one example, channels first for images; `()` is a single value.
+        shape: shape of one example, channels first for images; `()` is a single value; None is a size that varies.
         levels: size of the alphabet for discrete symbols 0 … levels − 1; a tuple gives each column of a table its own
             alphabet; None means real values.
+        end: the symbol that ends a string, of an event (length,) or (None,).
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]  # of int, and None
     levels: int | tuple[int, ...] | None = None
+    end: int | None = None
+
+    added: ClassVar[dict[str, Any]] = {"end": None}
+
+    def __repr__(self) -> str:
+        end = "" if self.end is None else f", end={self.end}"
+        return f"Event(shape={self.shape}, levels={self.levels}{end})"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _whole(self.shape, "an event's shape"))
-        if any(size < 1 for size in self.shape):
+        sizes = iter(_whole([size for size in self.shape if size is not None], "an event's shape"))
+        object.__setattr__(self, "shape", tuple(None if size is None else next(sizes) for size in self.shape))
+        if any(size is not None and size < 1 for size in self.shape):
             raise InputError(f"an event's sizes must be at least 1, found shape {self.shape}")
         if isinstance(self.levels, tuple | list):
             object.__setattr__(self, "levels", _whole(self.levels, "levels"))
@@ -72,11 +92,71 @@ class Event(Configured):
         counts = self.levels if isinstance(self.levels, tuple) else (self.levels,)
         if not all(count is None or 1 <= count <= LEVELS for count in counts):
             raise InputError(f"levels must be at least 1 and at most {LEVELS:,}, found {self.levels}")
+        if self.end is not None:
+            self._check_end(self.end)
+
+    def _check_end(self, end: int) -> None:
+        object.__setattr__(self, "end", _whole((end,), "end")[0])
+        if len(self.shape) != 1 or not isinstance(self.levels, int):
+            raise InputError(
+                f"strings of one alphabet end with a symbol; found shape {self.shape}, {self.levels} levels"
+            )
+        if not 0 <= end < self.levels:
+            raise InputError(f"end: one of the symbols 0 to {self.levels - 1} is expected, found {end}")
+
+    @property
+    def varies(self) -> bool:
+        """Whether sizes vary from example to example."""
+        return None in self.shape
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape, of an event of one size.
+
+        Raises:
+            InputError: sizes vary.
+        """
+        sizes = tuple(size for size in self.shape if size is not None)
+        if len(sizes) != len(self.shape):
+            raise InputError(f"examples of one size are expected, found shape {self.shape}, in which None varies")
+        return sizes
+
+    def of_size(self, shape: Sequence[int]) -> "Event":
+        """Return the event of those examples that are of one size.
+
+        Args:
+            shape: of one example; or its sizes that vary alone.
+
+        Raises:
+            InputError: no example has this shape.
+        """
+        given = _whole(shape, "size")
+        if self.varies and len(given) == self.shape.count(None) != len(self.shape):
+            varying = iter(given)
+            given = tuple(next(varying) if size is None else size for size in self.shape)
+        if not self._allows(given) or 0 in given:
+            raise InputError(f"size: examples of shape {shown(self.shape)} are expected, found {tuple(shape)}")
+        return replace(self, shape=given)
 
     @property
     def dims(self) -> int:
-        """Number of values in one example, the D of bits/dim."""
-        return math.prod(self.shape)
+        """Number of values in one example, the D of bits/dim; where sizes vary, see `count`.
+
+        Raises:
+            InputError: sizes vary.
+        """
+        return math.prod(self.sizes)
+
+    def count(self, x: Tensor) -> Tensor:
+        """Return the number of values in each example of a batch, (n,): of a string those up to its end symbol."""
+        whole = x.new_full((len(x),), math.prod(x.shape[1:]), dtype=torch.int64)
+        return whole if self.end is None else whole - self.ended(x).sum(1)
+
+    def ended(self, x: Int[Tensor, "n length"]) -> Bool[Tensor, "n length"]:
+        """Return the places of strings that come after an end symbol."""
+        assert self.end is not None
+        ends = torch.eq(x, self.end).long()
+        return ends.cumsum(1) > ends
 
     @property
     def discrete(self) -> bool:
@@ -89,6 +169,13 @@ class Event(Configured):
         if self.levels is None:
             raise InputError(f"{self} has real values, not an alphabet")
         return self.levels if isinstance(self.levels, tuple) else (self.levels,) * self.dims
+
+    @property
+    def most_levels(self) -> int:
+        """Size of the largest alphabet; discrete events only."""
+        if self.levels is None:
+            raise InputError(f"{self} has real values, not an alphabet")
+        return max(self.levels) if isinstance(self.levels, tuple) else self.levels
 
     def check(self, x: Tensor | np.ndarray, name: str = "data") -> Tensor:
         """Return a batch as a tensor: int64 symbols, or floating values as they are.
@@ -119,21 +206,44 @@ class Event(Configured):
         if isinstance(self.levels, int):
             low, high = torch.aminmax(x)
             if low >= 0 and high < self.levels:
-                return x
-        bad = (x < 0) | (x >= torch.tensor(self.alphabets, device=x.device).view(self.shape))
+                return self._check_ends(x, name)
+        bad = (x < 0) | (x >= self._alphabets_at(x.device))
         if bad.any():
             where = bad.reshape(len(bad), -1).nonzero()[0, 1].item()
-            place = " in its column" if isinstance(self.levels, tuple) else ""
-            refuse(bad, x, name, f"symbols 0 to {self.alphabets[int(where)] - 1} are expected{place}")
+            largest, place = self.most_levels - 1, ""
+            if isinstance(self.levels, tuple):
+                largest, place = self.levels[int(where)] - 1, " in its column"
+            refuse(bad, x, name, f"symbols 0 to {largest} are expected{place}")
         return x
 
-    def check_shape(self, shape: tuple[int, ...], name: str = "data") -> None:
-        """Raise InputError where a batch (n, …) is of another shape, or empty."""
-        if len(shape) != len(self.shape) + 1 or shape[1:] != self.shape:
-            expected = ", ".join(("n", *map(str, self.shape)))
-            raise InputError(f"{name}: expected shape ({expected}), found {shape}")
-        if shape[0] == 0:
+    def _alphabets_at(self, device: torch.device) -> Tensor:
+        """The alphabets, to be held against a batch."""
+        return torch.tensor(self.levels, device=device)
+
+    def _check_ends(self, x: Tensor, name: str) -> Tensor:
+        if self.end is not None:
+            after = self.ended(x) & (x != self.end)
+            refuse(after, x, name, f"nothing but the end symbol {self.end} is expected after it")
+        return x
+
+    def _allows(self, shape: Sequence[int | None]) -> bool:
+        """Whether an example may have this shape, in which None stands for any size."""
+        pairs = zip(self.shape, shape, strict=False)
+        return len(shape) == len(self.shape) and all(own is None or own == size for own, size in pairs)
+
+    def check_shape(self, shape: Sequence[int | None], name: str = "data") -> None:
+        """Raise InputError where a batch (n, …) is of another shape, or empty; None stands for sizes that vary."""
+        if not self._allows(shape[1:]):
+            several = ", examples of several sizes" if None in shape else ""
+            raise InputError(f"{name}: expected shape {shown(('n', *self.shape))}, found {shown(shape)}{several}")
+        if 0 in shape:
             raise InputError(f"{name}: empty, at least one example is expected")
+
+
+def shown(shape: Sequence[Any]) -> str:
+    """Return a shape as people write it; a size that varies is "any"."""
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
 
 
 def _whole(values: Sequence[Any], name: str) -> tuple[int, ...]:
@@ -151,7 +261,8 @@ def as_tensor(x: Tensor | np.ndarray, name: str = "data") -> Tensor:
     """
     if isinstance(x, np.ndarray):
         if x.dtype.kind not in "biuf":
-            raise InputError(f"{name}: an array of numbers is expected, found dtype {x.dtype}")
+            several = "; give examples of several sizes as a list of arrays" if x.dtype.kind == "O" else ""
+            raise InputError(f"{name}: an array of numbers is expected, found dtype {x.dtype}{several}")
         if x.dtype.kind == "f" and x.dtype.itemsize > 8:
             x = x.astype(np.float64)
         x = torch.from_numpy(np.require(x, x.dtype.newbyteorder("="), ["C", "W"]))

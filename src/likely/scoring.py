@@ -29,10 +29,17 @@ class Scoring(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """−ln p of every example (n,), float64, on the CPU; and the terms of a bound."""
+    """Scores of examples.
+
+    Attributes:
+        nats: −ln p of every example (n,), float64, on the CPU.
+        terms: of a bound.
+        dims: number of values in every example (n,), int64; None before they are counted.
+    """
 
     nats: Tensor
     terms: dict[str, float]
+    dims: Tensor | None = None
 
 
 LogProb = Callable[[Tensor, Tensor | None, torch.Generator | None], Tensor]
@@ -41,14 +48,15 @@ LogProb = Callable[[Tensor, Tensor | None, torch.Generator | None], Tensor]
 @torch.no_grad()
 def averaged(log_prob: LogProb, rows: Rows, how: Scoring, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Return −ln of the mean of p over draws, and the mean of −ln p over them, which is no less, both (n,)."""
-    nats, bounds = [], []
-    for part in rows.batches(how.batch_size):
+    nats, bounds = torch.empty(2, len(rows), dtype=torch.float64)
+    for places in rows.places(how.batch_size):
+        part = rows[places]
         with part.named():
             x, context = part.read()
             found = torch.stack([log_prob(x, context, generator).double().cpu() for _ in range(how.draws)])
-        nats.append(math.log(how.draws) - found.logsumexp(0))
-        bounds.append(-found.mean(0))
-    return torch.cat(nats), torch.cat(bounds)
+        nats[places] = math.log(how.draws) - found.logsumexp(0)
+        bounds[places] = -found.mean(0)
+    return nats, bounds
 
 
 def gap_of_one_draw(nats: Tensor, bound: Tensor) -> dict[str, float]:

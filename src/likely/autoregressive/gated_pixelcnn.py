@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from likely.density import Autoregressive, Steps, seeded
 from likely.distributions import Discrete
 from likely.errors import InputError, require_choice, require_sizes
-from likely.event import Event
+from likely.event import Event, shown
 from likely.nn import (
     Cache,
     ContextEncoder,
@@ -36,7 +36,7 @@ class GatedPixelCNN(Autoregressive):
     Paper: Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
 
     Args:
-        event: an image (channels, height, width) of symbols.
+        event: an image (channels, height, width) of symbols; height and width may vary (None).
         context: what to condition on, if anything; an image is brought to the event's size.
         channels: width of the stacks (rounded up to a multiple of the channel groups).
         layers: number of gated layers.
@@ -48,6 +48,8 @@ class GatedPixelCNN(Autoregressive):
         features: number of context features.
         seed: of the initial weights.
     """
+
+    varies = True
 
     def __init__(
         self,
@@ -65,6 +67,8 @@ class GatedPixelCNN(Autoregressive):
     ) -> None:
         super().__init__(event, context)
         require_picture("GatedPixelCNN", event)
+        if event.varies and context is not None and len(context.shape) == 3:
+            raise InputError(f"pictures given pictures must be of one size, found shape {shown(event.shape)}")
         if kernel % 2 == 0 or first_kernel % 2 == 0 or min(kernel, first_kernel) < 3:
             raise InputError(f"kernels must be odd and at least 3, found kernel={kernel}, first_kernel={first_kernel}")
         require_choice(HEADS, head=head)
@@ -82,7 +86,7 @@ class GatedPixelCNN(Autoregressive):
         hidden = -(-self.channels // self.groups) * self.groups
         features = None if self.context is None else self.features
         self.encode = None if self.context is None else ContextEncoder(self.context, self.features, (height, width))
-        levels = max(self.event.alphabets)
+        levels = self.event.most_levels
         self.symbols = Symbols(levels)
         self.to_distribution = head_of_symbols(self.head, (levels,) * colours, self.components)
         inputs = colours * self.symbols.width
@@ -100,7 +104,7 @@ class GatedPixelCNN(Autoregressive):
 
         On its own row a pixel sees S pixels to the left, and above it S + 1 rows.
         """
-        colours, height, width = self.event.shape
+        colours, height, width = self.event.sizes
         reach = self.first_kernel // 2 + (self.layers - 1) * (self.kernel // 2)
         row, column = (t.flatten() for t in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
         up, left = row[:, None] - row, column[:, None] - column
@@ -171,5 +175,5 @@ def require_picture(model: str, event: Event) -> None:
     Raises:
         InputError: another event; says it of the model that was asked for.
     """
-    if len(event.shape) != 3 or not isinstance(event.levels, int) or event.levels < 2:
+    if len(event.shape) != 3 or event.shape[0] is None or not isinstance(event.levels, int) or event.levels < 2:
         raise InputError(f"{model} models images (channels, height, width) of at least 2 levels, found {event}")

@@ -60,7 +60,7 @@ class MADE(Autoregressive):
         shuffled = [torch.randperm(dims) for _ in range(self.orderings - 1)]
         self.register_buffer("ordering", torch.stack([torch.arange(dims), *shuffled]))
         self.encode = None if self.context is None else ContextEncoder(self.context, self.features)
-        self.symbols = Symbols(max(self.event.alphabets))
+        self.symbols = Symbols(self.event.most_levels)
         self.head = CategoricalHead(self.event.alphabets)
         self.layers, self.output = masked_layers(
             dims,

@@ -41,7 +41,7 @@ class InOrder(Codec):
         for rows in groups(n, self.batch, growing=False):
             if rows.start and stack.spent:  # a chunk, then, which begins with 2^48 and is only pushed on
                 raise FormatError(f"the payload ends after {rows.start} of {n} items")
-            steps = self.model._steps(rows.stop - rows.start, of(context, rows), self.order)
+            steps = self.model._walk(rows.stop - rows.start, of(context, rows), self.order)
             x[rows] = run(steps, lambda where, p: pop(stack, frequencies(p)))
         return x
 
@@ -63,7 +63,7 @@ class InOrder(Codec):
         """Return starts and widths, (digits, n, *event.shape) each, of every symbol given those before it."""
         for start in range(0, len(x), PASS):
             rows = slice(start, start + PASS)
-            p = frequencies(self.model._conditionals(x[rows], of(context, rows), self.order))
+            p = frequencies(self.model._factors(x[rows], of(context, rows), self.order))
             starts, widths = zip(*digits(p, x[rows]), strict=True)
             yield torch.stack(starts).numpy(), torch.stack(widths).numpy()
 

@@ -201,9 +201,9 @@ class ChunkCoder:
 
 def most_in_lockstep(model: Density) -> int:
     """How many items may be decoded in lock-step: a table of all their next symbols stays within 128 MiB."""
-    alphabets = [max(model.event.alphabets)]
+    alphabets = [model.event.most_levels]
     if isinstance(model, LatentVariable) and model.prior.event.discrete:
-        alphabets.append(max(model.prior.event.alphabets))
+        alphabets.append(model.prior.event.most_levels)
     return max(1, min(4096, (1 << 24) // max(alphabets)))
 
 

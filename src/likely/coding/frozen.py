@@ -28,6 +28,7 @@ from likely.runs import store
 FORMAT = "likely-frozen/1"
 FROZEN = "frozen.safetensors"
 EXAMPLES = 1000
+BATCH = 100  # of them at a time
 METADATA = "likely"
 
 # What a damaged file leads to, where its configuration and its numbers meet the constructors of models.
@@ -136,11 +137,10 @@ def freeze(model: Density, calibration: Any, *, preparation: Preparation | None 
     codec(model, batch=1)
     if model.device.type != "cpu":
         model = copy.deepcopy(model).cpu()  # exact arithmetic is the processor's
-    x, context = Rows.of(calibration)[:EXAMPLES].read()
-    x, context = model.check(x), model.check_context(context, len(x))
+    rows = Rows.of(calibration)[:EXAMPLES]
     training = model.training
     model.eval()
-    tensors = collect(model, _largest_inputs(model, x, context))
+    tensors = collect(model, _largest_inputs(model, rows))
     model.train(training)
     described = {
         "format": FORMAT,
@@ -149,13 +149,18 @@ def freeze(model: Density, calibration: Any, *, preparation: Preparation | None 
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     frozen = Frozen(safetensors.torch.save(tensors, {METADATA: json.dumps(described, sort_keys=True)}))
-    rehearse(frozen.model, *Rows(x, context)[:2].read())
+    x, context = next(rows.batches(2)).read()
+    rehearse(frozen.model.of_size(x.shape[1:]), frozen.model.check(x), frozen.model.check_context(context, len(x)))
     return frozen
 
 
 @torch.no_grad()
-def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[str, float]:
-    """Return the largest |input| of every leaf on the calibration data."""
+def _largest_inputs(model: Density, rows: Rows) -> dict[str, float]:
+    """Return the largest |input| of every leaf on the calibration data.
+
+    Raises:
+        InputError: the data are not the model's.
+    """
     largest: dict[str, float] = {}
     hooks = []
     for name, module in model.named_modules():
@@ -168,13 +173,14 @@ def _largest_inputs(model: Density, x: Tensor, context: Tensor | None) -> dict[s
 
             hooks.append(module.register_forward_pre_hook(note))
     try:
-        for start in range(0, len(x), 100):
-            some, given = Rows(x, context)[start : start + 100].read()
-            generator = torch.Generator(x.device).manual_seed(start)
+        for k, part in enumerate(rows.batches(BATCH)):
+            x, context = part.read()
+            x, context = model.check(x), model.check_context(context, len(x))
+            generator = torch.Generator(x.device).manual_seed(k * BATCH)
             if isinstance(model, LatentVariable) and model.encoder is None:
-                draw_terms(model, some, 1, generator, model.prior)
+                draw_terms(model, x, 1, generator, model.prior)
             else:
-                model._log_prob(some, given, generator)
+                model.log_prob(x, context, generator=generator)
     finally:
         for hook in hooks:
             hook.remove()

@@ -32,7 +32,7 @@ def refuse_sizes(config: Any, name: str = "") -> None:
         for key, value in config.items():
             refuse_sizes(value, key)
     elif isinstance(config, list):
-        if name == "shape" and (len(config) > 64 or math.prod(config) > MODEST):
+        if name == "shape" and (len(config) > 64 or math.prod(size or 1 for size in config) > MODEST):
             raise FormatError(f"examples of {len(config)} dimensions and more than {MODEST} values are not expected")
         for value in config:
             refuse_sizes(value, name)

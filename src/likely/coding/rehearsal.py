@@ -49,14 +49,14 @@ def _rehearse_latents(model: LatentVariable, x: Tensor) -> None:
 def _rehearse_steps(model: Autoregressive, x: Tensor, context: Tensor | None) -> None:
     for order in range(model.orders):
         with portable(model):
-            parallel = model._conditionals(x, context, order)
+            parallel = model._factors(x, context, order)
             differ = []
 
             def choose(where: Any, p: Any, parallel: Any = parallel, differ: list = differ) -> Tensor:
                 differ.append((where, p))
                 return x[where]
 
-            run(model._steps(len(x), context, order), choose)
+            run(model._walk(len(x), context, order), choose)
         for where, p in differ:
             if not torch.equal(p.log_table(), parallel[where].log_table()):
                 raise InputError(

@@ -15,6 +15,7 @@ from torch import Tensor
 from likely.data import readers
 from likely.data.generated import GENERATED
 from likely.errors import InputError, suggestion
+from likely.event import shown
 from likely.rows import Rows, Source
 from likely.rows.sources import file_of
 
@@ -56,8 +57,8 @@ class Data(Rows):
         self.source, self.note, self.context_source = source, note, context_source
 
     def __repr__(self) -> str:
-        context = "" if self.context is None else f", context {tuple(self.context.shape)}"
-        return f"Data({self.note}; x {self.shape} {str(self.dtype).removeprefix('torch.')}{context})"
+        context = "" if self._context is None else f", context {(len(self), *self._context.shape[1:])}"
+        return f"Data({self.note}; x {shown(self.shape)} {str(self.dtype).removeprefix('torch.')}{context})"
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,8 @@ def fingerprint(data: Rows) -> str:
             digest.update(b"none")
             continue
         digest.update(f"{parts.dtype} {parts.shape} ".encode())
+        if parts.sizes is not None:
+            digest.update(str(parts.sizes.tolist()).encode())
         for part in parts.slices():
             digest.update(part.x.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -319,8 +322,7 @@ def _stored(place: _Place) -> np.ndarray:
 def _read(place: _Place) -> Tensor | Source:
     """Return rows of a dtype that torch computes with."""
     if (folder := _folder_of(place)) is not None:
-        pictures = readers.Pictures(folder)
-        return pictures if pictures.large else pictures[:]
+        return readers.Pictures(folder).loaded()
     array = _stored(place)
     if array.ndim == 0 or array.size == 0:
         raise InputError(f"{place.source}: at least one row is expected, found shape {array.shape}")

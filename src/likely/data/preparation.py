@@ -1,5 +1,6 @@
 """What is done to raw arrays before they are examples of an event: layout, levels, binarisation. Kept with a run."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from likely.errors import EntryError, InputError
-from likely.event import Event, refuse
+from likely.event import Event, refuse, shown
 from likely.rows import Rows
 
 Layout = Literal["chw", "hw", "hwc", "flat"]
@@ -124,7 +125,13 @@ class Preparation:
         Raises:
             InputError: not the layout this preparation is for.
         """
-        return Event(tuple(self._arrange(torch.empty(raw.shape, device="meta")).shape[1:]), self.levels)
+        _, *shape = raw.shape
+        self._check_layout(raw.shape)
+        if self.layout == "hw":
+            shape = [1, *shape]
+        elif self.layout == "hwc":
+            shape = [shape[-1], *shape[:-1]]
+        return Event(tuple(shape), self.levels)
 
     def rows(self, raw: Rows, generator: torch.Generator | None = None) -> Rows:
         """Prepare rows when they are read.
@@ -179,9 +186,12 @@ class Preparation:
         return all(levels is not None and levels <= 256 for levels in alphabets)
 
     def _arrange(self, raw: Tensor) -> Tensor:
-        if self.layout != "flat" and raw.ndim != (3 if self.layout == "hw" else 4):
-            raise InputError(f"data: expected images {SHAPES[self.layout]}, found shape {tuple(raw.shape)}")
+        self._check_layout(raw.shape)
         return raw[:, None] if self.layout == "hw" else raw.permute(0, 3, 1, 2) if self.layout == "hwc" else raw
+
+    def _check_layout(self, shape: Sequence[int | None]) -> None:
+        if self.layout != "flat" and len(shape) != (3 if self.layout == "hw" else 4):
+            raise InputError(f"data: expected images {SHAPES[self.layout]}, found shape {shown(shape)}")
 
     def _check_range(self, raw: Tensor) -> None:
         low, high = raw.aminmax()  # NaN where there is one

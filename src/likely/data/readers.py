@@ -23,7 +23,7 @@ import torch
 
 from likely.errors import InputError
 from likely.rows import Source
-from likely.rows.sources import Picked
+from likely.rows.sources import Arrays, Picked, stacked
 
 FORMATS = ".npy, .npz, IDX (.idx*, *-ubyte, either with .gz), .csv or a folder of images"
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -279,7 +279,7 @@ class Pictures(Source):
     """The images of a folder, which are read when they are asked for.
 
     Raises:
-        InputError: none, or images of several sizes or modes.
+        InputError: none, or images of several modes.
     """
 
     dtype = torch.uint8
@@ -288,30 +288,34 @@ class Pictures(Source):
         self.files = images_in(folder)[0]
         if not self.files:
             raise InputError(f"{folder}: expected a folder of images ({', '.join(IMAGES)}), found none in it")
-        first = _image_shape(self.files[0])
-        for file in self.files:
-            if (found := _image_shape(file)) != first:
+        shapes = [_image_shape(file) for file in self.files]
+        for file, shape in zip(self.files, shapes, strict=True):
+            if len(shape) != len(shapes[0]):
                 raise InputError(
-                    f"{file}: expected images of one size and mode, found {_described(found)}; "
-                    f"{self.files[0].name} is {_described(first)}"
+                    f"{file}: expected images of one mode, found {_described(shape)}; "
+                    f"{self.files[0].name} is {_described(shapes[0])}"
                 )
-        self.shape = (len(self.files), *first)
+        self.values = sum(map(math.prod, shapes))
+        self.of_sizes(torch.tensor(shapes))
 
     def __getitem__(self, rows: Picked) -> torch.Tensor:
-        files = self.files[rows] if isinstance(rows, slice) else [self.files[row] for row in rows.tolist()]
-        images = np.empty((len(files), *self.shape[1:]), np.uint8)
-        for row, file in zip(images, files, strict=True):
-            row[...] = _read_image(file)
-        return torch.from_numpy(images)
+        return stacked([self._image(number) for number in self.numbers(rows)])
 
-    @property
-    def large(self) -> bool:
-        """Whether they are better left on disk."""
-        return math.prod(self.shape) >= LARGE
+    def _image(self, number: int) -> torch.Tensor:
+        return torch.from_numpy(_read_image(self.files[number]))
+
+    def loaded(self) -> torch.Tensor | Source:
+        """Return them in memory, where they are few enough."""
+        if self.values >= LARGE:
+            return self
+        return self[:] if self.sizes is None else Arrays([self._image(number) for number in range(len(self))])
 
 
 def _read_images(folder: Path) -> np.ndarray:
-    return Pictures(folder)[:].numpy()
+    pictures = Pictures(folder)
+    if pictures.sizes is not None:
+        raise InputError(f"{folder}: its images are of several sizes, and do not go into one array")
+    return pictures[:].numpy()
 
 
 def _image_shape(file: Path) -> tuple[int, ...]:

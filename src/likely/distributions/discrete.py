@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -73,6 +73,13 @@ class Discrete(ABC):
         logs = logs - logs.amax(-1, keepdim=True)  # the likeliest stay at 0 where all would become −∞
         tiny, huge = torch.finfo(logs.dtype).tiny, torch.finfo(logs.dtype).max
         return Categorical(logs / min(max(temperature, tiny), huge))
+
+    def certain(self, where: Bool[Tensor, "..."], symbol: int) -> "Discrete":
+        """The same distributions, but for those where a mask says so, which give one symbol for certain."""
+        logs = self.log_table()
+        only = torch.full_like(logs, -torch.inf)
+        only[..., symbol] = 0.0
+        return Table(torch.where(where[..., None], only, logs))
 
     def entropy(self) -> Float[Tensor, "..."]:
         """Entropy in nats of each distribution."""

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from likely.distributions import integers
@@ -28,6 +28,10 @@ class Frequencies(Discrete):
     def below(self, symbols: Int[Tensor, "*batch m"]) -> Int[Tensor, "*batch m"]:
         """F(k): the units of all symbols below k, for m numbers k in 0 … levels of each distribution."""
 
+    def certain(self, where: Bool[Tensor, "*batch"], symbol: int) -> "Frequencies":
+        """The same distributions, but for those where a mask says so, which give one symbol all of the units."""
+        return Certain(self, where[..., None], symbol)
+
     def log_prob(self, x: Int[Tensor, "*batch"]) -> Tensor:
         """Log-probability in nats of one symbol per distribution, broadcast, digit by digit as it is coded."""
         x = x.expand(torch.broadcast_shapes(x.shape, self.shape))
@@ -37,6 +41,31 @@ class Frequencies(Discrete):
         """Log-probability of every symbol."""
         symbols = torch.arange(self.levels, device=self._like().device).expand(*self.shape, self.levels)
         return self.map(lambda parameter: parameter.unsqueeze(-2)).log_prob(symbols)
+
+
+class Certain(Frequencies):
+    """Distributions of which those under a mask (*batch, 1) give one symbol for certain."""
+
+    def __init__(self, p: Frequencies, where: Bool[Tensor, "*batch 1"], symbol: int) -> None:
+        self.p, self.where, self.symbol, self.levels = p, where, symbol, p.levels
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape (...) of the batch."""
+        return self.p.shape
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> "Certain":
+        """The same with `f` applied to every parameter, and to the mask."""
+        p = self.p.map(f)
+        assert isinstance(p, Frequencies)
+        return type(self)(p, f(self.where), self.symbol)
+
+    def below(self, symbols: Int[Tensor, "*batch m"]) -> Int[Tensor, "*batch m"]:
+        """Nothing up to the symbol and everything beyond it."""
+        return torch.where(self.where, (symbols > self.symbol) * TOTAL, self.p.below(symbols))
+
+    def _like(self) -> Tensor:
+        return self.p._like()
 
 
 class Cumulative(Frequencies):

@@ -19,12 +19,12 @@ class Report:
 
     Attributes:
         n: number of examples.
-        dims: D, the number of values in one example.
-        nats: mean of −ln p(x).
-        nats_per_dim: nats / D.
+        dims: D, the number of values in one example; their mean, where sizes vary (`score` has the number of each).
+        nats: mean of −ln p(x); where sizes vary, p is given the size.
+        nats_per_dim: nats / D, which is Σ nats / Σ dims.
         bits_per_dim: nats / (D ln 2).
         standard_error: of nats, over the examples.
-        bits_per_dim_standard_error: of bits_per_dim.
+        bits_per_dim_standard_error: of bits_per_dim, a ratio of two means.
         kind: "exact"; "lower bound" (of log p, so nats are an upper bound) or "estimate".
         gap: mean of ln p_source(x) − ln p(x), an estimate of KL(source ‖ model), where the source is known.
         terms: of a latent-variable model, parts and measures of its bound by name, never as training weighs them.
@@ -41,7 +41,7 @@ class Report:
     """
 
     n: int
-    dims: int
+    dims: float
     nats: float
     nats_per_dim: float
     bits_per_dim: float
@@ -115,9 +115,12 @@ def evaluate(
 
 def report_of(found: Scored, model: Density, gap: float | None = None, importance_samples: int = 1) -> Report:
     """Summarise what `score` found."""
-    n, dims = len(found.nats), model.event.dims
+    assert found.dims is not None
+    n, counts = len(found.nats), found.dims.double()
+    dims = float(counts.mean()) if (counts != counts[0]).any() else int(counts[0])
     mean, error = float(found.nats.mean()), standard_error(found.nats)
     bits = 1 / (dims * math.log(2))
+    error_of_ratio = standard_error(found.nats - mean / dims * counts)
     return Report(
         n,
         dims,
@@ -125,7 +128,7 @@ def report_of(found: Scored, model: Density, gap: float | None = None, importanc
         mean / dims,
         mean * bits,
         error,
-        error * bits,
+        error_of_ratio * bits,
         model.kind,
         gap,
         found.terms,
@@ -153,7 +156,19 @@ def score(
     _refuse_scoring(model, how)
     rows = Rows.of(data, conditional=model.context is not None).to(model.device)
     model.event.check_shape(rows.read_shape)
-    return model._score(rows, how, generator or torch.Generator(model.device).manual_seed(0))
+    found = model._score(rows, how, generator or torch.Generator(model.device).manual_seed(0))
+    return found._replace(dims=_dims(model, rows))
+
+
+def _dims(model: Density, rows: Rows) -> Tensor:
+    """Count the values of every example (n,)."""
+    dims = torch.empty(len(rows), dtype=torch.int64)
+    if model.event.end is None:
+        sizes = rows.sizes  # as stored; a preparation moves values about, and changes no number of them
+        return dims.fill_(math.prod(rows.read_shape[1:])) if sizes is None else sizes.prod(1)
+    for places in rows.places(math.prod(rows.shape)):
+        dims[places] = model.event.count(model.check(rows[places].x)).cpu()
+    return dims
 
 
 def _refuse_scoring(model: Density, how: Scoring) -> None:

@@ -1,5 +1,6 @@
 """Generate: samples, tempered samples, samples from given noise, and in-filling of what is hidden."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,17 +32,21 @@ def sample(
     n: int,
     context: Array | None = None,
     *,
+    size: Sequence[int] | None = None,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Draw n examples (n, *event.shape); `context` is one value for all or n values.
 
+    Where the sizes of examples vary, `size` says of which size they are to be: (height, width) of pictures.
+
     A temperature t other than 1 draws from each conditional's p^(1/t), normalised: below 1 sharper, above 1 wilder.
     Such samples are no longer from the model's density.
 
     Raises:
-        InputError: n, temperature or context is not as expected, or the model cannot be tempered.
+        InputError: n, size, temperature or context is not as expected, or the model cannot be tempered.
     """
+    model = model if size is None else model.of_size(size)
     if temperature == 1:
         return model.sample(n, context, generator=generator)
     if not 0 < temperature < float("inf"):
@@ -62,6 +67,7 @@ def sample_from_noise(model: Autoregressive, noise: Array, context: Array | None
     """
     model = _autoregressive(model, "drawing from noise")
     noise = Event(model.event.shape).check(noise, "noise")
+    model = model.of_size(noise.shape[1:])
     refuse((noise < 0) | (noise >= 1), noise, "noise", "numbers from 0 to 1, which is excluded, are expected")
     if not 0 <= order < model.orders:
         raise InputError(f"order must be from 0 to {model.orders - 1}, found {order}")
@@ -95,6 +101,8 @@ def infill(
     """
     model = _autoregressive(model, "in-filling")
     x = torch.as_tensor(x)
+    model.event.check_shape(tuple(x.shape))
+    model = model.of_size(x.shape[1:])
     mask = observed_mask(model.event, observed, x.shape)
     x = model.check(torch.where(mask.to(x.device), x, torch.zeros((), dtype=x.dtype)))
     mask = mask.to(model.device)

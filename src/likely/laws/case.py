@@ -194,7 +194,7 @@ class Case:
 
     def chunks(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Batches small enough for tables of every conditional."""
-        width = max(self.event.alphabets) if self.event.discrete else 1
+        width = self.event.most_levels if self.event.discrete else 1
         rows = max(1, 2**21 // (self.event.dims * width))
         return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 

@@ -28,7 +28,7 @@ class ContextEncoder(nn.Module):
         self.size = size
         self.spatial = len(context.shape) == 3 and size is not None
         self.symbols = (
-            Symbols(max(context.alphabets), features if context.shape == () else None) if context.discrete else None
+            Symbols(context.most_levels, features if context.shape == () else None) if context.discrete else None
         )
         inputs = (context.shape[0] if self.spatial else context.dims) * (self.symbols.width if self.symbols else 1)
         if size is not None and self.spatial:

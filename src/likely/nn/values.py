@@ -22,7 +22,7 @@ class Values(nn.Module):
         self.given = given
         self.symbols = None
         if given.levels is not None:
-            levels = max(given.alphabets)
+            levels = given.most_levels
             self.symbols = Symbols(levels, max(1, min(levels - 1, 4)))
         self.width = 1 if self.symbols is None else self.symbols.width
         self.register_buffer("mean", torch.zeros(given.shape))

@@ -2,15 +2,16 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from likely.errors import EntryError, InputError
-from likely.rows.sources import ItemSource, Picked, Source, items_of, source_of
+from likely.rows.sources import Arrays, ItemSource, Picked, Source, Windows, items_of, source_of
 
 Batch = tuple[Tensor, Tensor | None]
 Prepare = Callable[[Tensor], Tensor]
@@ -80,14 +81,33 @@ class Rows:
         return len(self._picked)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, …) of x as it is stored."""
+    def shape(self) -> tuple[Any, ...]:
+        """(n, …) of x as it is stored; None stands for sizes that vary from row to row."""
         return (len(self), *self._x.shape[1:])
 
     @property
-    def read_shape(self) -> tuple[int, ...]:
-        """(n, …) of x as it is read, after its preparation."""
-        return (len(self), *self[:1].x.shape[1:])
+    def sizes(self) -> Int[Tensor, "n dimensions"] | None:
+        """Shape of every row of x as it is stored, where they vary; else None."""
+        sizes = getattr(self._x, "sizes", None)
+        return None if sizes is None else sizes[_numbers(self._picked)]
+
+    @property
+    def read_shape(self) -> tuple[Any, ...]:
+        """(n, …) of x as it is read, after its preparation; None stands for sizes that vary."""
+        first = self[:1].x.shape[1:]
+        others = [self[row : row + 1].x.shape[1:] for row in self._unlike_first()]
+        return (
+            len(self),
+            *(size if {*sizes} == {size} else None for size, *sizes in zip(first, first, *others, strict=True)),
+        )
+
+    def _unlike_first(self) -> list[int]:
+        """A row for every dimension in which sizes vary, that differs there from the first."""
+        sizes = self.sizes
+        if sizes is None:
+            return []
+        unlike = sizes != sizes[0]
+        return unlike.long().argmax(0)[unlike.any(0)].tolist()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -114,8 +134,7 @@ class Rows:
         if isinstance(rows, slice) or isinstance(self._picked, Tensor):
             return self._with(_picked=self._picked[rows])
         every = self._picked
-        numbers = rows.cpu() if every == range(len(every)) else torch.arange(every.start, every.stop, every.step)[rows]
-        return self._with(_picked=numbers)
+        return self._with(_picked=rows.cpu() if every == range(len(every)) else _numbers(every)[rows])
 
     def shuffled(self, generator: torch.Generator) -> "Rows":
         """Return all rows in an order drawn from a generator."""
@@ -161,19 +180,49 @@ class Rows:
             x = x if self._prepare is None else self._prepare(x)
         return self._moved(x), self.context
 
+    def held(self) -> "Rows":
+        """Return these rows, read and held in memory."""
+        if self.sizes is None:
+            return Rows(*self.read())
+        return Rows(Arrays([self[row : row + 1].x[0] for row in range(len(self))]), self.context)
+
     def columns(self) -> tuple["Rows", "Rows | None"]:
         """Return x as it is stored, and the context, each as rows by itself."""
         context = None if self._context is None else Rows(self._context)._with(_picked=self._picked)
         return Rows(self._x)._with(_picked=self._picked), context
 
+    def windows(self, size: Sequence[int], generator: torch.Generator) -> "Rows":
+        """Return rows of which each is a window of one of these, at a place that is drawn.
+
+        Args:
+            size: of a window in each dimension that varies; a row that is smaller is taken whole there.
+            generator: of the places.
+
+        Raises:
+            InputError: not one size for each dimension that varies.
+        """
+        return self._with(_x=Windows(self._x, size, generator)) if isinstance(self._x, Source) else self
+
     def batches(self, size: int) -> "Iterator[Rows]":
-        """Yield the rows in their order, `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
+        """Yield the rows, at most `size` at a time, in their order; where sizes vary, those of one size together."""
+        for places in self.places(size):
+            yield self[places]
+
+    def places(self, size: int) -> Iterator[Picked]:
+        """Yield where among these rows those of each of `batches` are."""
+        sizes = self.sizes
+        if sizes is None:
+            yield from (slice(start, start + size) for start in range(0, len(self), size))
+            return
+        kind = sizes.unique(dim=0, return_inverse=True)[1]
+        for places in kind.argsort(stable=True).split(kind.bincount().tolist()):
+            yield from places.split(size)
 
     def slices(self) -> "Iterator[Rows]":
-        """Yield the rows in their order, as many at a time as go well into memory."""
-        return self.batches(max(1, VALUES // max(1, math.prod(self.shape[1:]))))
+        """Yield the rows as `batches` does, as many at a time as go well into memory."""
+        sizes = self.sizes
+        largest = math.prod(self.shape[1:]) if sizes is None else int(sizes.prod(1).max())
+        return self.batches(max(1, VALUES // max(1, largest)))
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -202,10 +251,15 @@ def _first_pair(items: Any) -> tuple | list | None:
     return first if isinstance(first, tuple | list) else None
 
 
+def _numbers(picked: range | Tensor) -> Tensor:
+    """Return the numbers of rows as a tensor."""
+    return picked if isinstance(picked, Tensor) else torch.arange(picked.start, picked.stop, picked.step)
+
+
 def _picked(source: Tensor | Source, rows: range | Tensor) -> Tensor:
     """Read some rows; a tensor's own storage where they are consecutive."""
     if isinstance(rows, Tensor):
         return source[rows.to(source.device) if isinstance(source, Tensor) else rows]
     if rows.step == 1:
         return source[rows.start : rows.stop]
-    return source[torch.arange(rows.start, rows.stop, rows.step)]
+    return source[_numbers(rows)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -23,19 +24,106 @@ class Source(ABC):
     """Rows (n, …) that are read when they are asked for; to a reader it is like a tensor.
 
     Attributes:
-        shape: (n, *shape of one row).
+        shape: (n, *shape of one row); None stands for sizes that vary from row to row.
+        sizes: shape of every row (n, dimensions), where they vary; else None.
         dtype: of what is read.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
+    sizes: Int[Tensor, "n dimensions"] | None = None
     dtype: torch.dtype
 
     @abstractmethod
     def __getitem__(self, rows: Picked) -> Tensor:
-        """Read the rows of a slice without a step, or of a tensor of numbers."""
+        """Read the rows of a slice without a step, or of a tensor of numbers; they must be of one size."""
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def numbers(self, rows: Picked) -> Sequence[int]:
+        """Return the numbers of the rows of a slice or a tensor."""
+        return range(*rows.indices(len(self))) if isinstance(rows, slice) else rows.tolist()
+
+    def of_sizes(self, sizes: Int[Tensor, "n dimensions"]) -> None:
+        """Set `shape` and `sizes` from the shape of every row."""
+        same = (sizes == sizes[:1]).all(0).tolist()
+        first = sizes[0].tolist()
+        self.shape = (len(sizes), *(size if alike else None for size, alike in zip(first, same, strict=True)))
+        self.sizes = None if all(same) else sizes
+
+
+def stacked(rows: Sequence[Tensor]) -> Tensor:
+    """Return rows as one tensor.
+
+    Raises:
+        InputError: they are of several sizes.
+    """
+    for row in rows:
+        if row.shape != rows[0].shape:
+            raise InputError(
+                f"examples of several sizes do not go into one array: {tuple(rows[0].shape)} and {tuple(row.shape)}; "
+                "read those of one size together, as `Rows.batches` does"
+            )
+    return torch.stack(list(rows))
+
+
+class Arrays(Source):
+    """Rows in memory, each an array of its own size.
+
+    Args:
+        arrays: of one dtype and as many dimensions.
+
+    Raises:
+        InputError: none, or of several kinds.
+    """
+
+    def __init__(self, arrays: Sequence[Tensor | np.ndarray]) -> None:
+        if not len(arrays):
+            raise InputError("data: empty, at least one example is expected")
+        self.arrays = [as_tensor(array, f"item {k}") for k, array in enumerate(arrays)]
+        self.dtype = self.arrays[0].dtype
+        for k, array in enumerate(self.arrays):
+            if array.dtype != self.dtype or array.ndim != self.arrays[0].ndim:
+                raise InputError(
+                    f"item {k} is {array.dtype} of {array.ndim} dimensions; {self.dtype} of {self.arrays[0].ndim}, "
+                    "like item 0, is expected"
+                )
+        self.of_sizes(torch.tensor([array.shape for array in self.arrays]))
+
+    def __getitem__(self, rows: Picked) -> Tensor:
+        return stacked([self.arrays[number] for number in self.numbers(rows)])
+
+
+class Windows(Source):
+    """Windows of rows, each at a place of its own: crops of pictures, stretches of strings.
+
+    Args:
+        rows: of sizes that vary.
+        size: of a window in each dimension that varies; a row that is smaller is taken whole there.
+        generator: of the places.
+
+    Raises:
+        InputError: not one size for each dimension that varies.
+    """
+
+    def __init__(self, rows: Source, size: Sequence[int], generator: torch.Generator) -> None:
+        assert rows.sizes is not None
+        varying = [dimension for dimension, length in enumerate(rows.shape[1:]) if length is None]
+        if len(size) != len(varying) or min(size) < 1:
+            raise InputError(f"a window of {len(varying)} sizes, each at least 1, is expected, found {tuple(size)}")
+        sizes = rows.sizes.clone()
+        sizes[:, varying] = torch.minimum(sizes[:, varying], torch.tensor(size))
+        places = torch.rand(sizes.shape, dtype=torch.float64, generator=generator)
+        self.rows, self.first, self.dtype = rows, (places * (rows.sizes - sizes + 1)).long(), rows.dtype
+        self.last = self.first + sizes
+        self.of_sizes(sizes)
+
+    def __getitem__(self, rows: Picked) -> Tensor:
+        return stacked([self._window(number) for number in self.numbers(rows)])
+
+    def _window(self, number: int) -> Tensor:
+        ends = zip(self.first[number].tolist(), self.last[number].tolist(), strict=True)
+        return self.rows[number : number + 1][0][tuple(slice(first, last) for first, last in ends)]
 
 
 class FileSource(Source):
@@ -115,7 +203,7 @@ class ItemSource(Source):
         self.shape, self.dtype = (len(items), *first.shape), first.dtype
 
     def __getitem__(self, rows: Picked) -> Tensor:
-        numbers = range(*rows.indices(len(self))) if isinstance(rows, slice) else rows.tolist()
+        numbers = self.numbers(rows)
         found = [self._item(number) for number in numbers]
         for number, item in zip(numbers, found, strict=True):
             if item.shape != self.shape[1:] or item.dtype != self.dtype:
@@ -141,15 +229,22 @@ def source_of(data: Any, name: str = "data") -> Tensor | Source:
     Raises:
         InputError: something else, or no numbers.
     """
+    if isinstance(data, list):
+        data = _of_list(data)
     if isinstance(data, Source):
         return data
-    if isinstance(data, list):
-        data = torch.as_tensor(data)
     if not isinstance(data, Tensor | np.ndarray):
         if not hasattr(data, "to_numpy"):
             return _items_of(data, name)
         data = data.to_numpy()
     return as_tensor(data, name) if (mapped := file_of(data)) is None else mapped
+
+
+def _of_list(data: list) -> Tensor | Source:
+    arrays = [part for part in data if isinstance(part, Tensor | np.ndarray)]
+    if len(arrays) == len(data) and len({tuple(array.shape) for array in arrays}) > 1:
+        return Arrays(arrays)
+    return torch.as_tensor(np.asarray(data)) if arrays else torch.as_tensor(data)
 
 
 def _items_of(data: Any, name: str) -> Source:

@@ -55,7 +55,9 @@ def configuration(thing: Any) -> Any:
             return {SAME: list(places[thing])}
         if isinstance(thing, Configured):
             names = inspect.signature(type(thing)).parameters
-            arguments = {name: at((*place, name), getattr(thing, name)) for name in names}
+            given = {name: getattr(thing, name) for name in names}
+            said = {name: value for name, value in given.items() if (name, value) not in thing.added.items()}
+            arguments = {name: at((*place, name), value) for name, value in said.items()}
             return {"class": _public_name(type(thing)), "arguments": arguments}
         if isinstance(thing, list | tuple | torch.nn.ModuleList):
             return [at((*place, k), part) for k, part in enumerate(thing)]

@@ -1,49 +1,96 @@
 """The examples of every step of a fit."""
 
+from typing import Any
+
 import torch
 
 from likely.data import Preparation
 from likely.density import Density
+from likely.errors import InputError
 from likely.rows import Batch, Rows
 from likely.training.chance import Chance
+
+PLACES = 1024  # of a window, unless told otherwise
 
 
 class Batches:
     """The examples of every step; each epoch goes through all of them in an order of its own.
 
     They are read and prepared when their step comes. A preparation that draws, draws for a whole epoch at once where
-    the rows are in memory, else for each batch.
+    the rows are in memory, else for each batch. Where sizes vary, an epoch takes a window of each example, and a step
+    takes windows of one size.
+
+    Args:
+        rows: as they are stored.
+        preparation: of them.
+        size: examples per step.
+        chance: of order, windows and preparation.
+        crop: size of a window; see `windows`.
     """
 
-    def __init__(self, rows: Rows, preparation: Preparation | None, size: int, chance: Chance) -> None:
-        self.rows, self.preparation, self.size, self.chance = rows, preparation, size, chance
+    def __init__(
+        self, rows: Rows, preparation: Preparation | None, size: int, chance: Chance, crop: tuple[int, ...] = ()
+    ) -> None:
+        self.rows, self.preparation, self.size, self.chance, self.crop = rows, preparation, size, chance, crop
         draws = preparation is not None and preparation.random
         self.drawn_by_epoch, self.drawn_by_batch = draws and rows.in_memory, draws and not rows.in_memory
+        self.cut = bool(crop) or rows.sizes is not None
+        self.steps = sum(1 for _ in self._rows(0).places(size))
         self._prepared: tuple[int, Rows] | None = None
-        self._shuffled: tuple[int, Rows] | None = None
+        self._ordered: tuple[int, list[Rows]] | None = None
 
     def __len__(self) -> int:
         """Return the number of steps in an epoch."""
-        return -(-len(self.rows) // self.size)
+        return self.steps
 
     def examples(self, epoch: int = 0) -> Rows:
         """Return all examples as they are in one epoch."""
-        epoch = epoch if self.drawn_by_epoch else 0
+        epoch = epoch if self.drawn_by_epoch or self.cut else 0
         if self._prepared is None or self._prepared[0] != epoch:
             generator = self.chance.generator("preparation", epoch)
-            self._prepared = epoch, prepared(self.rows, self.preparation, generator)
+            self._prepared = epoch, prepared(self._rows(epoch), self.preparation, generator)
         return self._prepared[1]
 
     def at(self, step: int) -> Batch:
         """Read the examples of one step."""
-        epoch, place = divmod(step, len(self))
-        if self._shuffled is None or self._shuffled[0] != epoch:
-            rows = self.rows if self.drawn_by_batch else self.examples(epoch)
-            self._shuffled = epoch, rows.shuffled(self.chance.generator("order", epoch))
-        rows = self._shuffled[1][place * self.size : (place + 1) * self.size]
+        epoch, place = divmod(step, self.steps)
+        if self._ordered is None or self._ordered[0] != epoch:
+            self._ordered = epoch, self._in_order(epoch)
+        rows = self._ordered[1][place]
         if self.drawn_by_batch:
             rows = prepared(rows, self.preparation, self.chance.generator("batch", step))
         return rows.read()
+
+    def _rows(self, epoch: int) -> Rows:
+        """The rows of one epoch, before their preparation."""
+        return windows(self.rows, self.crop, self.chance.generator("windows", epoch)) if self.cut else self.rows
+
+    def _in_order(self, epoch: int) -> list[Rows]:
+        """The rows of every step of one epoch; where sizes vary, sizes come in no order either."""
+        rows = self._rows(epoch) if self.drawn_by_batch else self.examples(epoch)
+        batches = list(rows.shuffled(self.chance.generator("order", epoch)).batches(self.size))
+        if rows.sizes is None:
+            return batches
+        order = torch.randperm(len(batches), generator=self.chance.generator("sizes", epoch))
+        return [batches[k] for k in order.tolist()]
+
+
+def windows(rows: Rows, crop: tuple[int, ...], generator: torch.Generator) -> Rows:
+    """Return a window of every row.
+
+    Args:
+        rows: as they are stored, of sizes that vary.
+        crop: size in each dimension that varies, or one for all; (): about a thousand places.
+        generator: of the windows' places.
+
+    Raises:
+        InputError: another number of sizes, or rows of one size.
+    """
+    varying = rows.shape[1:].count(None)
+    if not varying:
+        raise InputError("crop: windows are taken of examples whose sizes vary; these are of one size")
+    crop = crop or (round(PLACES ** (1 / varying)),)
+    return rows.windows(crop * varying if len(crop) == 1 else crop, generator)
 
 
 def prepared(rows: Rows, preparation: Preparation | None, generator: torch.Generator) -> Rows:
@@ -66,5 +113,5 @@ def check(model: Density, rows: Rows, preparation: Preparation | None, chance: C
             model.check_context(context, len(x))
 
 
-def _as_they_will_be(rows: Rows, preparation: Preparation | None) -> tuple[int, ...]:
+def _as_they_will_be(rows: Rows, preparation: Preparation | None) -> tuple[Any, ...]:
     return rows.read_shape if preparation is None else (len(rows), *preparation.event_of(rows).shape)

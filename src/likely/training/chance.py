@@ -6,7 +6,8 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-Purpose = Literal["order", "preparation", "validation", "loss", "estimate", "initialize", "batch"]
+# A new purpose goes to the end: the numbers of the others are part of every seed.
+Purpose = Literal["order", "preparation", "validation", "loss", "estimate", "initialize", "batch", "windows", "sizes"]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def freeze_run(folder: Path, model: Density, examples: Rows, preparation: Prepar
         preparation: of the data.
     """
     try:
-        freeze(model, examples[:EXAMPLES].read(), preparation=preparation).save(folder)
+        freeze(model, examples[:EXAMPLES], preparation=preparation).save(folder)
         reason = None
     except Exception as error:
         said = " ".join(str(error).split())[:300]

@@ -14,7 +14,7 @@ from likely.errors import InputError
 from likely.rows import Rows
 from likely.runs import store
 from likely.training import checkpoint
-from likely.training.batches import Batches
+from likely.training.batches import PLACES, Batches
 from likely.training.chance import Chance
 from likely.training.checkpoint import Checkpoints
 from likely.training.freezing import freeze_run
@@ -56,7 +56,7 @@ class Loop:
         self.folder, self.preparation, self.recipe, self.watch = folder, preparation, recipe, watch
         self.chance = Chance(recipe.seed)
         self.state = State(model, recipe)
-        self.batches = Batches(train.to(model.device), preparation, recipe.batch_size, self.chance)
+        self.batches = Batches(train.to(model.device), preparation, recipe.batch_size, self.chance, recipe.crop)
         self.validation = None if valid is None else Validation(valid, preparation, recipe, self.chance)
         self.schedule = Schedule(recipe, len(self.batches))
         self.journal = Journal(folder, len(self.batches))
@@ -78,8 +78,9 @@ class Loop:
         if model.estimable:
             model.estimate(examples, generator=self.chance.generator("estimate", 0))
         generator = self.chance.generator("initialize", 0)
-        most = max(1, min(INITIAL, INITIAL_VALUES // model.event.dims))
-        model.initialize(*examples.shuffled(generator)[:most].read(), generator=generator)
+        dims = PLACES if model.event.varies else model.event.dims
+        most = max(1, min(INITIAL, INITIAL_VALUES // dims))
+        model.initialize(*next(examples.shuffled(generator).batches(most)).read(), generator=generator)
         self.state.restart_average()
         return self.run() if gradient else self.finish()
 

@@ -52,6 +52,8 @@ class Recipe:
         average: decay of the moving average of the weights, which is the model that is kept.
         patience: evaluations without a better one after which to stop.
         evaluations: how often to evaluate over the whole budget.
+        crop: size of the windows that are taken where the sizes of examples vary: one for all dimensions, or one each;
+            (): about a thousand places.
         validation_size: most validation examples per evaluation.
         checkpoint_every: steps between checkpoints; None: 30 seconds.
         precision: of the network's products in training; "bfloat16" halves a step where the processor has it
@@ -68,6 +70,7 @@ class Recipe:
     average: float = 0.999
     patience: int = 15
     evaluations: int = 40
+    crop: tuple[int, ...] = ()
     validation_size: int = 1000
     checkpoint_every: int | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -75,6 +78,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         Budget.parse(self.budget)
+        object.__setattr__(self, "crop", tuple(self.crop))
+        if not all(type(size) is int and size >= 1 for size in self.crop):
+            raise InputError(f"crop: whole numbers of at least 1 are expected, found {self.crop}")
         for name in ("batch_size", "warmup", "patience", "evaluations", "validation_size", "checkpoint_every"):
             value = getattr(self, name)
             if (type(value) is not int or value < 1) and (name, value) != ("checkpoint_every", None):

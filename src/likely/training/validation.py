@@ -6,19 +6,24 @@ from likely.data import Preparation
 from likely.density import Density
 from likely.jobs.evaluate import evaluate
 from likely.rows import Rows
-from likely.training.batches import prepared
+from likely.training.batches import prepared, windows
 from likely.training.chance import Chance
 from likely.training.recipe import Recipe
 from likely.training.state import State
 
 
 class Validation:
-    """The validation examples of a fit: a seeded choice of `recipe.validation_size`, prepared once."""
+    """The validation examples of a fit: a seeded choice of `recipe.validation_size`, prepared once.
+
+    Where sizes vary, a window is taken of each, as in training.
+    """
 
     def __init__(self, rows: Rows, preparation: Preparation | None, recipe: Recipe, chance: Chance) -> None:
         order = torch.randperm(len(rows), generator=chance.generator("validation", 0))
-        chosen = Rows(*rows[order[: recipe.validation_size].sort()[0]].read())
-        self.rows = prepared(chosen, preparation, chance.generator("validation", 1))
+        chosen = rows[order[: recipe.validation_size].sort()[0]]
+        if recipe.crop or rows.sizes is not None:
+            chosen = windows(chosen, recipe.crop, chance.generator("validation", 2))
+        self.rows = prepared(chosen.held(), preparation, chance.generator("validation", 1))
         self.batch_size = max(64, recipe.batch_size)
 
     def bits_per_dim(self, model: Density) -> float:
