@@ -4,7 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from likely.scoring import Scored, Scoring, averaged, gap_of_one_draw
 Where = tuple[Any, ...]
 Steps = Generator[tuple[Where, Discrete], Tensor, Tensor]
 Array = Tensor | np.ndarray
+Own = TypeVar("Own", bound="Density")
 
 
 @contextmanager
@@ -53,14 +54,14 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         self.event = event
         self.context = context
 
-    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
         """Refuse sizes that vary before a constructor takes them for numbers."""
         for event in (*arguments, *named.values()):
             if not cls.varies and isinstance(event, Event) and event.varies:
                 raise InputError(f"{cls.__name__} models examples of one size, found shape {shown(event.shape)}")
         return super().__new__(cls)
 
-    def of_size(self, shape: Sequence[int]) -> Self:
+    def of_size(self: Own, shape: Sequence[int]) -> Own:
         """Return the density of those examples that are of one size, which has the same weights.
 
         Where sizes vary, a model is a density p(x | size) for every size. `log_prob` and `loss` take the size from the
@@ -79,7 +80,7 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         model.event = event
         return model
 
-    def _at(self, x: Tensor) -> Self:
+    def _at(self: Own, x: Tensor) -> Own:
         """The density of examples of the size of these."""
         return self.of_size(x.shape[1:]) if self.event.varies else self
 

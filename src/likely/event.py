@@ -152,6 +152,10 @@ class Event(Configured):
         whole = x.new_full((len(x),), math.prod(x.shape[1:]), dtype=torch.int64)
         return whole if self.end is None else whole - self.ended(x).sum(1)
 
+    def filled(self, x: Tensor) -> Tensor:
+        """Return a batch in which nothing but end symbols come after one."""
+        return x if self.end is None else x.masked_fill(self.ended(x), self.end)
+
     def ended(self, x: Int[Tensor, "n length"]) -> Bool[Tensor, "n length"]:
         """Return the places of strings that come after an end symbol."""
         assert self.end is not None

@@ -216,7 +216,7 @@ def _binarize(x: Tensor, how: float | Literal["stochastic"], peak: float, genera
     return (unit > how).byte()
 
 
-def _layout(shape: tuple[int, ...]) -> Layout:
+def _layout(shape: tuple[Any, ...]) -> Layout:
     if len(shape) == 3:
         return "hw"
     if len(shape) == 4 and shape[1] in (1, 3):

@@ -41,7 +41,7 @@ class Report:
     """
 
     n: int
-    dims: float
+    dims: int | float
     nats: float
     nats_per_dim: float
     bits_per_dim: float
@@ -166,7 +166,7 @@ def _dims(model: Density, rows: Rows) -> Tensor:
     if model.event.end is None:
         sizes = rows.sizes  # as stored; a preparation moves values about, and changes no number of them
         return dims.fill_(math.prod(rows.read_shape[1:])) if sizes is None else sizes.prod(1)
-    for places in rows.places(math.prod(rows.shape)):
+    for places in rows.places(len(rows)):
         dims[places] = model.event.count(model.check(rows[places].x)).cpu()
     return dims
 

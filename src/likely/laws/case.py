@@ -153,13 +153,19 @@ class Case:
         return grid.view(-1, *self.event.shape).to(self.given.device)
 
     def enumerated(self, name: str, dtype: torch.dtype, context: int) -> Tensor:
-        """Log-probability of every state (states,), float64, under one of the models in one of the contexts."""
+        """Log-probability of every state (states,), float64, under one of the models in one of the contexts.
+
+        It is −∞ of strings that go on after their end.
+        """
         self.require_exact()
         model, value = self.models(dtype)[name], self.contexts[context]
 
         def compute() -> Tensor:
-            parts = (model.log_prob(x, repeated(value, len(x))) for (x,) in self.chunks(self.states))
-            return torch.cat(list(parts)).double()
+            possible = (self.event.filled(self.states) == self.states).flatten(1).all(1)
+            parts = (model.log_prob(x, repeated(value, len(x))) for (x,) in self.chunks(self.states[possible]))
+            log_p = torch.full((len(possible),), -math.inf, dtype=torch.float64, device=possible.device)
+            log_p[possible] = torch.cat(list(parts)).double()
+            return log_p
 
         return self.once(("enumerated", name, dtype, context), compute)
 
@@ -208,7 +214,15 @@ def examples(event: Event, n: int, generator: torch.Generator, support: Interval
     if not event.discrete:
         return inside(torch.randn(n, *event.shape, generator=generator), support)
     columns = [torch.randint(levels, (n,), generator=generator) for levels in event.alphabets]
-    return torch.stack(columns, 1).view(n, *event.shape)
+    x = torch.stack(columns, 1).view(n, *event.shape)
+    return x if event.end is None else _strings(x, event)
+
+
+def _strings(x: Tensor, event: Event) -> Tensor:
+    """Strings of symbols: every other one a window, without an end."""
+    assert event.end is not None
+    letters = (event.end + 1 + x % (event.most_levels - 1)) % event.most_levels
+    return torch.where(torch.arange(len(x))[:, None] % 2 == 0, letters, event.filled(x))
 
 
 def inside(t: Tensor, interval: Interval) -> Tensor:

@@ -103,6 +103,7 @@ def moves(case: Case, model: Autoregressive, order: int, places: Tensor) -> Tens
         x, place, value = case.x[b], places[k].to(case.x.device)[:, None], value.to(case.x.device)[:, None]
         context = None if case.context is None else case.context[b]
         other = x.reshape(len(x), -1).scatter(1, place, value).view_as(x)
+        other = model.event.filled(other)
         first, second = (model.conditionals(t, context, order=order).log_table() for t in (x, other))
         differs = (first != second).any(-1).reshape(len(x), -1).cpu()  # (trials, dims)
         moved.index_add_(1, k, differs.T.float())

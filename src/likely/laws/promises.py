@@ -92,7 +92,7 @@ def units(case: Case) -> Measured:
             raise NotApplicable("log p(x) is -inf at every example tried")
         x, context = case.x[finite], None if case.context is None else case.context[finite]
         report = evaluate(model, (x, context), generator=case.generator())
-        nats, dims = -float(log_prob[finite].mean()), math.prod(model.event.shape)
+        nats, dims = -float(log_prob[finite].mean()), float(model.event.count(x).double().mean())
         found[f"nats, {name}"] = relative(report.nats, nats)
         found[f"nats/dim, {name}"] = relative(report.nats_per_dim, nats / dims)
         found[f"bits/dim, {name}"] = relative(report.bits_per_dim, nats / dims / math.log(2))

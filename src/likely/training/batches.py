@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from likely.data import Preparation
 from likely.density import Density
@@ -35,7 +36,9 @@ class Batches:
         draws = preparation is not None and preparation.random
         self.drawn_by_epoch, self.drawn_by_batch = draws and rows.in_memory, draws and not rows.in_memory
         self.cut = bool(crop) or rows.sizes is not None
-        self.steps = sum(1 for _ in self._rows(0).places(size))
+        first = self._rows(0)
+        self.steps = sum(1 for _ in first.places(size))
+        self.values = None if first.sizes is None else int(first.sizes.prod(1).sum()) / self.steps  # of a step, mean
         self._prepared: tuple[int, Rows] | None = None
         self._ordered: tuple[int, list[Rows]] | None = None
 
@@ -60,6 +63,13 @@ class Batches:
         if self.drawn_by_batch:
             rows = prepared(rows, self.preparation, self.chance.generator("batch", step))
         return rows.read()
+
+    def weight(self, x: Tensor) -> float:
+        """Return how much the mean loss of a step's examples counts: 1 on average.
+
+        Where sizes vary, some steps hold more values than others, and every value is to count alike.
+        """
+        return 1.0 if self.values is None else x.numel() / self.values
 
     def _rows(self, epoch: int) -> Rows:
         """The rows of one epoch, before their preparation."""

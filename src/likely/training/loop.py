@@ -95,7 +95,8 @@ class Loop:
             schedule.evaluation_seconds = time.monotonic() - started
             while schedule.going(progress):
                 before = time.monotonic()
-                take_step(self.state, self.batches.at(progress.step), self.chance, self._place)
+                batch = self.batches.at(progress.step)
+                take_step(self.state, batch, self.chance, self._place, self.batches.weight(batch[0]))
                 now = time.monotonic()
                 progress.seconds = spent + now - started
                 schedule.time(progress, now - before)

@@ -11,7 +11,7 @@ from likely.training.progress import Progress
 from likely.training.state import State
 
 
-def take_step(state: State, batch: Batch, chance: Chance, kept_in: str = "") -> None:
+def take_step(state: State, batch: Batch, chance: Chance, kept_in: str = "", weight: float = 1.0) -> None:
     """Take one gradient step, and its share of the moving average.
 
     Args:
@@ -19,6 +19,7 @@ def take_step(state: State, batch: Batch, chance: Chance, kept_in: str = "") -> 
         batch: examples, and their context.
         chance: of what the loss draws.
         kept_in: where the best weights are, for the error.
+        weight: of the loss.
 
     Raises:
         DivergedError: the loss or a gradient is not finite, or exploded.
@@ -32,7 +33,7 @@ def take_step(state: State, batch: Batch, chance: Chance, kept_in: str = "") -> 
     with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         loss = model.loss(*batch, generator=chance.generator("loss", progress.step))
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss * weight).backward()
     value, norm = loss.item(), _clip(state)
     _refuse_divergence(progress, value, norm, rate, kept_in)
     state.optimizer.step()

@@ -78,7 +78,6 @@ class Recipe:
 
     def __post_init__(self) -> None:
         Budget.parse(self.budget)
-        object.__setattr__(self, "crop", tuple(self.crop))
         if not all(type(size) is int and size >= 1 for size in self.crop):
             raise InputError(f"crop: whole numbers of at least 1 are expected, found {self.crop}")
         for name in ("batch_size", "warmup", "patience", "evaluations", "validation_size", "checkpoint_every"):
@@ -105,7 +104,8 @@ class Recipe:
         for name in settings:
             if name not in known:
                 raise InputError(f'unknown setting "{name}"{suggestion(name, known)}')
-        return cls(**{name: plain(value) for name, value in settings.items()})
+        plainly = {name: plain(value) for name, value in settings.items()}
+        return cls(**plainly | {"crop": tuple(plainly.get("crop", ()))})  # a list, as JSON has it
 
     def learning_rate_at(self, step: int, total: int | None) -> float:
         """Linear warm-up, then a half cosine down to zero at `total` (None: not known yet)."""

@@ -1,0 +1,347 @@
+"""Sizes that vary: one density for every size, strings that end, rows and batches of several sizes."""
+
+import json
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import likely
+from likely import Event, InputError
+from likely.catalogue import models
+from likely.data import Preparation, fingerprint
+from likely.density import Autoregressive, Steps, run, seeded
+from likely.distributions import Discrete
+from likely.distributions.frequencies import TOTAL, Cumulative
+from likely.jobs.evaluate import score
+from likely.nn import GRU, CategoricalHead, Linear, Symbols, Walk
+from likely.rows import Rows
+from likely.training.batches import Batches
+from likely.training.chance import Chance
+
+LETTERS, END = 3, 3
+STRINGS = Event((None,), LETTERS + 1, end=END)
+PICTURES = Event((1, None, None), 4)
+
+
+class Strings(Autoregressive):
+    """p(x_i | x_<i) by a GRU, which serves strings of every length."""
+
+    varies = True
+
+    def __init__(self, event: Event, *, hidden: int = 8, seed: int = 0) -> None:
+        super().__init__(event)
+        self.hidden, self.seed = hidden, seed
+        with seeded(seed):
+            self.symbols = Symbols(event.most_levels)
+            self.recurrent, self.output = GRU(self.symbols.width, hidden, "A"), Linear(hidden, event.most_levels)
+        self.head = CategoricalHead((event.most_levels,))
+
+    def network(self, x, features=None, cache=None):
+        first = self.output.weight.new_zeros(len(x), self.hidden)
+        return self.output(self.recurrent(self.symbols(x[..., None]), first, cache))
+
+    def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
+        return self.head(self.network(x))[:, 0]
+
+    def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
+        (length,) = self.event.sizes
+        x = torch.zeros(n, length, dtype=torch.int64)
+        walk = Walk(self.network, length, x[:, :0])
+        for places, parameters in walk:
+            for k, place in enumerate(range(places.start, places.stop)):
+                x[:, place] = yield (slice(None), place), self.head(parameters[:, k])[:, 0]
+            walk.newest = x[:, places]
+        return x
+
+
+@pytest.fixture(scope="module")
+def strings() -> Strings:
+    return Strings(STRINGS).double()
+
+
+def pictures(n: int = 24, seed: int = 0) -> list[Tensor]:
+    """Grey pictures of 4 levels and five sizes, as they are stored: bright diagonals on noise."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(5, 6), (9, 6), (7, 8), (12, 5), (6, 6)]
+    found = []
+    for k in range(n):
+        height, width = sizes[k % len(sizes)]
+        noise = torch.randint(0, 2, (height, width), generator=generator)
+        stripes = (torch.arange(height)[:, None] + torch.arange(width)) % 3 == 0
+        found.append((noise + 2 * stripes).byte())
+    return found
+
+
+def pixelcnn(**arguments) -> likely.GatedPixelCNN:
+    return likely.GatedPixelCNN(PICTURES, channels=8, layers=2, first_kernel=5, kernel=3, **arguments)
+
+
+# Strings
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_the_probabilities_of_all_strings_up_to_a_length_add_up_to_one(strings, length):
+    rows = [
+        [*letters, *[END] * (length - k)] for k in range(length + 1) for letters in product(range(LETTERS), repeat=k)
+    ]
+    assert len(rows) == sum(LETTERS**k for k in range(length + 1))
+    assert abs(float(strings.log_prob(torch.tensor(rows)).exp().sum().detach()) - 1) < 1e-12
+
+
+def test_a_strings_probability_does_not_depend_on_what_fills_it_up(strings):
+    short = torch.tensor([[0, 2, END]])
+    long = torch.tensor([[0, 2, END, END, END, END]])
+    assert torch.equal(strings.log_prob(short), strings.log_prob(long))
+    assert STRINGS.count(short).tolist() == STRINGS.count(long).tolist() == [3]
+
+
+def test_the_laws_hold_of_strings_of_one_length():
+    model = Strings(Event((4,), 4, end=END))
+    table = likely.check_model(model)
+    assert {row.name for row in table.rows if row.verdict == "kept"} >= {
+        "proper, float64", "proper tables, float64", "no leak", "one conditional, float64", "same samples, float64",
+        "true samples", "repeatable", "saved = loaded",
+    }  # fmt: skip
+
+
+def test_a_fit_on_windows_and_strings_of_several_lengths_reaches_the_source():
+    """Letters are 0 and 1 in turn, and end with probability 1/4 after each: H = 4 · h(1/4) / ln 2 bits a string."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(400):
+        length = 1
+        while float(torch.rand((), generator=generator)) > 0.25:
+            length += 1
+        found.append(torch.cat([torch.arange(length) % 2, torch.tensor([END])]))
+    model = likely.fit(
+        Strings(STRINGS, hidden=16), found, budget="300 steps", batch_size=32, learning_rate=0.02, average=0.95
+    )
+    report = likely.evaluate(model, found)
+    dims = sum(len(x) for x in found) / len(found)
+    ends = 1 / (dims - 1)  # the source's own, of these strings
+    entropy = -(math.log(ends) + (dims - 2) * math.log(1 - ends))
+    assert report.dims == pytest.approx(dims)
+    assert report.bits_per_dim == pytest.approx(report.nats / dims / math.log(2))
+    assert report.nats < entropy + 0.1
+
+
+def test_nothing_but_ends_is_drawn_after_an_end(strings):
+    model = strings.of_size((6,))
+    x = model.sample(200, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(x, STRINGS.check(x))
+    assert int(STRINGS.ended(x).any(1).sum()) > 0
+    empty = strings.log_prob(torch.tensor([[END]])).exp().item()
+    assert (x[:, 0] == END).double().mean().item() == pytest.approx(empty, abs=0.1)
+
+
+def test_an_end_in_the_middle_of_a_string_is_refused_by_its_place(strings):
+    with pytest.raises(InputError, match=r"found 1 at index \(1, 2\); nothing but the end symbol 3 is expected after"):
+        strings.log_prob(torch.tensor([[0, 1, END], [0, END, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (2, 2), "levels": 4, "end": 3}, "strings of one alphabet end with a symbol"),
+        ({"shape": (None,), "levels": None, "end": 3}, "strings of one alphabet end with a symbol"),
+        ({"shape": (None,), "levels": 4, "end": 4}, "one of the symbols 0 to 3 is expected, found 4"),
+    ],
+)
+def test_ends_that_end_nothing_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Event(**arguments)
+
+
+def test_certain_symbols_take_all_of_a_frozen_distribution():
+    p = Cumulative.of_weights(torch.tensor([[1, 2, 3], [5, 5, 5]])).certain(torch.tensor([True, False]), 1)
+    edges = p.below(torch.arange(4).expand(2, 4))
+    assert edges[0].tolist() == [0, 0, TOTAL, TOTAL]
+    assert torch.equal(p.log_table()[0].exp(), torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64))
+    assert torch.equal(p.log_table()[1], Cumulative.of_weights(torch.tensor([5, 5, 5])).log_table())
+
+
+# A density for every size
+
+
+def test_a_model_of_any_size_is_a_density_of_each():
+    model = pixelcnn()
+    for x in pictures(5):
+        x = x[None, None]
+        sized = model.of_size(x.shape[1:])
+        assert sized.event == Event(tuple(x.shape[1:]), 4)
+        assert torch.equal(model.log_prob(x), sized.log_prob(x))
+        fixed = likely.GatedPixelCNN(sized.event, channels=8, layers=2, first_kernel=5, kernel=3)
+        assert torch.equal(fixed.log_prob(x), sized.log_prob(x))
+        assert sized.sample(2).shape == (2, *sized.event.shape)
+
+
+@torch.no_grad()
+def test_steps_and_conditionals_agree_at_every_size():
+    model = pixelcnn().double()
+    for height, width in ((1, 1), (3, 5), (6, 2)):
+        sized = model.of_size((height, width))
+        x = torch.randint(4, (2, 1, height, width), generator=torch.Generator().manual_seed(0))
+        p = sized.conditionals(x)
+
+        def choose(where, q, p=p, x=x):
+            assert float((q.table() - p[where].table()).abs().max()) < 1e-12
+            return x[where]
+
+        assert torch.equal(run(sized.steps(2), choose), x)
+
+
+@pytest.mark.parametrize("draw", [lambda m: m.sample(2), lambda m: m.draw(2), lambda m: m.steps(2)])
+def test_a_draw_without_a_size_says_how_to_give_one(draw):
+    with pytest.raises(InputError, match=r"draws examples of shape \(1, any, any\): choose a size"):
+        draw(pixelcnn())
+
+
+def test_jobs_take_the_size_from_what_they_are_given():
+    model = pixelcnn()
+    generator = torch.Generator().manual_seed(0)
+    assert likely.sample(model, 2, size=(3, 4), temperature=0.5, generator=generator).shape == (2, 1, 3, 4)
+    noise = torch.rand(2, 1, 5, 3, generator=generator)
+    assert likely.sample_from_noise(model, noise).shape == noise.shape
+    x = pictures(1)[0][None, None]
+    completed = likely.infill(model, x, "top", generator=generator)
+    assert completed.exact
+    assert torch.equal(completed.x[:, :, :2], x[:, :, :2].long())
+
+
+@pytest.mark.parametrize("name", sorted(set(models()) - {"GatedPixelCNN"}))
+@pytest.mark.parametrize("event", [PICTURES, STRINGS, Event((None,))], ids=["pictures", "strings", "values"])
+def test_models_of_one_size_refuse_sizes_that_vary_in_one_line(name, event):
+    with pytest.raises(InputError, match=f"{name} models examples of one size, found shape"):
+        models()[name](event)
+
+
+def test_pictures_of_several_sizes_are_refused_by_a_model_of_one():
+    model = likely.MADE(Event((1, 5, 6), 4))
+    rows = Rows(pictures()).prepared(lambda x: x[:, None])
+    for use in (lambda: likely.fit(model, rows, budget="1 steps"), lambda: likely.evaluate(model, rows)):
+        with pytest.raises(
+            InputError, match=r"expected shape \(n, 1, 5, 6\), found \(24, 1, any, any\), examples of sev"
+        ):
+            use()
+
+
+def test_sizes_are_saved_and_ends_only_where_there_are_any(tmp_path):
+    likely.save(pixelcnn(), tmp_path / "run")
+    arguments = json.loads((tmp_path / "run" / "config.json").read_text())["model"]["arguments"]["event"]["arguments"]
+    assert arguments == {"shape": [1, None, None], "levels": 4}
+    x = pictures(1)[0][None, None]
+    assert torch.equal(likely.load(tmp_path / "run").log_prob(x), pixelcnn().log_prob(x))
+
+
+# Rows of several sizes
+
+
+def test_batches_hold_examples_of_one_size_and_every_example_once():
+    rows = Rows(pictures(), context=torch.arange(24))
+    assert rows.shape == (24, None, None)
+    seen = []
+    for places, part in zip(rows.places(3), rows.batches(3), strict=True):
+        x, context = part.read()
+        assert len(x) <= 3
+        assert torch.equal(context, torch.as_tensor(places))
+        seen += context.tolist()
+        for row, number in zip(x, context.tolist(), strict=True):
+            assert torch.equal(row, pictures()[number])
+    assert sorted(seen) == list(range(24))
+
+
+def test_scores_come_in_the_order_of_the_examples_and_count_their_own_dims():
+    model = pixelcnn()
+    rows = Rows(pictures()).prepared(lambda x: x[:, None])
+    found = score(model, rows, batch_size=3)
+    for x, nats, dims in zip(pictures(), found.nats, found.dims, strict=True):
+        assert float(nats) == pytest.approx(-float(model.log_prob(x[None, None]).detach()), rel=1e-6)
+        assert int(dims) == x.numel()
+    report = likely.evaluate(model, rows)
+    assert report.bits_per_dim == pytest.approx(float(found.nats.sum() / found.dims.sum()) / math.log(2))
+    ratio, dims = found.nats.mean() / found.dims.double().mean(), found.dims.double()
+    error = float((found.nats - ratio * dims).std() / math.sqrt(24) / dims.mean() / math.log(2))
+    assert report.bits_per_dim_standard_error == pytest.approx(error)
+
+
+def test_windows_lie_inside_their_examples_at_every_place():
+    picture = torch.arange(30, dtype=torch.uint8).view(5, 6)
+    other = torch.arange(16, dtype=torch.uint8).view(4, 4)
+    rows, seen = Rows([picture, other]), set()
+    for seed in range(200):
+        window = rows.windows((2, 3), torch.Generator().manual_seed(seed))
+        assert window.shape == (2, 2, 3)
+        x = window.x[0]
+        row, column = divmod(int(x[0, 0]), 6)
+        assert torch.equal(x, picture[row : row + 2, column : column + 3])
+        seen.add((row, column))
+    assert len(seen) == 4 * 4
+
+
+def test_what_is_smaller_than_a_window_is_taken_whole():
+    rows = Rows(pictures()).windows((6, 100), torch.Generator().manual_seed(0))
+    assert {tuple(size) for size in rows.sizes.tolist()} == {(5, 6), (6, 6), (6, 8), (6, 5)}
+
+
+def test_every_step_of_an_epoch_is_of_one_size_and_all_examples_come():
+    rows = Rows(pictures(), context=torch.arange(24))
+    for crop in ((), (4,), (6, 5)):
+        batches = Batches(rows, None, 4, Chance(0), crop)
+        for epoch in range(2):
+            steps = [batches.at(epoch * len(batches) + step) for step in range(len(batches))]
+            assert sorted(torch.cat([context for _, context in steps]).tolist()) == list(range(24))
+        assert any(
+            not torch.equal(a[0], b[0]) for a, b in zip(steps, map(batches.at, range(len(batches))), strict=True)
+        )
+
+
+@pytest.mark.parametrize("crop", [(0,), (-4, 4)])
+def test_a_crop_that_is_none_is_refused(crop):
+    with pytest.raises(InputError, match="crop: whole numbers of at least 1"):
+        likely.fit(pixelcnn(), Rows(pictures()), budget="1 steps", crop=crop)
+
+
+@pytest.mark.parametrize(("data", "crop"), [(pictures(), (2, 2, 2)), (torch.zeros(9, 1, 6, 6).long(), (3,))])
+def test_a_crop_that_does_not_fit_the_data_is_refused(data, crop):
+    preparation = Preparation.infer(Rows(data), levels=4)
+    with pytest.raises(InputError, match=r"window of 2 sizes|these are of one size"):
+        likely.fit(pixelcnn(), Rows(data), preparation=preparation, budget="1 steps", crop=crop)
+
+
+def test_several_sizes_in_one_array_are_refused_with_what_to_do():
+    x = np.empty(2, dtype=object)
+    x[:] = [np.zeros((2, 2)), np.zeros((3, 3))]
+    with pytest.raises(InputError, match="found dtype object; give examples of several sizes as a list of arrays"):
+        Rows(x)
+    with pytest.raises(InputError, match=r"several sizes do not go into one array: \(5, 6\) and \(9, 6\)"):
+        _ = Rows(pictures()).x
+
+
+def test_fingerprints_tell_sizes_apart():
+    flat = torch.arange(12, dtype=torch.uint8)
+    found = [[flat.view(3, 4), flat[:6].view(2, 3)], [flat.view(4, 3), flat[:6].view(2, 3)]]
+    assert len({fingerprint(Rows(x)) for x in found}) == 2
+
+
+# From a folder to a fit
+
+
+def test_a_fit_on_crops_is_resumed_to_the_bit(tmp_path):
+    settings = {"budget": "12 steps", "batch_size": 4, "crop": (4,), "checkpoint_every": 5, "evaluations": 2}
+    preparation = Preparation.infer(Rows(pictures()))
+    assert preparation.event_of(Rows(pictures())) == PICTURES
+    whole = likely.fit(pixelcnn(), pictures(), preparation=preparation, **settings)
+
+    def stop(progress):
+        if progress.step == 8:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        likely.fit(pixelcnn(), pictures(), preparation=preparation, out=tmp_path / "run", watch=stop, **settings)
+    resumed = likely.resume(tmp_path / "run", pictures())
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name])
