@@ -1,4 +1,4 @@
-"""Run folders and .lk files of the release before are read, and mean what they meant. `make.py` made them.
+"""Run folders and .lk files of the release before are read, and mean what they meant. `make_runs.py` made them.
 
 Numbers may differ by rounding, where sums are taken in another order; bytes and samples of symbols may not.
 """

@@ -133,6 +133,11 @@ class Preparation:
             shape = [shape[-1], *shape[:-1]]
         return Event(tuple(shape), self.levels)
 
+    def places(self, raw: Rows | Tensor) -> list[int]:
+        """Return the dimensions of one raw row that are places: height and width of images, else all of them."""
+        first = 1 if self.layout == "chw" else 0
+        return [first, first + 1] if self.layout != "flat" else list(range(len(raw.shape) - 1))
+
     def rows(self, raw: Rows, generator: torch.Generator | None = None) -> Rows:
         """Prepare rows when they are read.
 

@@ -12,7 +12,7 @@ import os
 import struct
 import zipfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
@@ -314,7 +314,11 @@ class Pictures(Source):
 def _read_images(folder: Path) -> np.ndarray:
     pictures = Pictures(folder)
     if pictures.sizes is not None:
-        raise InputError(f"{folder}: its images are of several sizes, and do not go into one array")
+        other = int((pictures.sizes != pictures.sizes[0]).any(1).long().argmax())
+        raise InputError(
+            f"{pictures.files[other]}: images of one size go into an array, found {_described(pictures.sizes[other])}; "
+            f"{pictures.files[0].name} is {_described(pictures.sizes[0])}"
+        )
     return pictures[:].numpy()
 
 
@@ -339,5 +343,5 @@ def _read_image(file: Path) -> np.ndarray:
             return np.array(image)
 
 
-def _described(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}×{shape[0]} {'L' if len(shape) == 2 else 'RGB'}"
+def _described(shape: Sequence[int] | torch.Tensor) -> str:
+    return f"{int(shape[1])}×{int(shape[0])} {'L' if len(shape) == 2 else 'RGB'}"

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from likely.errors import EntryError, InputError
-from likely.rows.sources import Arrays, ItemSource, Picked, Source, Windows, items_of, source_of
+from likely.rows.sources import AnySize, Arrays, ItemSource, Picked, Source, Windows, items_of, source_of
 
 Batch = tuple[Tensor, Tensor | None]
 Prepare = Callable[[Tensor], Tensor]
@@ -190,6 +190,10 @@ class Rows:
         """Return x as it is stored, and the context, each as rows by itself."""
         context = None if self._context is None else Rows(self._context)._with(_picked=self._picked)
         return Rows(self._x)._with(_picked=self._picked), context
+
+    def of_any_size(self, dimensions: Sequence[int]) -> "Rows":
+        """Return these rows as some of those whose size varies in some dimensions (of one row), as theirs may not."""
+        return self if self.sizes is not None else self._with(_x=AnySize(self._x, dimensions))
 
     def windows(self, size: Sequence[int], generator: torch.Generator) -> "Rows":
         """Return rows of which each is a window of one of these, at a place that is drawn.

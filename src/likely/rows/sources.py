@@ -94,6 +94,24 @@ class Arrays(Source):
         return stacked([self.arrays[number] for number in self.numbers(rows)])
 
 
+class AnySize(Source):
+    """Rows of one size, as if theirs varied.
+
+    Args:
+        rows: all of one size.
+        dimensions: of one row, that are said to vary.
+    """
+
+    def __init__(self, rows: Tensor | Source, dimensions: Sequence[int]) -> None:
+        n, *size = rows.shape
+        self.rows, self.dtype = rows, rows.dtype
+        self.sizes = torch.tensor(size).expand(n, len(size))
+        self.shape = (n, *(None if place in dimensions else length for place, length in enumerate(size)))
+
+    def __getitem__(self, rows: Picked) -> Tensor:
+        return self.rows[rows]
+
+
 class Windows(Source):
     """Windows of rows, each at a place of its own: crops of pictures, stretches of strings.
 

@@ -1,6 +1,6 @@
 """Make the run folders and .lk files of `old/`, and what the code that wrote them says about them. Run once.
 
-    PYTHONPATH=SOURCE python tests/compatibility/make.py
+    PYTHONPATH=SOURCE python tests/compatibility/make_runs.py
 
 SOURCE is the code of the release before networks, leaves and caches became one vocabulary (0.1.0, whose models lay in
 `likely.autoregressive`, `likely.classical`, `likely.flows` and `likely.latent`, and whose codec was `likely.coding`).
