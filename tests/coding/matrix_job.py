@@ -12,6 +12,7 @@ from pathlib import Path
 if "without-numba" in sys.argv:
     sys.modules["numba"] = None  # importing it fails
 
+import matrix_leaves
 import numpy as np
 import torch
 
@@ -132,5 +133,6 @@ def results(folder: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    found = {"machine": machine(), "files": results(Path(sys.argv[1]))}
+    folder = Path(sys.argv[1])
+    found = {"machine": machine(), "files": results(folder), "leaves": matrix_leaves.outputs(folder)}
     Path(sys.argv[2]).write_text(json.dumps(found))

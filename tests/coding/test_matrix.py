@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import matrix_leaves
 import pytest
 import torch
 from matrix_files import MODELS, write
 from matrix_job import BATCHES, digest, given, leaves
 
+import likely.nn
 from likely.coding.container import Reader
 from likely.coding.frozen import Frozen
 from likely.coding.records import MODEL
+from likely.nn import CountsHead, Leaf, LinearLeaf
 
 JOB = Path(__file__).with_name("matrix_job.py")
 FILES = [f"{name} {batch}" for name in MODELS for batch in BATCHES]
@@ -61,6 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Frozen models, their files and what is in them."""
     folder = tmp_path_factory.mktemp("matrix")
     write(folder)
+    matrix_leaves.write(folder)
     return folder
 
 
@@ -80,6 +84,25 @@ def expected(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.fixture(scope="module")
+def leaves_alone(folder: Path) -> dict[str, list[str]]:
+    """What leaves return by themselves in this process."""
+    return matrix_leaves.outputs(folder)
+
+
+@pytest.mark.parametrize("name", matrix_leaves.LEAVES)
+def test_a_leaf_returns_the_same_together_one_by_one_and_by_parts(name, leaves_alone):
+    assert len(set(leaves_alone[name])) == 1
+
+
+def test_every_leaf_stands_in_the_matrix():
+    """By itself, or in a model; counts are whole numbers from the start."""
+    built = [build() for build in (*matrix_leaves.LEAVES.values(), *MODELS.values())]
+    kinds = {type(part) for module in built for part in module.modules()}
+    leaves = {value for value in vars(likely.nn).values() if isinstance(value, type) and issubclass(value, Leaf)}
+    assert leaves - kinds == {Leaf, LinearLeaf, CountsHead}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_files_are_coded_by_their_models(name, folder):
     with (folder / f"{name}.lk").open("rb") as stream:
@@ -95,7 +118,7 @@ def test_leaves_return_the_same_at_every_batch_size(name, folder):
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_every_environment_decodes_and_encodes_the_same(name, folder, expected, tmp_path):
+def test_every_environment_decodes_and_encodes_the_same(name, folder, expected, leaves_alone, tmp_path):
     environment = ENVIRONMENTS[name]
     if not environment.possible:
         pytest.skip(f"not on this machine, of {NATIVE}")
@@ -111,3 +134,4 @@ def test_every_environment_decodes_and_encodes_the_same(name, folder, expected, 
     }
     assert all(words in process.stdout for words in environment.said)
     assert found["files"] == expected
+    assert found["leaves"] == leaves_alone
