@@ -23,6 +23,10 @@ class MaskedConv2d(ConvolutionLeaf):
     layers with more than one row has a blind spot to the upper right; a kernel of height 1 is the horizontal stack of a
     network that has none.
 
+    There is no stride. The pixels of a 2×2 block do not follow one another in raster order: an output that stands for
+    the block would be known only after pixels to its right in the upper row, which could not see it. Models over blocks
+    make channel groups of their pixels.
+
     Cached, it is handed one channel group of one pixel, (n, 1, 1, inputs / groups), in raster order. Type B returns
     that group's output; type A, which lags by one, starts from nothing, (n, 0, 0, inputs / groups), and returns the
     next's.

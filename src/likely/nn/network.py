@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -185,8 +185,8 @@ class ConvolutionalNetwork(ChainSpec):
 
 
 @dataclass(frozen=True)
-class Downscaling(ChainSpec):
-    """Convolutions from an image to a map whose sides are those of the image, halved some times.
+class Rescaling(ChainSpec):
+    """Convolutions from an image to one of other sides: residual blocks at every size, and a step between sizes.
 
     Args:
         channels: of all layers.
@@ -196,34 +196,39 @@ class Downscaling(ChainSpec):
     channels: int
     blocks: int
 
-    def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
-        """Return the layers, from an image to a smaller one."""
-        width = self.channels
-        parts: list[nn.Module] = [Conv2d(inputs[-1], width, 3)]
-        for _ in range(halvings_between(inputs[:-1], outputs[:-1])):
-            parts += [*residual(width, self.blocks), SpaceToDepth(), Conv2d(4 * width, width, 1)]
-        return [*parts, *residual(width, self.blocks), ReLU(), Conv2d(width, outputs[-1], 1)]
+    last_kernel: ClassVar[int]  # of the last convolution
 
-
-@dataclass(frozen=True)
-class Upscaling(ChainSpec):
-    """Convolutions from a map to an image whose sides are those of the map, doubled some times.
-
-    Args:
-        channels: of all layers.
-        blocks: residual blocks at every size.
-    """
-
-    channels: int
-    blocks: int
+    @abstractmethod
+    def step(self) -> list[nn.Module]:
+        """Return the layers that halve both sides, or double them."""
 
     def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
-        """Return the layers, from an image to a larger one."""
-        width = self.channels
-        parts: list[nn.Module] = [Conv2d(inputs[-1], width, 3)]
-        for _ in range(halvings_between(outputs[:-1], inputs[:-1])):
-            parts += [*residual(width, self.blocks), Conv2d(width, 4 * width, 1), DepthToSpace()]
-        return [*parts, *residual(width, self.blocks), ReLU(), Conv2d(width, outputs[-1], 3)]
+        """Return the layers, between images whose sides differ by a power of two."""
+        parts: list[nn.Module] = [Conv2d(inputs[-1], self.channels, 3)]
+        for _ in range(steps_between(inputs[:-1], outputs[:-1])):
+            parts += [*residual(self.channels, self.blocks), *self.step()]
+        last = Conv2d(self.channels, outputs[-1], self.last_kernel)
+        return [*parts, *residual(self.channels, self.blocks), ReLU(), last]
+
+
+class Downscaling(Rescaling):
+    """Convolutions from an image to a map whose sides are those of the image, halved some times."""
+
+    last_kernel = 1
+
+    def step(self) -> list[nn.Module]:
+        """Return the layers that halve both sides."""
+        return [SpaceToDepth(), Conv2d(4 * self.channels, self.channels, 1)]
+
+
+class Upscaling(Rescaling):
+    """Convolutions from a map to an image whose sides are those of the map, doubled some times."""
+
+    last_kernel = 3
+
+    def step(self) -> list[nn.Module]:
+        """Return the layers that double both sides."""
+        return [Conv2d(self.channels, 4 * self.channels, 1), DepthToSpace()]
 
 
 @dataclass(frozen=True)
@@ -345,6 +350,6 @@ def halvings(height: int, width: int) -> int:
     return times
 
 
-def halvings_between(large: tuple[int, ...], small: tuple[int, ...]) -> int:
-    """Return how often both sides of a large map are halved to those of a small one."""
-    return round(math.log(math.prod(large) / math.prod(small), 4))
+def steps_between(sides: tuple[int, ...], others: tuple[int, ...]) -> int:
+    """Return how often both sides of the larger of two maps are halved to those of the smaller one."""
+    return abs(round(math.log(math.prod(sides) / math.prod(others), 4)))
