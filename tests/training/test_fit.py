@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 import likely
 from likely.data import Coins, Data, Preparation
 from likely.runs import store
+from likely.training import loop
 from likely.training.averaging import Average
 from likely.training.chance import Chance
 from likely.training.recipe import Budget, Recipe
@@ -279,14 +281,26 @@ def test_early_stopping_keeps_the_best_weights():
     assert seen[-1] < 400
 
 
-def test_a_time_budget_becomes_a_number_of_steps(tmp_path):
-    totals = []
+def test_a_time_budget_becomes_a_number_of_steps(monkeypatch):
+    """By a clock on which a step takes an eighth of a second, and every eighth one two seconds."""
+    clock = SimpleNamespace(now=0.0)
+
+    def slow(*arguments):
+        step(*arguments)
+        clock.now += 2.0 if len(seen) % 8 == 7 else 0.125
+
+    step, seen = loop.take_step, []
+    monkeypatch.setattr(loop, "take_step", slow)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.now))
     likely.fit(
-        small(), coins()[1], budget="1s", patience=100, watch=lambda p: totals.append((p.step, p.total, p.seconds))
+        small(), coins()[1], budget="30s", patience=100, watch=lambda p: seen.append((p.step, p.total, p.seconds))
     )
-    known = [total for _, total, _ in totals if total is not None]
-    assert len(set(known)) == 1
-    assert totals[-1][0] == known[0]
+    unknown = [step for step, total, _ in seen if total is None]
+    assert unknown == list(range(1, 11))  # three seconds, and more than ten steps
+    step, total, seconds = seen[10]
+    assert {total for _, total, _ in seen[10:]} == {11 + int((30 - seconds) / 0.125)}  # the median minds no hiccup
+    assert seen[-1][0] == total
+    assert step == 11
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from likely.cli.interval import Interval
 
 
 class Console:
@@ -46,7 +47,7 @@ class Console:
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[Any], None] | None]:
-        """Watch a fit: a live bar in a terminal, a line every ten seconds elsewhere, on standard error."""
+        """Watch a fit: a live bar in a terminal, a line at every interval elsewhere, on standard error."""
         from likely.cli.progress import watch
 
         with watch() as watcher:
@@ -54,13 +55,11 @@ class Console:
 
     @contextmanager
     def counting(self, total: int) -> Iterator[Callable[[int], None]]:
-        """Watch items being done: a line every ten seconds, on standard error."""
-        printed = time.monotonic()
+        """Watch items being done: a line at every interval, on standard error."""
+        interval = Interval()
 
         def count(done: int) -> None:
-            nonlocal printed
-            if time.monotonic() - printed >= 10:
-                printed = time.monotonic()
+            if interval.over():
                 print(f"{done:,} of {total:,} items", file=sys.stderr, flush=True)
 
         yield count

@@ -2,19 +2,19 @@
 
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from likely.cli.interval import Interval
 from likely.training.progress import Progress as FitProgress
 
 
 @contextmanager
 def watch() -> Iterator[Callable[[FitProgress], None]]:
-    """A live bar where standard error is a terminal, else a line every ten seconds."""
+    """A live bar where standard error is a terminal, else a line at every interval."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -26,11 +26,10 @@ def watch() -> Iterator[Callable[[FitProgress], None]]:
 
 class _Lines:
     def __init__(self) -> None:
-        self.printed = time.monotonic()
+        self.interval = Interval()
 
     def __call__(self, progress: FitProgress) -> None:
-        if time.monotonic() - self.printed >= 10 or progress.step == progress.total:
-            self.printed = time.monotonic()
+        if self.interval.over() or progress.step == progress.total:
             print(words(progress), file=sys.stderr, flush=True)
 
 
