@@ -4,10 +4,12 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from PIL import Image
 
 from likely.catalogue import models
 from likely.cli import main
+from likely.cli.interval import VARIABLE
 from likely.runs import store
 from likely.training.recipe import Recipe
 
@@ -176,6 +179,22 @@ def test_kill_and_resume_give_the_weights_of_an_uninterrupted_fit():
     subprocess.run([*command, "resume", "cut", "--threads", "1"], check=True, capture_output=True)
     with open("whole/model.safetensors", "rb") as whole, open("cut/model.safetensors", "rb") as cut:
         assert whole.read() == cut.read()
+
+
+def test_ctrl_c_says_where_a_fit_stopped_and_how_to_go_on(ctrl_c):
+    flags = ["--budget", "1000000 steps", "--hidden", "4", "--threads", "1", "--checkpoint-every", "1000000"]
+    command = [sys.executable, "-m", "likely.cli", "fit", "made", "digits", *flags, "--out", "run"]
+    every_step = os.environ | {VARIABLE: "0"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=every_step, **pipes) as process:
+        begun = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert begun.startswith("step 1 of 1000000, loss ")
+    assert process.returncode == 130
+    step = re.fullmatch(r"likely: stopped at step (\d+); go on with `likely resume run`", said.splitlines()[-1])[1]
+    _, metadata = store.read_weights(Path("run", store.CHECKPOINT))
+    assert json.loads(metadata["progress"])["step"] == int(step)  # nothing is lost
 
 
 def test_help_is_quick_and_does_not_import_torch():

@@ -756,7 +756,7 @@ def interrupt(monkeypatch, before):
 
 
 @pytest.mark.parametrize("job", ["compress", "decompress"], indirect=True)
-def test_ctrl_c_between_two_chunks_leaves_the_old_file(job, monkeypatch, capsys):
+def test_ctrl_c_between_two_chunks_leaves_the_old_file(ctrl_c, job, monkeypatch, capsys):
     interrupt(monkeypatch, 2)
     capsys.readouterr()
     assert likely(*job.command) == 130
@@ -765,7 +765,7 @@ def test_ctrl_c_between_two_chunks_leaves_the_old_file(job, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("job", ["compress", "decompress"], indirect=True)
-def test_ctrl_c_is_one_line(job, monkeypatch, capsys):
+def test_ctrl_c_is_one_line(ctrl_c, job, monkeypatch, capsys):
     interrupt(monkeypatch, 2)
     capsys.readouterr()
     assert likely(*job.command) == 130
@@ -773,7 +773,7 @@ def test_ctrl_c_is_one_line(job, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_process_leaves_no_file(runs, number, code):
+def test_a_stopped_process_leaves_no_file(ctrl_c, runs, number, code):
     """Ctrl-C or a scheduler's end, to a process that is writing."""
     np.save("long.npy", np.zeros((100_000, 8, 8), np.uint8))
     command = [*COMMAND, "compress", runs / "pixels", "long.npy", "-o", "out.lk", "--chunk-items", "100"]

@@ -7,6 +7,7 @@ from PIL import Image
 
 from likely.data import Data, fingerprint, load, load_validation, source_of, validation
 from likely.errors import InputError
+from likely.rows import Source
 
 
 def rows(start, n, *shape):
@@ -265,3 +266,18 @@ def test_generated_data_are_draws_of_their_source():
 def test_repr_says_what_it_is():
     said = repr(load("digits", "test", context="digits:labels"))
     assert said == "Data(digits:test, the last 297 of 1,797; x (297, 8, 8) uint8, context (297,))"
+
+
+class Unread(Source):
+    """Rows that nobody may read."""
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype = shape, dtype
+
+    def __getitem__(self, rows):
+        raise AssertionError("read")
+
+
+def test_repr_reads_nothing():
+    data = Data(Unread((10**9, 28, 28), torch.uint8), Unread((10**9, 3), torch.float32))
+    assert repr(data[:5]) == "Data(given in Python; x (5, 28, 28) uint8, context (5, 3))"

@@ -31,7 +31,11 @@ OWN = {"event", "context", "seed"}  # of the constructor: not flags, or shared w
 
 def fit_app(arguments: Sequence[str]) -> App:
     """The command `fit`, with one command per model below it."""
-    app = App(name="likely fit", help="Fit a model to data: `likely fit MODEL --help` shows its flags.")
+    app = App(
+        name="likely fit",
+        help="Fit a model to data: `likely fit MODEL --help` shows its flags.",
+        suppress_keyboard_interrupt=False,  # main says where it stopped
+    )
     given = [(i, argument) for i, argument in enumerate(arguments) if argument.partition("=")[0] == "--config"]
     if given:
         place, argument = given[-1]

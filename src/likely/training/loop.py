@@ -68,12 +68,19 @@ class Loop:
         checkpoint.restore(self.folder, self.state)
         progress = self.state.progress
         self.journal.rewind(progress.step if progress.step or progress.done else -1)
-        if progress.done:
-            return self.finish()
-        return self.run() if progress.step else self.begin(gradient)
+        if not progress.done and not progress.step:
+            return self.begin(gradient)
+        with self._farewell():
+            return self.finish() if progress.done else self.run()
 
     def begin(self, gradient: bool) -> Density:
         """Fit in closed form, where the model has one; then by gradient steps, if so."""
+        with self._farewell():
+            self.initialize()
+            return self.run() if gradient else self.finish()
+
+    def initialize(self) -> None:
+        """Set the weights that are known from the data: all of them in closed form, or what training starts from."""
         model, examples = self.state.model, self.batches.examples()
         if model.estimable:
             model.estimate(examples, generator=self.chance.generator("estimate", 0))
@@ -82,7 +89,6 @@ class Loop:
         most = max(1, min(INITIAL, INITIAL_VALUES // dims))
         model.initialize(*next(examples.shuffled(generator).batches(most)).read(), generator=generator)
         self.state.restart_average()
-        return self.run() if gradient else self.finish()
 
     def run(self) -> Density:
         """Take steps until the budget is spent or validation stops improving."""
@@ -109,7 +115,7 @@ class Loop:
                 if self.checkpoints.due(progress.step) or interrupted.is_set():
                     self.checkpoints.save(self.state)
                 if interrupted.is_set():
-                    raise KeyboardInterrupt(self._farewell())
+                    raise KeyboardInterrupt
         return self.finish()
 
     def validate(self) -> None:
@@ -144,9 +150,15 @@ class Loop:
     def _place(self) -> str:
         return "" if self.folder is None else str(self.folder)
 
-    def _farewell(self) -> str:
-        at = f"stopped at step {self.state.progress.step}"
-        return at if self.folder is None else f"{at}; go on with `likely resume {self.folder}`"
+    @contextmanager
+    def _farewell(self) -> Iterator[None]:
+        """Let Ctrl-C inside say where the fit stopped, and how to go on."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            at = f"stopped at step {self.state.progress.step}"
+            on = "" if self.folder is None else f"; go on with `likely resume {self.folder}`"
+            raise KeyboardInterrupt(at + on) from None
 
     @contextmanager
     def _work_saved(self) -> Iterator[None]:
