@@ -21,7 +21,7 @@ import torch
 
 import likely
 from likely.data import Data, Preparation, load, load_validation
-from likely.runs import store
+from likely.runs import Run, store
 from likely.training.progress import Progress
 
 
@@ -270,7 +270,7 @@ def result(name: str, job: Job, data: str, folder: Path, device: str) -> dict[st
     """Fit and evaluate."""
     model = fitted(name, job, data, folder, device)
     test = load(job.test.format(data=data), "test", context=job.context)
-    preparation = Preparation.from_json(store.read_config(folder)["preparation"])
+    preparation = Run.read(folder).preparation
     x = preparation.apply(test.x, torch.Generator().manual_seed(0))
     x, given = x[: job.first], None if test.context is None else test.context[: job.first]
     found = likely.evaluate(model, (x, given), importance_samples=job.importance_samples).to_json()

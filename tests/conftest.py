@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Iterator
 
-
 import pytest
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from likely.catalogue import models
 from likely.cli import main
 from likely.cli.interval import VARIABLE
-from likely.runs import store
+from likely.runs import Run, store
 from likely.training.recipe import Recipe
 
 FAST = ["--budget", "3 steps", "--channels", "4", "--layers", "2"]
@@ -326,7 +326,7 @@ def test_what_may_not_be_looked_at_is_one_line(capsys, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "locked/run")
 
-    monkeypatch.setattr(store, "read_config", refuse)
+    monkeypatch.setattr(Run, "read", refuse)
     assert likely("eval", "locked/run", "digits") == 1
     assert capsys.readouterr().err == "likely: locked/run: Permission denied\n"
 

@@ -14,7 +14,7 @@ from likely import catalogue
 from likely.densities.conditional import ConditionalSymbols
 from likely.event import Event
 from likely.nn.network import NetworkSpec, Perceptron
-from likely.runs import store
+from likely.runs import Run, files, store
 
 EVENTS = [Event((1, 2, 2), levels=2), Event((2,))]
 
@@ -86,9 +86,9 @@ def test_a_fits_settings_may_be_numpys(tmp_path):
     settings = {"learning_rate": np.float32(1e-3), "seed": np.int64(3), "batch_size": np.int16(8)}
     run = tmp_path / "run"
     likely.fit(model, examples(EVENTS[0], 30), budget="2 steps", holdout=np.float64(0.1), out=run, **settings)
-    recipe = store.read_config(run)["recipe"]
-    assert recipe["learning_rate"] == float(np.float32(1e-3))
-    assert recipe["seed"] == 3
+    recipe = Run.read(run).recipe
+    assert recipe.learning_rate == float(np.float32(1e-3))
+    assert recipe.seed == 3
 
 
 class Own(likely.MADE):
@@ -115,8 +115,8 @@ def test_weights_that_cannot_be_written_leave_no_folder(tmp_path, monkeypatch):
             raise likely.WriteError("the disk is full")
         write(path, content)
 
-    write = store.write_atomic
-    monkeypatch.setattr(store, "write_atomic", full)
+    write = files.write_atomic
+    monkeypatch.setattr(files, "write_atomic", full)
     with pytest.raises(likely.WriteError):
         likely.save(likely.MADE(EVENTS[0]), tmp_path / "run")
     assert not list(tmp_path.iterdir())

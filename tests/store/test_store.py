@@ -16,6 +16,7 @@ from likely.latent.priors import VampPrior
 from likely.latent.vq_vae import NearestCodes, OnCodes
 from likely.nn.network import Perceptron
 from likely.runs import store
+from likely.runs.configuration import _public_name
 from likely.runs.index import runs
 
 
@@ -259,7 +260,7 @@ def test_saved_names_are_unique():
 
     catalogue.models()
     known = {cls for cls in below(Configured) if cls.__module__.startswith("likely.")}
-    names = [store._public_name(cls) for cls in known]
+    names = [_public_name(cls) for cls in known]
     assert len(names) == len(set(names))
 
 

@@ -12,7 +12,7 @@ import torch
 
 import likely
 from likely.data import Coins, Data, Preparation
-from likely.runs import store
+from likely.runs import Run, store
 from likely.training import loop
 from likely.training.averaging import Average
 from likely.training.chance import Chance
@@ -151,8 +151,8 @@ def test_a_context_that_is_not_one_per_example_is_refused(tmp_path, contexts):
 def test_a_forged_run_is_one_clear_error(tmp_path, part, forged):
     _, x = coins()
     likely.fit(small(), x, budget="1 steps", out=tmp_path / "run")
-    config = store.read_config(tmp_path / "run")
-    store.write_json(tmp_path / "run" / store.CONFIG, {**config, part: forged})
+    config = json.loads((tmp_path / "run" / store.CONFIG).read_text())
+    (tmp_path / "run" / store.CONFIG).write_text(json.dumps({**config, part: forged}))
     with pytest.raises(likely.Error) as caught:
         likely.resume(tmp_path / "run", x)
     assert "\n" not in str(caught.value)
@@ -381,7 +381,7 @@ class Inexact(likely.MADE):
 def test_a_fit_that_cannot_be_frozen_says_why(tmp_path):
     model, x = Inexact(likely.Event((3,), 2), hidden=(4,)), coins()[1][:, :3].clamp(max=1)
     likely.fit(model, x, budget="2 steps", out=tmp_path / "run")
-    reason = store.refusal(tmp_path / "run")
+    reason = Run.read(tmp_path / "run").refusal
     assert "it uses sigmoid, whose result differs from machine to machine" in reason
     with pytest.raises(likely.StoreError, match="is missing: this network cannot be frozen"):
         likely.Frozen.load(tmp_path / "run")

@@ -111,7 +111,7 @@ def evaluate(
 
     from likely.data import source_of
     from likely.jobs.evaluate import negative_log_likelihood, report_of, score
-    from likely.runs.store import write_file
+    from likely.runs.files import write_file
 
     console = Console(json)
     use(device, threads)

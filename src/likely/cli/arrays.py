@@ -11,7 +11,7 @@ from torch import Tensor
 
 from likely.data import load, load_context, load_stored, readers
 from likely.errors import FormatError
-from likely.runs.store import write_file
+from likely.runs.files import write_file
 
 HEADER = "npy"  # in a file's meta data: an .npy header that numpy would write otherwise
 

@@ -35,21 +35,17 @@ def use(device: str, threads: int | None) -> None:
 
 def with_preparation(run: Path, device: str) -> tuple[Any, Any]:
     """A run's model and the preparation of its data, if it has one."""
-    from likely.data import Preparation
-    from likely.runs import store
+    from likely.runs import Run, load
 
-    stored = store.read_config(run).get("preparation")
-    with store.understood(f"{run / store.CONFIG} is damaged"):
-        preparation = None if stored is None else Preparation.from_json(stored)
-    return store.load(run).to(device), preparation
+    preparation = Run.read(run).preparation
+    return load(run).to(device), preparation
 
 
 def own_context(run: Path, data: str) -> str | None:
     """The context that a run was fitted with, if it lies beside the data."""
-    from likely.runs import store
+    from likely.runs import Run
 
-    described = store.read_config(run).get("data")
-    context = described.get("context") if isinstance(described, dict) else None
+    context = Run.read(run).context_source
     return context if str(context).startswith(data.split(":")[0] + ":") else None
 
 
@@ -67,7 +63,7 @@ def opened(run: Path, data: str, context: str | None, seed: int, device: str) ->
 
 def conclude(console: Console, run: Path | None, model: Any) -> None:
     """Say how a fit ended."""
-    from likely.runs import store
+    from likely.runs import Run
     from likely.runs.index import read
 
     parameters = sum(p.numel() for p in model.parameters())
@@ -80,7 +76,7 @@ def conclude(console: Console, run: Path | None, model: Any) -> None:
     console.say(
         f"fitted {type(model).__name__} with {parameters:,} parameters{best}" + (f"; it is in {run}" if run else "")
     )
-    reason = None if run is None else store.refusal(run)
+    reason = None if run is None else Run.read(run).refusal
     if reason is not None:
         result["not_frozen"] = reason
         if model.event.discrete:

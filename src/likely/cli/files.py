@@ -12,7 +12,7 @@ from likely.data import Preparation, load_context
 from likely.data.readers import read_array
 from likely.errors import InputError
 from likely.event import Event
-from likely.runs.store import write_file
+from likely.runs.files import write_file
 
 
 def context_value(text: str, n: int) -> Tensor:

@@ -19,8 +19,8 @@ from likely.data import Data, Preparation, load, load_validation, source_of
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import Event
+from likely.runs.recipe import Recipe
 from likely.training import fit
-from likely.training.recipe import Recipe
 
 Binarize = Annotated[str | None, Parameter(help='Threshold such as 0.5 of the peak, or "stochastic".')]
 Levels = Annotated[

@@ -48,14 +48,14 @@ def plot(
 def _shown(run: Path, data: str | None, model: Any, value: Any) -> Any:
     """The data that were asked for, or else those of the run where they are still there; those of one context."""
     from likely.data import load
-    from likely.runs import store
+    from likely.runs import Run
 
-    described = store.read_config(run).get("data") or {}
-    source = described.get("source") if data is None else data
+    fitted = Run.read(run)
+    source = fitted.source if data is None else data
     if source is None:
         return None
     try:
-        loaded = load(source, "train", context=described.get("context") if data is None else None)
+        loaded = load(source, "train", context=fitted.context_source if data is None else None)
     except InputError:
         if data is None:  # moved or removed since
             return None

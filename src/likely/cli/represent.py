@@ -125,9 +125,9 @@ def own_examples(run: Path, preparation: Any, seed: int) -> Any:
 
     from likely.data import load
     from likely.jobs import represent
-    from likely.runs import store
+    from likely.runs import Run
 
-    source = (store.read_config(run).get("data") or {}).get("source")
+    source = Run.read(run).source
     try:
         rows = None if source is None else load(source, "train")[: represent.EXAMPLES]
     except InputError:  # moved or removed since
@@ -164,7 +164,7 @@ def write_array(out: Path, x: Any) -> None:
     """Write an array (n, …), as a table with a line for each of n."""
     import numpy as np
 
-    from likely.runs.store import write_file
+    from likely.runs.files import write_file
 
     if out.suffix == ".npy":
         write_file(out, lambda file: np.save(file, x.cpu().numpy()))

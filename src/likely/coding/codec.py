@@ -17,7 +17,7 @@ from likely.coding.rans import compile_coder
 from likely.coding.records import MAX_META, MODEL, Chunk, Header, Sink, Source, as_json
 from likely.density import Density
 from likely.errors import FormatError, InputError, require_sizes
-from likely.runs.store import write_file
+from likely.runs.files import write_file
 
 BATCH = 256
 Model = Frozen | str | Path

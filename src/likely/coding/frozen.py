@@ -23,7 +23,10 @@ from likely.nn.exact import ExactLeaf
 from likely.nn.foreign import as_leaf
 from likely.nn.leaf import own_state, with_state
 from likely.rows import Rows
-from likely.runs import store
+from likely.runs import Run
+from likely.runs.configuration import build, configuration
+from likely.runs.files import write_atomic
+from likely.runs.run import CONFIG
 
 FORMAT = "likely-frozen/1"
 FROZEN = "frozen.safetensors"
@@ -94,11 +97,11 @@ class Frozen:
         except FileNotFoundError as error:
             if not path.is_dir():
                 raise StoreError(f"{path}: no such run or frozen model") from error
-            if not (path / store.CONFIG).exists():
+            if not (path / CONFIG).exists():
                 raise StoreError(f"{path} is not a run") from error
             reason = None
             with suppress(StoreError):
-                reason = store.refusal(path)
+                reason = Run.read(path).refusal
             if reason is not None:
                 raise StoreError(f"{file} is missing: {reason}") from error
             raise StoreError(
@@ -114,7 +117,7 @@ class Frozen:
     def save(self, path: str | Path) -> None:
         """Write the file, atomically; into the folder where the path is one."""
         path = Path(path)
-        store.write_atomic(path / FROZEN if path.is_dir() else path, self.content)
+        write_atomic(path / FROZEN if path.is_dir() else path, self.content)
 
 
 def freeze(model: Density, calibration: Any, *, preparation: Preparation | None = None) -> Frozen:
@@ -144,7 +147,7 @@ def freeze(model: Density, calibration: Any, *, preparation: Preparation | None 
     model.train(training)
     described = {
         "format": FORMAT,
-        "model": store.configuration(model),
+        "model": configuration(model),
         "preparation": None if preparation is None else preparation.to_json(),
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
@@ -229,7 +232,7 @@ def assemble(config: Any, tensors: dict[str, Tensor]) -> Density:
     """
     refuse_sizes(config)
     with Modest(MODEST + 64 * sum(tensor.numel() for tensor in tensors.values())):
-        model = store.build(config).eval()
+        model = build(config).eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     left = dict(tensors)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from likely.errors import InputError
-from likely.runs.store import write_file
+from likely.runs.files import write_file
 
 LINE = 128  # grey of hidden pixels
 

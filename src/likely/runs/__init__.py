@@ -1,5 +1,6 @@
 """Run folders: what a fit or a saved model leaves on disk, and an index of many of them."""
 
+from likely.runs.run import Run
 from likely.runs.store import load, save
 
-__all__ = ["load", "save"]
+__all__ = ["Run", "load", "save"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from likely.errors import InputError, StoreError
 from likely.runs import store
+from likely.runs.run import Run
 
 FILE = ".runs.sqlite"
 SCHEMA = """create table if not exists runs (
@@ -17,7 +18,7 @@ SCHEMA = """create table if not exists runs (
 
 
 @dataclass(frozen=True)
-class Run:
+class Entry:
     """One line of the index; bits/dim is the best validation so far."""
 
     name: str
@@ -28,7 +29,7 @@ class Run:
     seconds: float | None
 
 
-def runs(folder: str | Path = "runs") -> list[Run]:
+def runs(folder: str | Path = "runs") -> list[Entry]:
     """Every run below a folder, by name; only folders that have changed since the last time are read again.
 
     Raises:
@@ -50,7 +51,7 @@ def runs(folder: str | Path = "runs") -> list[Run]:
                     "insert or replace into runs values (?, ?, ?, ?, ?, ?, ?)", (run.name, modified, *_rest(run))
                 )
         rows = database.execute("select name, model, data, step, bits_per_dim, seconds from runs order by name")
-        return [Run(*row) for row in rows]
+        return [Entry(*row) for row in rows]
 
 
 def _open(folder: Path) -> sqlite3.Connection:
@@ -65,24 +66,21 @@ def _open(folder: Path) -> sqlite3.Connection:
     return database
 
 
-def _rest(run: Run) -> tuple:
+def _rest(run: Entry) -> tuple:
     return run.model, run.data, run.step, run.bits_per_dim, run.seconds
 
 
-def read(name: str, path: Path) -> Run | None:
+def read(name: str, path: Path) -> Entry | None:
     """One run, from its folder; None where the folder is no run."""
     try:
-        config = store.read_config(path)
+        run = Run.read(path)
     except StoreError:
         return None
     lines = _metrics(path / store.METRICS)
     last = lines[-1] if lines else {}
     step = int(last["step"]) if "step" in last else None
     best = min((line["valid_bits_per_dim"] for line in lines if "valid_bits_per_dim" in line), default=None)
-    model = config["model"]["class"].rpartition(".")[2]
-    data = config.get("data")
-    source = data.get("source") if isinstance(data, dict) else None
-    return Run(name, model, source if isinstance(source, str) else None, step, best, last.get("seconds"))
+    return Entry(name, run.model_name, run.source, step, best, last.get("seconds"))
 
 
 def _metrics(file: Path) -> list[dict[str, int | float]]:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from likely.errors import StoreError
 from likely.runs import store
+from likely.runs.configuration import renamed
+from likely.runs.files import read_weights, write_weights
 from likely.training.progress import Progress
 from likely.training.state import State
 
@@ -41,14 +43,14 @@ class Checkpoints:
 
 
 def save(folder: Path, state: State) -> None:
-    """Write a checkpoint; raises as `store.write_file`."""
+    """Write a checkpoint; raises as `write_file`."""
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in state.average.state().items()}
     tensors |= {f"kept.{name}": tensor for name, tensor in (state.kept or {}).items()}
     for i, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in moments.items()}
     metadata = {"progress": json.dumps(dataclasses.asdict(state.progress))}
-    store.write_weights(folder / store.CHECKPOINT, tensors, metadata)
+    write_weights(folder / store.CHECKPOINT, tensors, metadata)
 
 
 def restore(folder: Path, state: State) -> bool:
@@ -61,14 +63,14 @@ def restore(folder: Path, state: State) -> bool:
     store.sweep(folder)
     if not file.exists():
         return False
-    tensors, metadata = store.read_weights(file)
+    tensors, metadata = read_weights(file)
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     try:
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         for part in ("model", "average", "kept"):
-            parts[part] = store.renamed(state.model, parts[part])
+            parts[part] = renamed(state.model, parts[part])
         state.progress = Progress(**json.loads(metadata["progress"]))
         state.model.load_state_dict(parts["model"])
         state.average.restore(parts["average"])

@@ -1,6 +1,5 @@
 """`fit`: minimise a model's loss within a budget; `resume`: go on where a fit stopped."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,13 @@ from likely.density import Density
 from likely.errors import InputError, StoreError
 from likely.rows import Rows
 from likely.runs import store
+from likely.runs.configuration import build, configuration
+from likely.runs.recipe import Recipe
+from likely.runs.run import CONFIG, JudgedOn, Origin, Run, versions
 from likely.training.batches import check
 from likely.training.chance import Chance
 from likely.training.loop import Loop
 from likely.training.progress import Watcher
-from likely.training.recipe import Recipe
 
 
 def fit(
@@ -55,16 +56,18 @@ def fit(
     train, valid = _rows(train, model), _rows(valid, model)
     _refuse_settings(model, gradient, holdout)
     holdout = float(holdout) if gradient else 0.0
-    description = _describe(train, valid, holdout, preparation, recipe)
-    if not gradient:
-        description["recipe"]["budget"] = None
-    for rows in filter(None, (train, valid)):  # before some are held out: errors name the row in what was given
-        check(model, rows, preparation, Chance(recipe.seed))
     if out is not None:
         store.refuse_shared(model)
+    for rows in filter(None, (train, valid)):  # before some are held out: errors name the row in what was given
+        check(model, rows, preparation, Chance(recipe.seed))
+    given = train, valid
     if valid is None and holdout:
         train, valid = validation(train, holdout, recipe.seed)
-    folder = None if out is None else store.create(out, {"model": store.configuration(model), **description})
+    folder = None
+    if out is not None:
+        origin = _origin(*given, holdout)
+        run = Run(configuration(model), origin, preparation, recipe, gradient, versions())
+        folder = store.create(out, run)
     try:
         return Loop(model, train, valid, preparation, recipe, folder=folder, watch=watch).begin(gradient)
     except InputError:  # what the model found in the data when it looked at them all
@@ -96,33 +99,41 @@ def resume(
         StoreError: the run is damaged, or has nothing to resume.
     """
     path = Path(path)
-    config = store.read_config(path)
-    if "recipe" not in config:
+    run = Run.read(path)
+    data, recipe = _of_fit(run, path)
+    model = build(run.model).to(device)
+    train, valid = _data_again(path, data, recipe, _rows(train, model), _rows(valid, model))
+    return Loop(model, train, valid, run.preparation, recipe, folder=path, watch=watch).resume(run.gradient)
+
+
+def _of_fit(run: Run, path: Path) -> tuple[Origin, Recipe]:
+    """Return the data and the settings of a run that is a fit.
+
+    Raises:
+        StoreError: it is a model that was saved, or a fit with settings that are unknown here.
+    """
+    if run.data is None or run.recipe is None:
         raise StoreError(f"{path} holds a saved model, not a fit; there is nothing to resume")
-    with store.understood(f"{path / store.CONFIG} is damaged"):
-        gradient = config["recipe"]["budget"] is not None
-        recipe = Recipe.of({name: value for name, value in config["recipe"].items() if value is not None})
-        preparation = None if config["preparation"] is None else Preparation.from_json(config["preparation"])
-        model = store.build(config["model"]).to(device)
-        train, valid = _data_again(path, config["data"], recipe, _rows(train, model), _rows(valid, model))
-    return Loop(model, train, valid, preparation, recipe, folder=path, watch=watch).resume(gradient)
+    if run.unknown_settings:
+        raise StoreError(f"{path / CONFIG}: recipe: unknown settings: {', '.join(run.unknown_settings)}")
+    return run.data, run.recipe
 
 
 def _data_again(
-    path: Path, described: dict[str, Any], recipe: Recipe, train: Rows | None, valid: Rows | None
+    path: Path, data: Origin, recipe: Recipe, train: Rows | None, valid: Rows | None
 ) -> tuple[Rows, Rows | None]:
     """Return the training and validation data of a run: named data are loaded, and what was held out is again."""
-    if train is None and described["source"] is None:
+    if data.source is None and (train is None or data.validation == "file"):
         raise InputError(f"{path} was fitted to data given in Python; give the same train (and valid) to resume")
-    train = load(described["source"], "train", context=described["context"]) if train is None else train
-    if fingerprint(train) != described["fingerprint"]:
+    train = load(str(data.source), "train", context=data.context) if train is None else train
+    if fingerprint(train) != data.fingerprint:
         raise InputError(f"the training data are not those of {path}: their fingerprint differs")
-    if valid is None and described["validation"] == "given":
+    if valid is None and data.validation == "given":
         raise InputError(f"{path} was validated on data given in Python; give the same valid to resume")
-    if valid is None and described["validation"] == "file":
-        valid = load_validation(described["source"], context=described["context"])
-    elif valid is None and described["holdout"]:
-        train, valid = validation(train, described["holdout"], recipe.seed)
+    if valid is None and data.validation == "file":
+        valid = load_validation(str(data.source), context=data.context)
+    elif valid is None and data.holdout:
+        train, valid = validation(train, data.holdout, recipe.seed)
     return train, valid
 
 
@@ -137,23 +148,11 @@ def _refuse_settings(model: Density, gradient: bool, holdout: float) -> None:
         raise InputError(f"{type(model).__name__} has no parameters to fit by gradient steps; leave the budget out")
 
 
-def _describe(
-    train: Rows, valid: Rows | None, holdout: float, preparation: Preparation | None, recipe: Recipe
-) -> dict[str, Any]:
-    """Return what a run remembers beside its model."""
+def _origin(train: Rows, valid: Rows | None, holdout: float) -> Origin:
+    """Return what a run remembers of its data."""
+    judged_on: JudgedOn = "file"
     if valid is None or valid.source == train.source is not None:
         judged_on = "holdout"
-    else:
-        judged_on = "given" if valid.source is None else "file"
-    return {
-        "data": {
-            "source": train.source,
-            "context": train.context_source,
-            "fingerprint": fingerprint(train),
-            "validation": judged_on,
-            "holdout": holdout,
-        },
-        "preparation": None if preparation is None else preparation.to_json(),
-        "recipe": dataclasses.asdict(recipe),
-        "versions": store.versions(),
-    }
+    elif valid.source is None:
+        judged_on = "given"
+    return Origin(train.source, train.context_source, fingerprint(train), judged_on, holdout)

@@ -1,5 +1,6 @@
 """At the end of a fit its model is frozen for compression, or the run says why it cannot be."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from likely.coding.frozen import EXAMPLES, freeze
@@ -7,7 +8,7 @@ from likely.data import Preparation
 from likely.density import Density
 from likely.errors import Error
 from likely.rows import Rows
-from likely.runs import store
+from likely.runs import Run
 
 
 def freeze_run(folder: Path, model: Density, examples: Rows, preparation: Preparation | None) -> str | None:
@@ -27,5 +28,7 @@ def freeze_run(folder: Path, model: Density, examples: Rows, preparation: Prepar
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         reason = said if isinstance(error, Error) else f"{type(error).__name__}: {said}"
-    store.note_refusal(folder, reason)
+    run = Run.read(folder)
+    if run.refusal != reason:
+        replace(run, refusal=reason).write(folder)
     return reason

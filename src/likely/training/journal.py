@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from likely.runs import store
+from likely.runs.files import append_line, write_atomic
 from likely.training.progress import Progress
 
 
@@ -40,7 +41,7 @@ class Journal:
     def add(self, line: dict[str, Any]) -> None:
         """Add a line."""
         if self.file is not None:
-            store.append_line(self.file, json.dumps(line))
+            append_line(self.file, json.dumps(line))
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after a step, and at the end: it will be logged again."""
@@ -48,7 +49,7 @@ class Journal:
             return
         lines = self.file.read_text("utf-8", "replace").splitlines() if self.file.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
-        store.write_atomic(self.file, "".join(line + "\n" for line in kept).encode())
+        write_atomic(self.file, "".join(line + "\n" for line in kept).encode())
 
 
 def _number(value: float) -> float | None:

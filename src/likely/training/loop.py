@@ -13,6 +13,8 @@ from likely.density import Density
 from likely.errors import InputError
 from likely.rows import Rows
 from likely.runs import store
+from likely.runs.files import write_weights
+from likely.runs.recipe import Recipe
 from likely.training import checkpoint
 from likely.training.batches import PLACES, Batches
 from likely.training.chance import Chance
@@ -21,7 +23,6 @@ from likely.training.freezing import freeze_run
 from likely.training.journal import Journal
 from likely.training.optimization import take_step
 from likely.training.progress import Watcher
-from likely.training.recipe import Recipe
 from likely.training.schedule import Schedule
 from likely.training.state import State
 from likely.training.validation import Validation, validate
@@ -144,7 +145,7 @@ class Loop:
 
     def _write_kept(self) -> None:
         if self.folder is not None and self.state.kept is not None:
-            store.write_weights(self.folder / store.WEIGHTS, self.state.kept)
+            write_weights(self.folder / store.WEIGHTS, self.state.kept)
 
     @property
     def _place(self) -> str:

@@ -3,8 +3,8 @@
 import math
 import statistics
 
+from likely.runs.recipe import Budget, Recipe
 from likely.training.progress import Progress
-from likely.training.recipe import Budget, Recipe
 
 TIMED_STEPS, TIMED_SECONDS = 10, 3.0
 

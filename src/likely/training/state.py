@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from likely.density import Density
+from likely.runs.recipe import Recipe
 from likely.training.averaging import Average
 from likely.training.progress import Progress
-from likely.training.recipe import Recipe
 
 
 class State:

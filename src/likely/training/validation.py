@@ -6,9 +6,9 @@ from likely.data import Preparation
 from likely.density import Density
 from likely.jobs.evaluate import evaluate
 from likely.rows import Rows
+from likely.runs.recipe import Recipe
 from likely.training.batches import prepared, windows
 from likely.training.chance import Chance
-from likely.training.recipe import Recipe
 from likely.training.state import State
 
 

@@ -1,0 +1,148 @@
+"""Models as data: the class and arguments of each of their parts, as JSON values, and models built from them again."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from likely.catalogue import models
+from likely.density import Density
+from likely.errors import Error, InputError, StoreError, suggestion
+from likely.event import Configured
+
+RENAMED = {"likely.MultilayerPerceptron": ("likely.Perceptron", {"activation": "relu"})}  # classes of older files
+TIED = "tied"  # in a configuration: names of parameters that are the same as another, and the name of that one
+SAME = "same as"  # in a configuration: what stands at another place
+Place = tuple[str | int, ...]  # in a configuration: names of arguments, and numbers in lists
+
+
+def configuration(thing: Any) -> Any:
+    """What rebuilds a model: its class and its constructor's arguments, recursively, as JSON values.
+
+    A density that is an argument twice, once of a density that borrows its weights, is written once; the second time
+    there is the place of the first, {"same as": ["prior", "lender"]}.
+
+    Raises:
+        InputError: an argument is no number, text, list, or model.
+    """
+    places: dict[Density, Place] = {}
+
+    def at(place: Place, thing: Any) -> Any:
+        if isinstance(thing, Density) and places.setdefault(thing, place) != place:
+            return {SAME: list(places[thing])}
+        if isinstance(thing, Configured):
+            names = inspect.signature(type(thing)).parameters
+            given = {name: getattr(thing, name) for name in names}
+            said = {name: value for name, value in given.items() if (name, value) not in thing.added.items()}
+            arguments = {name: at((*place, name), value) for name, value in said.items()}
+            return {"class": _public_name(type(thing)), "arguments": arguments}
+        if isinstance(thing, list | tuple | torch.nn.ModuleList):
+            return [at((*place, k), part) for k, part in enumerate(thing)]
+        if not isinstance(thing, str | int | float | None):
+            where = ".".join(map(str, place))
+            raise InputError(f"{where}: a {type(thing).__name__} cannot be saved as an argument of a model")
+        return thing
+
+    config = at((), thing)
+    ties = tied(thing) if isinstance(thing, torch.nn.Module) else {}
+    return {**config, TIED: ties} if ties else config
+
+
+def tied(model: torch.nn.Module) -> dict[str, str]:
+    """Return the names of parameters that are the same as an earlier one, and the name of that one."""
+    first: dict[torch.nn.Parameter, str] = {}
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {name: first[weight] for name, weight in parameters if first.setdefault(weight, name) != name}
+
+
+def tie(model: torch.nn.Module, ties: dict[str, str]) -> None:
+    """Put the same parameter at two places again, for every pair of names that `tied` has returned."""
+    for name, first in ties.items():
+        module, _, own = name.rpartition(".")
+        model.get_submodule(module).register_parameter(own, model.get_parameter(first))
+
+
+def build(config: Any) -> Any:
+    """The inverse of `configuration`; builds only classes that are already imported.
+
+    Raises:
+        StoreError: an unknown class, arguments that it does not take, or a place where there is nothing.
+    """
+    known, built = _known_classes(), {}
+
+    def at(place: Place, part: Any) -> Any:
+        if isinstance(part, list):
+            return tuple(at((*place, k), value) for k, value in enumerate(part))
+        if not isinstance(part, dict):
+            return part
+        if SAME in part:
+            with understood(f"there is no part of the model at {part[SAME]}"):
+                first = tuple(part[SAME])
+                return at(first, _found(config, first))
+        if place not in built:
+            cls = _class_of(part, known)
+            with understood(f"{part['class']} cannot be built from its saved arguments"):
+                arguments = _implied(part) | part.get("arguments", {})
+                built[place] = cls(**{name: at((*place, name), value) for name, value in arguments.items()})
+        return built[place]
+
+    thing = at((), config)
+    if isinstance(config, dict) and TIED in config:
+        with understood("weights cannot be tied as the configuration says"):
+            tie(thing, config[TIED])
+    return thing
+
+
+def _found(config: Any, place: Place) -> Any:
+    """What stands at a place of a configuration."""
+    for key in place:
+        config = config["arguments"][key] if isinstance(config, dict) else config[key]
+    return config
+
+
+def _class_of(part: dict, known: dict[str, type]) -> type:
+    name = str(part.get("class"))
+    name = RENAMED.get(name, (name, {}))[0]
+    if name not in known:
+        raise StoreError(f"unknown class {name!r}: import the module that defines it first{suggestion(name, known)}")
+    return known[name]
+
+
+def _implied(part: dict) -> dict[str, Any]:
+    """Return the arguments that the class of an older file stood for."""
+    return dict(RENAMED.get(part["class"], ("", {}))[1])
+
+
+def renamed(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors under the names that a model's weights have now, which they may not have had in older files."""
+    names = {}
+    for prefix, module in model.named_modules():
+        for old, new in vars(type(module)).get("renamed", {}).items():
+            names[f"{prefix}.{old}".lstrip(".")] = f"{prefix}.{new}".lstrip(".")
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+@contextmanager
+def understood(problem: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside, in making sense of what was read, into a `StoreError`: problem and cause."""
+    try:
+        yield
+    except Error:
+        raise
+    except Exception as error:
+        raise StoreError(f"{problem}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _public_name(cls: type) -> str:
+    return f"likely.{cls.__name__}" if cls.__module__.startswith("likely.") else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _known_classes() -> dict[str, type]:
+    models()  # imports every family
+
+    def below(cls: type) -> list[type]:
+        return [cls, *(c for sub in cls.__subclasses__() for c in below(sub))]
+
+    return {_public_name(cls): cls for cls in below(Configured) if not inspect.isabstract(cls)}
