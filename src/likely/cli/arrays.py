@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from likely.coding.records import Sink
 from likely.data import load, load_context, load_stored, readers
 from likely.errors import FormatError
 from likely.runs.files import write_file
@@ -38,12 +40,12 @@ def read_array(data: str, context: str | None) -> Raw:
     if data == "-":
         content = sys.stdin.buffer.read()
         array = readers.parse_npy(content, "standard input")
-        header = content[: len(content) - array.nbytes]
+        header = _beginning(io.BytesIO(content))
     else:
         array = readers.read_array(Path(data))
         with open(data, "rb") as file:
-            header = file.read(Path(data).stat().st_size - array.nbytes)
-    meta = {} if header == _header(array) else {HEADER: header.decode("latin-1")}
+            header = _beginning(file)
+    meta = {} if header == _header(array.shape, array.dtype) else {HEADER: header.decode("latin-1")}
     return Raw(array, side_information(context), "standard input" if data == "-" else data, meta)
 
 
@@ -52,35 +54,77 @@ def side_information(context: str | None) -> Tensor | None:
     return None if context is None else load_context(context, "test")
 
 
-def write_npy(out: str, array: np.ndarray, meta: dict[str, Any]) -> None:
-    """Write an array, or some rows of it, as .npy with the header that the whole came with; - is standard output."""
-    header, stored = _header(array), meta.get(HEADER)
-    if isinstance(stored, str):
-        array, whole = _arranged(array, stored.encode("latin-1"))
-        header = stored.encode("latin-1") if whole else _header(array)
-    content = header + array.tobytes("A")
+def write_npy(
+    out: str, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[np.ndarray], meta: dict[str, Any]
+) -> None:
+    """Write an array part by part as .npy, with the header that the whole came with; - is standard output.
+
+    Args:
+        out: the file, which is replaced in one step at the end, or -.
+        shape, dtype: of the array, which may be some rows of what was compressed.
+        parts: its rows, in their order.
+        meta: of the .lk file.
+    """
+    header, dtype, fortran = _form(shape, dtype, meta.get(HEADER))
+    blocks = _in_columns(shape, dtype, parts) if fortran else (part.astype(dtype).tobytes() for part in parts)
+
+    def write(file: Sink) -> None:
+        file.write(header)
+        for block in blocks:
+            file.write(block)
+
     if out == "-":
-        sys.stdout.buffer.write(content)
+        write(sys.stdout.buffer)
         sys.stdout.buffer.flush()
     else:
-        write_file(Path(out), lambda file: file.write(content))
+        write_file(Path(out), write)
 
 
-def _arranged(array: np.ndarray, header: bytes) -> tuple[np.ndarray, bool]:
-    """The array in the byte and memory order that a stored header states, and whether it is the whole one."""
-    stream = io.BytesIO(header)
+def _beginning(file: readers.Stream) -> bytes:
+    """Return the bytes of an .npy file before its numbers."""
+    _parsed(file)
+    size = file.tell()
+    file.seek(0)
+    return file.read(size)
+
+
+def _in_columns(shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[np.ndarray]) -> Iterator[bytes]:
+    """Yield the bytes of an array in Fortran order, kept as a whole: a row's bytes lie all over it."""
+    array, filled = np.empty(shape, dtype, order="F"), 0
+    for part in parts:
+        array[filled : filled + len(part)] = part
+        filled += len(part)
+    yield from (column.tobytes() for column in array.T.reshape(-1, max(1, len(array))))
+
+
+def _form(shape: tuple[int, ...], dtype: np.dtype, stored: Any) -> tuple[bytes, np.dtype, bool]:
+    """Return the header of an .npy file, the dtype in it with its byte order, and whether it is in Fortran order.
+
+    Args:
+        shape, dtype: of the array.
+        stored: the header that the whole came with; of some of its rows the byte order is kept.
+    """
+    if not isinstance(stored, str):
+        return _header(shape, dtype), dtype, False
+    header = stored.encode("latin-1")
     try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        whole, fortran, own = _parsed(io.BytesIO(header))
     except ValueError as error:
         raise FormatError(f"the stored .npy header is damaged: {error}") from error
-    if (shape[1:], dtype.newbyteorder("=")) != (array.shape[1:], array.dtype):
-        raise FormatError(f"the stored .npy header is of {dtype} {shape}, the array of {array.dtype} {array.shape}")
-    return array.astype(dtype, order="F" if fortran else "C"), shape == array.shape
+    if (whole[1:], own.newbyteorder("=")) != (shape[1:], dtype):
+        raise FormatError(f"the stored .npy header is of {own} {whole}, the array of {dtype} {shape}")
+    return (header, own, fortran) if whole == shape else (_header(shape, own), own, False)
 
 
-def _header(array: np.ndarray) -> bytes:
+def _parsed(stream: readers.Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, whether in Fortran order, and dtype."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array)))
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
     return stream.getvalue()

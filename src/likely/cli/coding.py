@@ -55,12 +55,10 @@ def compress(
         run: run with a frozen model (a fit ends with one; else likely freeze), or frozen.safetensors.
         data: name or path of the data; - is an .npy array on standard input.
     """
-    import numpy as np
-    import torch
-
     from likely.cli.arrays import read_array
     from likely.coding.codec import compress as encode
     from likely.coding.frozen import Frozen
+    from likely.coding.stored import Prepared, stored
 
     console = Console(json, data_on_stdout=out == "-")
     use("cpu", threads)
@@ -69,12 +67,10 @@ def compress(
     if context is None and frozen.model.context is not None and run.is_dir():
         context = own_context(run, data)
     source = read_array(data, context)
-    array, meta = source.array, source.meta
+    array, meta = stored(source.array), source.meta
     if prepared and frozen.preparation is not None:
-        generator = torch.Generator().manual_seed(seed)
-        symbols = frozen.preparation.apply(torch.from_numpy(np.ascontiguousarray(array)), generator)
-        array, meta = frozen.preparation.restore(symbols).numpy(), {}
-    with console.counting(len(array) if array.ndim else 0) as watch:
+        array, meta = Prepared(array, frozen.preparation, seed), {}
+    with console.counting(len(array)) as watch:
         found = encode(
             frozen,
             array,
@@ -118,6 +114,8 @@ def decompress(
     Args:
         file: a .lk file; - is standard input.
     """
+    import numpy as np
+
     from likely.cli.arrays import side_information, write_npy
     from likely.coding import codec
 
@@ -133,20 +131,22 @@ def decompress(
     lost: list[range] = []
     with _opened(file) as stream:
         reader = codec.Reader(stream, max_output=max_output)
-        if recover:
-            array, lost = codec.recover_from(reader, model, context=side_information(context))
-        else:
-            span = None if items is None else _span(items)
-            total = reader.header.items if span is None else span[1] - span[0]
-            with console.counting(total) as watch:
-                array = codec.decompress_from(
-                    reader, model, items=span, context=side_information(context), workers=workers, watch=watch
-                )
-    write_npy(out, array, reader.header.meta)
+        header = reader.header
+        start, stop = (0, header.items) if items is None else _span(items)
+        given = side_information(context)
+        with console.counting(stop - start) as watch:
+            if recover:
+                array, lost = codec.recover_from(reader, model, context=given)
+                stop, parts = len(array), iter([array])
+            else:
+                span = None if items is None else (start, stop)
+                parts = codec.decompress_parts(reader, model, items=span, context=given, workers=workers, watch=watch)
+            shape, dtype = (stop - start, *header.shape[1:]), np.dtype(header.dtype)
+            write_npy(out, shape, dtype, parts, header.meta)
     for span in lost:
         print(f"likely: lost: items {span.start} to {span.stop - 1}", file=sys.stderr)
-    console.say(f"{len(array):,} items {array.shape} {array.dtype} in {out}")
-    result: dict[str, Any] = {"out": out, "shape": list(array.shape), "dtype": str(array.dtype)}
+    console.say(f"{len(range(start, stop)):,} items {shape} {dtype} in {out}")
+    result: dict[str, Any] = {"out": out, "shape": list(shape), "dtype": str(dtype)}
     console.result(result | ({"lost": [[span.start, span.stop] for span in lost]} if recover else {}))
 
 
@@ -189,7 +189,9 @@ def inspect(
         ]
         if verify:
             with console.counting(header.items) as watch:
-                codec.decompress_from(reader, model, context=side_information(context), workers=workers, watch=watch)
+                given = side_information(context)
+                for _ in codec.decompress_parts(reader, model, context=given, workers=workers, watch=watch):
+                    pass  # each is checked as it comes
         model_bytes = reader.model_bytes
         file_bytes = whole.seek(0, 2)
     dims = max(1, header.items * math.prod(header.shape[1:]))

@@ -22,6 +22,7 @@ from likely.coding.frozen import Frozen
 from likely.coding.groups import OverdrawnError
 from likely.coding.rans import Stack
 from likely.coding.records import MODEL, Chunk, Header, pack, unpack
+from likely.coding.stored import Stored
 from likely.coding.symbols import pop_context, push_context
 from likely.density import Density
 from likely.errors import Error, FormatError, InputError
@@ -108,7 +109,7 @@ class ChunkCoder:
             found["context"] = str(self.context.dtype).removeprefix("torch.")
         return found
 
-    def check(self, data: np.ndarray) -> None:
+    def check(self, data: Stored) -> None:
         """Refuse what the model cannot code, before anything is written."""
         event = self.frozen.model.context
         if data.dtype.kind not in "biuf" or data.dtype.itemsize > 8:
@@ -122,7 +123,7 @@ class ChunkCoder:
         step = usual_items(data)
         for start in range(0, len(data), step):
             name = f"data from example {start} on" if start else "data"
-            self.frozen.model.event.check(self._arranged(data[start : start + step]), name)
+            self.frozen.model.event.check(self._arranged(data.read(start, min(start + step, len(data)))), name)
 
     def context_of(self, span: range) -> Tensor | None:
         """The contexts of some examples."""
@@ -152,8 +153,8 @@ class ChunkCoder:
             push_context(event, stack, context)
         return *pack(raw, stack.to_bytes()), crc
 
-    def decode(self, part: tuple[int, Chunk, Tensor | None]) -> tuple[bytes, int]:
-        """The array's raw bytes in a chunk, and how many examples they are; from its key and its context.
+    def decode(self, part: tuple[int, Chunk, Tensor | None]) -> np.ndarray:
+        """Return a chunk's examples (n, …) in the array's dtype, from its key, itself and its context.
 
         Raises:
             FormatError: the payload is damaged.
@@ -165,7 +166,7 @@ class ChunkCoder:
             raw = unpack(chunk.method, chunk.payload, size + self._context_bytes * chunk.items)
             if crc32(raw, key) != chunk.raw_crc:
                 raise FormatError(f"chunk {chunk.index} is damaged: its contents do not have their checksum")
-            return raw[:size], chunk.items
+            return self._array(raw[:size], chunk.items)
         stack = Stack.from_bytes(chunk.payload)
         if event is not None:
             context = pop_context(event, stack, chunk.items, self.context_dtype)
@@ -175,7 +176,7 @@ class ChunkCoder:
         whole = raw if event is None or context is None else raw + _bytes(context)
         if stack != Stack(SEED | chunk.raw_crc) or crc32(whole, key) != chunk.raw_crc:
             raise FormatError(f"chunk {chunk.index} is damaged: it does not decode to what was coded")
-        return raw, chunk.items
+        return self._array(raw, chunk.items)
 
     @property
     def _context_bytes(self) -> int:
@@ -183,9 +184,8 @@ class ChunkCoder:
         event = None if self.side_information else self.frozen.model.context
         return 0 if event is None else event.dims * self.context_dtype.itemsize
 
-    def array(self, raw: bytes, n: int) -> np.ndarray:
-        """Raw bytes as an array of n examples."""
-        return np.frombuffer(bytearray(raw), self.dtype).reshape(n, *self.shape)
+    def _array(self, raw: bytes, n: int) -> np.ndarray:
+        return np.frombuffer(raw, self.dtype).reshape(n, *self.shape)
 
     def _arranged(self, data: np.ndarray) -> Tensor:
         native = torch.as_tensor(np.array(data, data.dtype.newbyteorder("="), order="C"))
@@ -207,9 +207,10 @@ def most_in_lockstep(model: Density) -> int:
     return max(1, min(4096, (1 << 24) // max(alphabets)))
 
 
-def usual_items(data: np.ndarray) -> int:
+def usual_items(data: np.ndarray | Stored) -> int:
     """How many items of an array make a chunk."""
-    return max(1, RAW_CHUNK // max(1, data[:1].nbytes))
+    row = data.dtype.itemsize * math.prod(data.shape[1:])
+    return max(1, RAW_CHUNK // max(1, row * min(1, len(data))))
 
 
 def _bytes(context: Tensor) -> bytes:

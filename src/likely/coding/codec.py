@@ -1,7 +1,7 @@
 """`compress` and `decompress`: arrays to .lk files by a frozen model, and back to the same bytes."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from likely.coding.container import Reader, Writer
 from likely.coding.frozen import Frozen
 from likely.coding.rans import compile_coder
 from likely.coding.records import MAX_META, MODEL, Chunk, Header, Sink, Source, as_json
+from likely.coding.stored import Stored, stored
 from likely.density import Density
 from likely.errors import FormatError, InputError, require_sizes
 from likely.runs.files import write_file
@@ -64,7 +65,7 @@ class Compressed:
 
 def compress(
     model: Model,
-    data: np.ndarray,
+    data: np.ndarray | Stored,
     file: str | Path | Sink,
     *,
     context: np.ndarray | Tensor | None = None,
@@ -84,7 +85,8 @@ def compress(
 
     Args:
         model: a `Frozen`, its file, or a run that holds one.
-        data: the array as it is stored, (n, …), of any dtype that holds the model's symbols exactly.
+        data: the array as it is stored, (n, …), of any dtype that holds the model's symbols exactly. A memory map is
+            read chunk by chunk.
         file: path or binary file (a pipe will do). A path is replaced in one step at the end.
         context: of each example, if the model is conditional; it is coded in the file.
         side_information: leave the context out of the file; `decompress` then wants the same one.
@@ -101,11 +103,7 @@ def compress(
             argument is not what it should be; names it.
         WriteError: the file could not be written; what was there before is untouched.
     """
-    frozen = opened(model)
-    if not isinstance(data, np.ndarray):
-        raise InputError(f"data: a numpy array is expected, found {type(data).__name__}")
-    if data.ndim == 0:
-        raise InputError("data: at least one dimension is expected, found a single number")
+    frozen, data = opened(model), stored(data)
     batch = min(BATCH, most_in_lockstep(frozen.model)) if batch is None else batch
     chunk_items = usual_items(data) if chunk_items is None else chunk_items
     require_sizes(chunk_items=chunk_items, workers=workers)
@@ -147,34 +145,34 @@ def _write(
     header: Header,
     content: bytes | None,
     coder: ChunkCoder,
-    data: np.ndarray,
+    data: Stored,
     workers: int,
     watch: Callable[[int], None] | None,
 ) -> Compressed:
     file = _Counted(out)
     writer = Writer(file, header, content)
     model_bytes = file.size - len(header._bytes(content is not None))
-    stored = done = 0
+    done, without_model = 0, 0
     parts = (
-        (writer.key(index), np.ascontiguousarray(data[span.start : span.stop]), coder.context_of(span))
+        (writer.key(index), np.ascontiguousarray(data.read(span.start, span.stop)), coder.context_of(span))
         for index, span in enumerate(map(header.span, range(header.chunks)))
     )
     for index, (method, payload, crc) in enumerate(spread(ChunkCoder.encode, coder, parts, workers)):
         items = len(header.span(index))
         writer.add(Chunk(index, items, method, payload, crc))
-        stored, done = stored + (method != MODEL), done + items
+        done, without_model = done + items, without_model + (method != MODEL)
         if watch is not None:
             watch(done)
     writer.close()
     return Compressed(
         items=len(data),
         dims=coder.frozen.model.event.dims,
-        raw_bytes=data.nbytes,
+        raw_bytes=len(data) * data.row_bytes,
         file_bytes=file.size,
         model_bytes=model_bytes,
         frozen_bytes=len(coder.frozen.content),
         chunks=header.chunks,
-        stored_chunks=stored,
+        stored_chunks=without_model,
     )
 
 
@@ -260,18 +258,20 @@ def recover_from(
 ) -> tuple[np.ndarray, list[range]]:
     """As `recover`, from a file whose header was read."""
     coder = ChunkCoder.of(reader.header, model_of(reader, model), context, reader.max_output)
-    parts, lost = [], []
-    for found in reader.recover():
-        if isinstance(found, range):
-            lost.append(found)
-            continue
-        try:
-            parts.append(
-                coder.decode((reader.key(found.index), found, coder.context_of(reader.header.span(found.index))))
-            )
-        except FormatError:
-            lost.append(reader.header.span(found.index))
-    return coder.array(b"".join(raw for raw, _ in parts), sum(n for _, n in parts)), lost
+    lost: list[range] = []
+
+    def intact() -> Iterator[np.ndarray]:
+        for found in reader.recover():
+            if isinstance(found, range):
+                lost.append(found)
+                continue
+            span = reader.header.span(found.index)
+            try:
+                yield coder.decode((reader.key(found.index), found, coder.context_of(span)))
+            except FormatError:
+                lost.append(span)
+
+    return _joined(intact(), reader.header), lost
 
 
 def decompress_from(
@@ -284,24 +284,57 @@ def decompress_from(
     watch: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """As `decompress`, from a file whose header was read."""
+    parts = decompress_parts(reader, model, items=items, context=context, workers=workers, watch=watch)
+    return _joined(parts, reader.header)
+
+
+def decompress_parts(
+    reader: Reader,
+    model: Model | None,
+    *,
+    items: tuple[int, int] | None = None,
+    context: np.ndarray | Tensor | None = None,
+    workers: int = 1,
+    watch: Callable[[int], None] | None = None,
+) -> Iterator[np.ndarray]:
+    """Return the rows of what `decompress` returns, in their order and chunk by chunk: no more is in memory.
+
+    Every part was held against its checksum. Arguments and errors are those of `decompress`; the file must stay open.
+    """
     header, frozen = reader.header, model_of(reader, model)
     start, stop = (0, header.items) if items is None else items
     if not 0 <= start <= stop <= header.items:
         raise InputError(f"items {start}:{stop} are asked for; the file has {header.items}")
     coder = ChunkCoder.of(header, frozen, context, reader.max_output)
-    pieces, done = [], 0
+    if workers == 1:
+        compile_coder()  # before a file is opened to write the parts to, as in `compress`
     parts = (
         (reader.key(chunk.index), chunk, coder.context_of(header.span(chunk.index)))
         for chunk in reader.chunks(start, stop)
     )
-    for raw, n in spread(ChunkCoder.decode, coder, parts, workers):
-        pieces.append(raw)
-        done += n
+    return _wanted(spread(ChunkCoder.decode, coder, parts, workers), header, range(start, stop), watch)
+
+
+def _wanted(
+    chunks: Iterable[np.ndarray], header: Header, wanted: range, watch: Callable[[int], None] | None
+) -> Iterator[np.ndarray]:
+    """Yield what is wanted of consecutive chunks, of which the first holds the first item that is wanted."""
+    first = place = wanted.start // header.items_per_chunk * header.items_per_chunk
+    for chunk in chunks:
+        part = chunk[max(wanted.start - place, 0) : wanted.stop - place]
+        place += len(chunk)
         if watch is not None:
-            watch(done)
-    array = coder.array(b"".join(pieces), done)
-    offset = start % header.items_per_chunk
-    return array[offset : offset + stop - start]
+            watch(place - first)
+        yield part
+
+
+def _joined(parts: Iterable[np.ndarray], header: Header) -> np.ndarray:
+    """Return the parts as one array, which grows with them: a file may declare more than it holds."""
+    raw, rows = bytearray(), 0
+    for part in parts:
+        raw += part.reshape(-1).view(np.uint8).data
+        rows += len(part)
+    return np.frombuffer(raw, header.dtype).reshape(rows, *header.shape[1:])
 
 
 @contextmanager

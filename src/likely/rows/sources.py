@@ -168,13 +168,24 @@ class FileSource(Source):
 
     def __getitem__(self, rows: Picked) -> Tensor:
         spans = [rows.indices(len(self))[:2]] if isinstance(rows, slice) else _spans(rows)
+        return as_tensor(self._rows(spans).astype(self.wanted, copy=False))
+
+    def as_stored(self, start: int, stop: int) -> np.ndarray:
+        """Read the rows from `start` to before `stop` in the dtype that they have in the file.
+
+        Raises:
+            InputError: the file is gone, or shorter than it was.
+        """
+        return self._rows([(start, stop)])
+
+    def _rows(self, spans: list[tuple[int, int]]) -> np.ndarray:
         found = np.empty((sum(stop - start for start, stop in spans), *self.shape[1:]), self.stored)
         filled = 0
         with self._opened() as file:
             for start, stop in spans:
                 self._read(file, start, found[filled : filled + stop - start])
                 filled += stop - start
-        return as_tensor(found.astype(self.wanted, copy=False))
+        return found
 
     def _opened(self) -> Any:
         try:
@@ -187,7 +198,10 @@ class FileSource(Source):
         file.seek(self.offset + start * self.row * self.stored.itemsize)
         place = into.reshape(-1).view(np.uint8).data
         while len(place):
-            count = file.readinto(place)
+            try:
+                count = file.readinto(place)
+            except OSError as error:
+                raise InputError(f"{self.path}: cannot be read any more: {error.strerror}") from error
             if not count:
                 raise InputError(
                     f"{self.path}: row {start} and those after it cannot be read: the file is shorter than it was"

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from likely.errors import StoreError, WriteError
+from likely.errors import Error, StoreError, WriteError
 
 
 def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -33,6 +33,8 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         temporary.chmod(target.stat().st_mode if target.exists() else 0o666 & ~umask())
         temporary.replace(target)
+    except Error:  # of what is written, which may be read meanwhile
+        raise
     except OSError as error:
         raise WriteError(
             f"cannot write {path}: {error.strerror or error}; what was there before is untouched"

@@ -1,0 +1,136 @@
+"""The array that is compressed: its rows as they are stored, read a part at a time.
+
+A chunk of a file needs no other rows than its own, so that an array on disk is never in memory as a whole.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+
+from likely.data import Preparation
+from likely.errors import EntryError, InputError
+from likely.rows import FileSource
+from likely.rows.sources import file_of
+
+
+class Stored(ABC):
+    """Rows (n, …) in the dtype in which they are stored.
+
+    Attributes:
+        shape: (n, *shape of one row).
+        dtype: with its byte order.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read the rows from `start` to before `stop`."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * math.prod(self.shape[1:])
+
+
+class InMemory(Stored):
+    """Rows of an array."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return a view."""
+        return self.array[start:stop]
+
+
+class InFile(Stored):
+    """Rows that are read by their offset in a file.
+
+    A memory map of a file that shrinks ends the process; here it is an error.
+    """
+
+    def __init__(self, source: FileSource) -> None:
+        self.source, self.shape, self.dtype = source, source.shape, source.stored
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read rows.
+
+        Raises:
+            InputError: the file is gone, or shorter than it was.
+        """
+        return self.source.as_stored(start, stop)
+
+
+class Prepared(Stored):
+    """Rows that are binarised when they are read, in the layout that they had.
+
+    What is drawn depends on the seed and the row alone.
+
+    Args:
+        rows: the raw ones.
+        preparation: of the model.
+        seed: of a stochastic binarisation.
+    """
+
+    def __init__(self, rows: Stored, preparation: Preparation, seed: int) -> None:
+        self.rows, self.preparation, self.seed = rows, preparation, seed
+        self.event = preparation.event_of(torch.empty(rows.shape, device="meta"))
+        self._restart()
+        self.shape = rows.shape
+        self.dtype = self._applied(rows.read(0, 1)).dtype if len(rows) else np.dtype(np.uint8)
+        self._restart()
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read and prepare rows.
+
+        Raises:
+            InputError: as `Preparation.apply` and `Event.check`; names the row.
+        """
+        self._draw_up_to(start)
+        try:
+            found = self._applied(self.rows.read(start, stop))
+        except EntryError as error:
+            raise error.in_row(lambda row: start + row) from None
+        self.drawn = stop
+        return found
+
+    def _applied(self, raw: np.ndarray) -> np.ndarray:
+        native = torch.from_numpy(np.array(raw, raw.dtype.newbyteorder("="), order="C"))
+        symbols = self.preparation.apply(native, self.generator)
+        self.event.check(symbols)
+        return self.preparation.restore(symbols).numpy()
+
+    def _draw_up_to(self, row: int) -> None:
+        """Bring the generator to where it is after all rows before this one."""
+        if not self.preparation.random or row == self.drawn:
+            return
+        if row < self.drawn:
+            self._restart()
+        for start in range(self.drawn, row, 1000):
+            self._applied(self.rows.read(start, min(start + 1000, row)))
+
+    def _restart(self) -> None:
+        self.generator, self.drawn = torch.Generator().manual_seed(self.seed), 0
+
+
+def stored(data: np.ndarray | Stored) -> Stored:
+    """Return an array's rows as they are read: a memory map's from its file.
+
+    Raises:
+        InputError: no array, or one of a single number.
+    """
+    if isinstance(data, Stored):
+        return data
+    if not isinstance(data, np.ndarray):
+        raise InputError(f"data: a numpy array is expected, found {type(data).__name__}")
+    if data.ndim == 0:
+        raise InputError("data: at least one dimension is expected, found a single number")
+    source = file_of(data)
+    return InMemory(data) if source is None else InFile(source)
