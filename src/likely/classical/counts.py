@@ -68,6 +68,10 @@ class Counts(Leaf, Autoregressive, ABC):
         table = self.table.double()
         return {"table": (table * (MOST / table.sum(-1).max())).floor().long()}
 
+    def blank(self) -> dict[str, Tensor]:
+        """Return a tensor like the whole numbers, without values."""
+        return {"table": torch.empty(self.table.shape, dtype=torch.int64, device="meta")}
+
     def exact(self, stored: dict[str, Tensor]) -> "Counts":
         """Return the model with whole numbers for counts.
 

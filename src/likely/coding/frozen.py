@@ -236,7 +236,7 @@ def assemble(config: Any, tensors: dict[str, Tensor]) -> Density:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     left = dict(tensors)
-    model = _exact(model.double(), "", left)
+    model = _exact(model, "", left).double()
     if left:
         raise FormatError(f"the frozen model holds {', '.join(sorted(left))}, which its class does not have")
     return model
@@ -249,7 +249,7 @@ def _exact(module: Any, name: str, left: dict[str, Tensor]) -> Any:
     leaf = as_leaf(module)
     if leaf is None:
         return with_state(module, _taken(name, own_state(module), left))
-    stored = _taken(name, leaf.quantize(0.0), left)
+    stored = _taken(name, leaf.blank(), left)
     try:
         return leaf.exact(stored)
     except FormatError as error:
@@ -278,7 +278,7 @@ def _check(name: str, value: Tensor, built: Tensor) -> None:
         raise FormatError(f"{name} is not finite everywhere")
     if name.endswith("deviation") and not (value > 0).all():
         raise FormatError(f"{name} is not positive everywhere")
-    if built.dtype == torch.int64 and built.ndim and built.shape[-1] > 1:
+    if built.dtype == torch.int64 and not built.is_meta and built.ndim and built.shape[-1] > 1:
         inside = torch.arange(built.shape[-1]).expand(built.shape)
         if torch.equal(built.sort(-1)[0], inside) and not torch.equal(value.sort(-1)[0], inside):
             raise FormatError(f"{name}: orders of 0 to {built.shape[-1] - 1} are expected")

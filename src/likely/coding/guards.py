@@ -1,8 +1,9 @@
 """Guards over torch's operations: portable ones between exact leaves, and modest sizes where a file is not believed."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -61,13 +62,20 @@ class Modest(_Eager):
         if not tensors:
             sizes += [a for a in args if isinstance(a, int)]  # arange, randperm
         elif torch.Tag.pointwise in func.tags:
-            sizes.append(math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in tensors))))
+            sizes.append(_together([tensor.shape for tensor in tensors]))
         elif func.overloadpacket.__name__ == "repeat":
             sizes = [tensors[0].numel() * size for size in sizes]
         self.left -= max([1 << 12, *sizes])
         if self.left < 0:
             raise FormatError("the configuration asks for far more numbers than the file holds")
+        if func.overloadpacket.__name__ in ("uniform_", "normal_"):
+            return args[0].zero_()  # a layer's first weights, in place of which the file's come
         return func(*args, **(kwargs or {}))
+
+
+def _together(shapes: Sequence[torch.Size]) -> int:
+    """Return the elements of shapes that are broadcast; torch's own function imports SymPy, for half a second."""
+    return math.prod(max(sizes) for sizes in zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1))
 
 
 class _Portable(_Eager):

@@ -1,5 +1,7 @@
 """Elementwise leaves; they hold no cache, being causal by themselves."""
 
+from functools import cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -52,7 +54,7 @@ class GELU(Leaf, nn.GELU):
 
     def exact(self, stored: dict[str, Tensor]) -> "ExactShare":
         """Return the product with a table of Φ."""
-        return ExactShare(Lookup(refined(integers.normal()), integers.TAILS))
+        return ExactShare(Lookup(normal_table(), integers.TAILS))
 
 
 class ExactShare(ExactLeaf):
@@ -162,15 +164,23 @@ def grid_index(x: Tensor, ends: int = ENDS) -> Int[Tensor, "..."]:
     return (x * FINE).round_().clamp_(-reach, reach).add_(reach).int()
 
 
+@cache
 def tanh_table() -> Float[Tensor, " points"]:
-    """Return tanh at every point of the grid."""
+    """Return tanh at every point of the grid; all who look it up share one."""
     return refined(integers.tangent())
 
 
+@cache
 def sigmoid_table() -> Float[Tensor, " points"]:
-    """Return 1 / (1 + e^−x) at every point of the grid."""
+    """Return 1 / (1 + e^−x) at every point of the grid; all who look it up share one."""
     middle = ENDS * integers.STEPS
     return refined(integers.logistic()[middle:-middle])
+
+
+@cache
+def normal_table() -> Float[Tensor, " points"]:
+    """Return Φ at every point of the grid; all who look it up share one."""
+    return refined(integers.normal())
 
 
 def halves(x: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -71,6 +71,15 @@ class LinearLeaf(Leaf):
             "grid": grid,
         }
 
+    def blank(self) -> dict[str, Tensor]:
+        """Return tensors like the numbers on grids, without values."""
+        shape = self.weight.shape
+        whole = {"weight": (shape, torch.int16), "bias": (shape[:1], torch.int64)}
+        exponents = {"exponent": (shape[:1], torch.int16), "grid": ((), torch.int16)}
+        return {
+            name: torch.empty(size, dtype=dtype, device="meta") for name, (size, dtype) in (whole | exponents).items()
+        }
+
     def exact(self, stored: dict[str, Tensor]) -> "ExactLinear":
         """Return the twin on grids.
 

@@ -31,6 +31,14 @@ class Leaf(nn.Module):
         """
         return own_state(self)
 
+    def blank(self) -> dict[str, Tensor]:
+        """Return tensors of the shapes and dtypes that `quantize` returns, to hold a file's numbers against.
+
+        Only those that are orders need values; others may be on the meta device. A leaf whose `quantize` takes long
+        says it without computing.
+        """
+        return self.quantize(0.0)
+
     def exact(self, stored: dict[str, Tensor]) -> nn.Module:
         """Return the twin that computes with the stored numbers.
 

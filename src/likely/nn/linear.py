@@ -191,6 +191,10 @@ class MaskedLinear(LinearLeaf):
         """Return weights on grids, and the orders."""
         return super().quantize(largest) | self._orders()
 
+    def blank(self) -> dict[str, Tensor]:
+        """Return tensors like the numbers on grids, and the orders."""
+        return super().blank() | self._orders()
+
     def _orders(self) -> dict[str, Tensor]:
         orders = {"input_orders": self.input_orders, "output_orders": self.output_orders}
         return {name: order for name, order in orders.items() if order is not None}

@@ -93,6 +93,12 @@ class _RecurrentLeaf(Leaf):
         numbers = {INPUT + name: value for name, value in of_input.quantize(largest).items()}
         return numbers | {STATE + name: value for name, value in of_state.quantize(1.0).items()}
 
+    def blank(self) -> dict[str, Tensor]:
+        """Return tensors like the weights of inputs and of states, without values."""
+        of_input, of_state = self.linear_parts()
+        numbers = {INPUT + name: value for name, value in of_input.blank().items()}
+        return numbers | {STATE + name: value for name, value in of_state.blank().items()}
+
 
 class GRU(_States, _RecurrentLeaf, nn.GRU):  # pyrefly: ignore[inconsistent-inheritance]
     """h' = (1 − z) n + z h with gates r, z = σ(W x + U h), n = tanh(W x + r (U h)).
