@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import likely
-from likely.data import Data, Preparation, load, load_validation
+from likely.data import Data, load, load_validation
 from likely.runs import Run, store
 from likely.training.progress import Progress
 
@@ -260,10 +260,11 @@ def fitted(name: str, job: Job, data: str, folder: Path, device: str) -> likely.
         return likely.resume(folder, device=device, watch=show(name))
     train = load(job.train.format(data=data), "train", context=job.context)
     valid: Data | None = load_validation(job.train.format(data=data), context=job.context)
-    preparation = Preparation.infer(train.x, binarize=job.binarize)
-    context = [] if train.context is None else [likely.Event((), int(train.context.max()) + 1)]
-    model = getattr(likely, job.model)(preparation.event_of(train.x), *context, **job.arguments).to(device)
-    return likely.fit(model, train, valid=valid, out=folder, preparation=preparation, watch=show(name), **job.settings)
+    planned = likely.plan(getattr(likely, job.model), train, binarize=job.binarize, **job.arguments)
+    model = planned.model.to(device)
+    return likely.fit(
+        model, train, valid=valid, out=folder, preparation=planned.preparation, watch=show(name), **job.settings
+    )
 
 
 def result(name: str, job: Job, data: str, folder: Path, device: str) -> dict[str, Any]:

@@ -77,7 +77,9 @@ from likely.laws import check_model as check_model
 from likely.rows import Rows as Rows
 from likely.runs import load as load
 from likely.runs import save as save
+from likely.training import Plan as Plan
 from likely.training import fit as fit
+from likely.training import plan as plan
 from likely.training import resume as resume
 
 __version__: str

@@ -271,6 +271,7 @@ BAD = [
     (["fit", "made", "digits", "--batch-size", "0"], "at least 1"),
     (["fit", "made", "digits", "--learning-rate", "-1"], "positive"),
     (["fit", "made", "digits", "--context", "digits:nonsense"], "nonsense"),
+    (["fit", "vae", "digits", "--context", "digits:labels"], "--context: VAE takes no context"),
     (["fit", "gated-pixelcnn", "digits", "--kernel", "4"], "odd"),
     (["fit", "gated-pixelcnn", "digits", "--head", "foo"], "logistics"),
     (["fit", "made", "digits", "--context", "digits:labels", "--features", "0"], "at least 1"),

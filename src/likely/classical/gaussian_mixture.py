@@ -69,7 +69,7 @@ class GaussianMixture(Density):
         if event.discrete:
             raise InputError(
                 "GaussianMixture is a density of real values, and would grow without bound on symbols, which repeat; "
-                "take measurements as real values (--real), or fit symbols with a histogram or a dequantised flow"
+                "take measurements as real values (real=True), or fit symbols with a histogram or a dequantised flow"
             )
         if context is not None and (context.shape != () or not context.discrete):
             raise InputError(

@@ -2,25 +2,26 @@
 
 import dataclasses
 import inspect
+import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import docstring_parser
-import torch
 from cyclopts import App, Parameter
 from cyclopts.config import Toml
 
 from likely.catalogue import find, hyphenated, models
 from likely.cli.common import Context, Device, Json, Threads, conclude, use
 from likely.cli.output import Console
-from likely.data import Data, Preparation, load, load_validation, source_of
+from likely.data import load, load_validation
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import Event
 from likely.runs.recipe import Recipe
-from likely.training import fit
+from likely.training import fit, plan
 
 Binarize = Annotated[str | None, Parameter(help='Threshold such as 0.5 of the peak, or "stochastic".')]
 Levels = Annotated[
@@ -116,27 +117,17 @@ def _fit(
     use(device, threads)
     train = load(data, "train", context=context)
     valid = load_validation(data, context=context)
-    inferred = levels is None and binarize is None and not real
-    alphabet = _levels_of_source(train) if inferred else levels
-    preparation = Preparation.infer(train, binarize=_threshold(binarize), levels=alphabet, real=real)
-    event = preparation.event_of(train)
-    built = model(event, **_conditioned(model, train.context), **own, **_seed(model, recipe)).to(device)
+    with _flags_named():
+        planned = plan(
+            model, train, levels=levels, binarize=_threshold(binarize), real=real, seed=recipe.get("seed"), **own
+        )
+    built = planned.model.to(device)
     out = _free_folder(model) if out is None else out
     held_out = "" if built.estimable and "budget" not in recipe else f"; a seeded {holdout:.0%} held out"
-    console.say(f"{train.note}; {_said(event)}" + (f"; validation: {valid.note}" if valid else held_out))
+    console.say(f"{train.note}; {_said(planned.event)}" + (f"; validation: {valid.note}" if valid else held_out))
     with console.progress() as watch:
-        fit(built, train, valid=valid, out=out, preparation=preparation, holdout=holdout, watch=watch, **recipe)
+        fit(built, train, valid=valid, out=out, preparation=planned.preparation, holdout=holdout, watch=watch, **recipe)
     conclude(console, out, built)
-
-
-def _levels_of_source(data: Data) -> int | tuple[int, ...] | None:
-    """The alphabet of the density that data are drawn from: rare symbols may be missing in them."""
-    source = source_of(data.source)
-    return None if source is None else source.event.levels
-
-
-def _seed(model: type[Density], recipe: dict[str, Any]) -> dict[str, Any]:
-    return {"seed": recipe["seed"]} if "seed" in recipe and "seed" in inspect.signature(model).parameters else {}
 
 
 def _said(event: Event) -> str:
@@ -144,20 +135,14 @@ def _said(event: Event) -> str:
     return f"{shape} with {event.levels} levels" if event.discrete else f"{shape} real value{'s' * (event.dims > 1)}"
 
 
-def _context_event(context: torch.Tensor | None) -> Event | None:
-    """The event of a context: whole numbers in one column are labels, images and tables keep their shape."""
-    if context is None:
-        return None
-    whole = not context.is_floating_point()
-    return Event(tuple(context.shape[1:]), int(context.max()) + 1 if whole else None)
-
-
-def _conditioned(model: type[Density], context: torch.Tensor | None) -> dict[str, Any]:
-    if "context" in inspect.signature(model).parameters:
-        return {"context": _context_event(context)}
-    if context is not None:
-        raise InputError(f"--context: {hyphenated(model.__name__)} takes no context; leave it out")
-    return {}
+@contextmanager
+def _flags_named() -> Iterator[None]:
+    """Let errors about arguments of `plan` name their flags."""
+    try:
+        yield
+    except InputError as error:
+        said = re.sub("^(context|binarize|levels): ", r"--\1: ", str(error))
+        raise InputError(said.replace("(real=True)", "(--real)")) from error
 
 
 def _threshold(binarize: str | None) -> Any:

@@ -78,7 +78,7 @@ class Preparation:
             if binarize is None and found.smallest < 0 and not raw.dtype.is_floating_point:
                 raise InputError(
                     f"data: found {found.smallest}; symbols are the whole numbers 0, 1, 2, …: number them so, "
-                    "or take the data as measurements (--real)"
+                    "or take the data as measurements (real=True)"
                 )
             levels = 2 if binarize is not None else 256 if eight_bit else found.alphabet
             if levels is not None and levels > LEVELS:

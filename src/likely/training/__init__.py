@@ -1,5 +1,6 @@
-"""Fitting: one function, `fit`, which knows only a model's `loss`."""
+"""Fitting: `plan` chooses from data what nobody has said; `fit` knows only a model's `loss`; `resume` goes on."""
 
 from likely.training.fit import fit, resume
+from likely.training.plan import Plan, plan
 
-__all__ = ["fit", "resume"]
+__all__ = ["Plan", "fit", "plan", "resume"]

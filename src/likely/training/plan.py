@@ -1,0 +1,96 @@
+"""`plan`: data → preparation → event → model, where the data say what nobody has."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from likely.data import Preparation, source_of
+from likely.density import Density
+from likely.errors import InputError, suggestion
+from likely.event import Event
+from likely.rows import Rows
+
+CHOSEN = {"event", "context", "seed"}  # arguments of models that are not among a plan's
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be fitted.
+
+    Attributes:
+        model: built, with its first weights.
+        preparation: what is done to the data before they are examples of `event`.
+        event: what one example is.
+        context: what the context of one is; None: the data have none.
+    """
+
+    model: Density
+    preparation: Preparation
+    event: Event
+    context: Event | None
+
+
+def plan(
+    model: type[Density],
+    data: Any,
+    *,
+    levels: int | tuple[int, ...] | None = None,
+    binarize: float | Literal["stochastic"] | None = None,
+    real: bool = False,
+    seed: int | None = None,
+    **arguments: Any,
+) -> Plan:
+    """Choose from training data what is not said, and build a model for them.
+
+    The preparation is inferred (`Preparation.infer`); data that are drawn from a source of known density have its
+    alphabet. A context of whole numbers is one of symbols, 0 to its largest.
+
+        planned = likely.plan(likely.MADE, x, hidden=(64,))
+        likely.fit(planned.model, x, preparation=planned.preparation)
+
+    Args:
+        model: class of the model.
+        data: training data as stored, in any form that `fit` takes.
+        levels: size of the alphabet, one for all or one per column.
+        binarize: threshold, "stochastic" or None.
+        real: take whole numbers as measurements, which are real values.
+        seed: of the model's first weights; models without any take none.
+        arguments: the model's own.
+
+    Raises:
+        InputError: data, or an argument, are not as expected, or there is a context for a model that takes none.
+    """
+    taken = inspect.signature(model).parameters
+    _refuse_unknown(model, arguments, set(taken) - CHOSEN)
+    rows = Rows.of(data, conditional="context" in taken)
+    context = _context_of(rows)
+    if context is not None and "context" not in taken:
+        raise InputError(f"context: {model.__name__} takes no context; leave it out")
+    if levels is None and binarize is None and not real:
+        levels = _levels_of_source(rows)
+    preparation = Preparation.infer(rows, binarize=binarize, levels=levels, real=real)
+    event = preparation.event_of(rows)
+    chosen = {"context": context} | ({} if seed is None else {"seed": seed})
+    arguments |= {name: value for name, value in chosen.items() if name in taken}
+    return Plan(model(event, **arguments), preparation, event, context)
+
+
+def _refuse_unknown(model: type[Density], arguments: dict[str, Any], known: set[str]) -> None:
+    for name in arguments:
+        if name not in known:
+            raise InputError(f'{model.__name__} has no argument "{name}"{suggestion(name, known)}')
+
+
+def _levels_of_source(rows: Rows) -> int | tuple[int, ...] | None:
+    """Return the alphabet of the density that data are drawn from: rare symbols may be missing in them."""
+    source = source_of(rows.source)
+    return None if source is None else source.event.levels
+
+
+def _context_of(rows: Rows) -> Event | None:
+    """Return the event of a context: whole numbers in one column are labels, images and tables keep their shape."""
+    context = rows.context
+    if context is None:
+        return None
+    whole = not context.is_floating_point()
+    return Event(tuple(context.shape[1:]), int(context.max()) + 1 if whole else None)
