@@ -1,4 +1,4 @@
-"""What the models made of counts share: one table per label, additive smoothing, the closed-form estimate."""
+"""Shared by the models made of counts: one table per label, additive smoothing, the closed-form estimate."""
 
 import math
 from abc import ABC, abstractmethod
@@ -19,8 +19,8 @@ MOST = 1 << 37  # of a row of counts, in whole numbers
 class Counts(Leaf, Autoregressive, ABC):
     """A model that counts: each example adds one to some cells of a table, one table per label.
 
-    A subclass says which cells are `allowed` (they start at one, so that an unfitted model is uniform) and, in
-    `_cells`, which of them an example adds to.
+    A subclass names the cells that are `allowed` (they start at one, so that an unfitted model is uniform) and, in
+    `_cells`, those that an example adds to.
     """
 
     chunk = 4096
@@ -42,7 +42,7 @@ class Counts(Leaf, Autoregressive, ABC):
 
     @abstractmethod
     def _cells(self, x: Tensor) -> Tensor:
-        """Which cells of the flattened table each example adds one to, (n, k)."""
+        """Return the cells of the flattened table that each example adds one to, (n, k)."""
 
     def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> None:
         """Count: the maximum-likelihood estimate where smoothing is 0.

@@ -44,7 +44,7 @@ def expectation_maximization(
 
     Returns:
         The components, and the mean log-likelihood before every step and at the end: it never falls, rounding apart,
-        because the variances' floor is a constraint under which each step is the maximum.
+        because each step is the maximum under the constraint that the variances' floor is.
     """
     trace: list[float] = []
     for _ in range(iterations):
@@ -58,7 +58,7 @@ def expectation_maximization(
 
 
 def maximize(x: Tensor, responsibilities: Tensor, covariance: Covariance, floor: float) -> Components:
-    """The most likely components, given to which degree (n, K) each example x (n, dims) belongs to each."""
+    """Return the most likely components, given the part (n, K) of each example x (n, dims) that belongs to each."""
     counts = responsibilities.sum(0) + 1e-12
     means = (responsibilities.T @ x) / counts[:, None]
     parts = []

@@ -38,14 +38,14 @@ class GaussianMixture(Density):
     Vassilvitskii, 2007), https://dl.acm.org/doi/10.5555/1283383.1283494
 
     Args:
-        event: of real values, whose shape is taken as one vector.
+        event: of real values, of any shape; an example is one vector.
         context: a label, if anything.
         components: K.
         covariance: "full", or "diagonal": values are independent within a component.
         floor: smallest variance of a component, where that of each value of the data is 1.
         starts: how many starts are tried, 30 steps on at most 10,000 examples; the most likely one goes on with all.
         iterations: most iterations of expectation maximisation.
-        tolerance: gain in nats per example below which it has converged.
+        tolerance: it has converged when a step gains less, in nats per example.
         seed: of the weights of an unfitted mixture.
 
     Raises:
@@ -106,7 +106,7 @@ class GaussianMixture(Density):
             weights: π (K,), positive.
             means: μ (K, dims).
             covariances: Σ (K, dims, dims), or variances (K, dims) where they are diagonal.
-            label: of which.
+            label: of the mixture, in the table of mixtures.
         """
         dtype, deviation = torch.float64, self.deviation.double()
         scale = deviation if self.lower is None else deviation[:, None] * deviation

@@ -18,8 +18,8 @@ class Histogram(Counts):
     """p(x) = (count(x) + α) / (n + α · cells), one cell for every state of the event.
 
     The conditionals p(x_i | x_<i), in raster order, are ratios of the table's marginals. With a label as context there
-    is one table per label. Unfitted it is uniform. With α = 0 it is the maximum-likelihood estimate, under which a
-    state that was never counted has log p = −∞; the default keeps every evaluation finite.
+    is one table per label. Unfitted it is uniform. With α = 0 it is the maximum-likelihood estimate: a state
+    that was never counted has log p = −∞. The default keeps every evaluation finite.
 
     Args:
         event: a small discrete event, at most 2²² cells over all labels.
@@ -51,7 +51,7 @@ class Histogram(Counts):
         return number
 
     def _counts(self, i: int, x: Tensor, labels: Tensor) -> Tensor:
-        """How often x_i was each symbol after x_<i, (n, longest alphabet), from x (n, dims) of which x_<i are read."""
+        """Count how often x_i was each symbol after x_<i, (n, longest alphabet); of x (n, dims) only x_<i are read."""
         levels = self.event.alphabets[i]
         before = math.prod(self.event.alphabets[:i])
         marginal = self.table.view(len(self.table), before, levels, -1).sum(-1)

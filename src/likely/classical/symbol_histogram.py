@@ -13,7 +13,7 @@ from likely.event import Event
 class SymbolHistogram(Counts):
     """p(x) = ∏_i p(x_i),  p(k) = (count(k) + α) / (n · D + α · levels): one table that all dimensions share.
 
-    Its bits/dim are the order-0 entropy of the symbols, what a plain entropy coder reaches. With a label as context
+    Its bits/dim are the order-0 entropy of the symbols, the rate of a plain entropy coder. With a label as context
     there is one table per label. Unfitted it is uniform. All values are drawn in one step.
 
     Paper: A mathematical theory of communication (Shannon, 1948), the first-order approximation,

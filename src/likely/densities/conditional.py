@@ -1,4 +1,4 @@
-"""Densities whose parameters a network makes from a context: encoders, decoders, conditional priors."""
+"""Densities with parameters that a network computes from a context: encoders, decoders, conditional priors."""
 
 import math
 from abc import abstractmethod
@@ -31,13 +31,13 @@ class ConditionalNormal(Gaussian):
     """p(x | c) = N(x; μ(c), Σ(c)), μ and Σ from a network.
 
     The scale is learnt, diagonal, or full: x = μ + L ε with a lower triangular L. Parameters are those of standardised
-    values, whose mean and deviation `initialize` takes from data. The smallest standard deviation of a value, in the
-    data's own deviations, is `floor`: without one the density could grow without bound.
+    values: `initialize` takes mean and deviation from data. The smallest standard deviation of a value, in the data's
+    own deviations, is `floor`: without one the density could grow without bound.
 
     Args:
         event: of real values.
-        context: what it is conditioned on.
-        network: kind of network; None: what suits the two events.
+        context: the event that it is conditioned on.
+        network: kind of network; None: one that suits the two events.
         covariance: "diagonal" or "full".
         floor: smallest scale, positive.
         seed: of the initial weights.
@@ -115,8 +115,8 @@ class ConditionalSymbols(Autoregressive):
 
     Args:
         event: of symbols.
-        context: what it is conditioned on.
-        network: kind of network; None: what suits the two events.
+        context: the event that it is conditioned on.
+        network: kind of network; None: one that suits the two events.
         head: "categorical" (Bernoulli for two symbols) or "logistics", a discretised mixture.
         components: of that mixture.
         seed: of the initial weights.

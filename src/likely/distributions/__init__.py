@@ -1,4 +1,4 @@
-"""What a network's output means: batches of univariate distributions, and the leaf layers that produce them."""
+"""Batches of univariate distributions: the meaning of a network's outputs."""
 
 from likely.distributions.discrete import Bernoulli, Categorical, Discrete, Table
 from likely.distributions.logistics import DiscretizedLogistics

@@ -56,9 +56,9 @@ class Discrete(ABC):
         return self.log_table().exp()
 
     def quantile(self, u: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
-        """The symbol whose interval of the cumulative table holds u in [0, 1): the inverse of the CDF.
+        """Return the symbol that has u in [0, 1) in its interval of the cumulative table: the inverse of the CDF.
 
-        u is a fraction of the table's own total, so that what rounding leaves over goes to no symbol of probability 0.
+        u is a fraction of the table's own total, so that a remainder of rounding goes to no symbol of probability 0.
         """
         cumulative = self.table().cumsum(-1)
         return (cumulative[..., :-1] <= u[..., None] * cumulative[..., -1:]).sum(-1)
@@ -75,7 +75,7 @@ class Discrete(ABC):
         return Categorical(logs / min(max(temperature, tiny), huge))
 
     def certain(self, where: Bool[Tensor, "..."], symbol: int) -> "Discrete":
-        """The same distributions, but for those where a mask says so, which give one symbol for certain."""
+        """Return the same distributions, but under a mask those that give one symbol for certain."""
         logs = self.log_table()
         only = torch.full_like(logs, -torch.inf)
         only[..., symbol] = 0.0

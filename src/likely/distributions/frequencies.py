@@ -1,6 +1,6 @@
 """Discrete distributions in whole numbers: how many of 2²⁴ units each symbol has, the same on every machine.
 
-A frozen network's heads return these. What a coder reads is F(k), the units of all symbols below k: F(0) = 0,
+A frozen network's heads return these. A coder reads F(k), the units of all symbols below k: F(0) = 0,
 F(levels) = 2²⁴, and every symbol of the alphabet has at least one unit. From the network's outputs on, everything is
 arithmetic of integers.
 """
@@ -29,7 +29,7 @@ class Frequencies(Discrete):
         """F(k): the units of all symbols below k, for m numbers k in 0 … levels of each distribution."""
 
     def certain(self, where: Bool[Tensor, "*batch"], symbol: int) -> "Frequencies":
-        """The same distributions, but for those where a mask says so, which give one symbol all of the units."""
+        """Return the same distributions, but under a mask those that give all of the units to one symbol."""
         return Certain(self, where[..., None], symbol)
 
     def log_prob(self, x: Int[Tensor, "*batch"]) -> Tensor:
@@ -44,7 +44,7 @@ class Frequencies(Discrete):
 
 
 class Certain(Frequencies):
-    """Distributions of which those under a mask (*batch, 1) give one symbol for certain."""
+    """Distributions that give one symbol for certain under a mask (*batch, 1)."""
 
     def __init__(self, p: Frequencies, where: Bool[Tensor, "*batch 1"], symbol: int) -> None:
         self.p, self.where, self.symbol, self.levels = p, where, symbol, p.levels
@@ -113,7 +113,7 @@ class LogisticFrequencies(Frequencies):
     Positions are in units of 2⁻¹⁶ of half a symbol, symbol k lying at 2k − (levels − 1).
 
     Args:
-        weights: w, up to 2²¹ in sum; heads give 2¹⁶ at least, below which F has fewer than 24 bits.
+        weights: w, up to 2²¹ in sum; heads give at least 2¹⁶, because F has fewer than 24 bits below that.
         means: μ.
         inverses: 1 / s in units of 2⁻²⁸ per half symbol.
         levels: number of symbols. Of more than 2¹³, wide logistics are coded coarsely: at 2¹⁶, of a scale of 1.5
@@ -243,5 +243,5 @@ def sizes(levels: int) -> list[int]:
 
 
 def _within(edges: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Edges of parts of low … high, stretched over 2²⁴ units; what was a unit wide stays so at least."""
+    """Return edges of parts of low … high, stretched over 2²⁴ units; no part that was a unit wide becomes narrower."""
     return ((edges - low) << BITS) // (high - low).clamp(min=1)

@@ -1,6 +1,6 @@
 """Functions as integers: exponential, logistic, tangent, normal, logarithm on grids, by integer arithmetic alone.
 
-Whatever a decoder reads must be the same number on every machine, which transcendental functions are not. These
+A decoder must read the same numbers on every machine, and transcendental functions differ between them. These
 tables are worked out in Python's own integers, so they are part of the format's definition. Entries of
 `exponential` and of the lower half of `logistic` are floors; the other half is one less its mirror, and
 `tangent` is made of it, within two units.
@@ -99,7 +99,7 @@ def normal_quantiles(parts: int) -> Int[Tensor, " edges"]:
 def narrowing() -> Int[Tensor, " steps"]:
     """½ ln(1 + e^(−i / 1024)) for i = 0 … 24 · 1024, in units of 2⁻¹⁰, to the nearest.
 
-    By so much ln σ of a Gaussian falls when it is multiplied with another, whose scale is e^(i / 2048) times σ.
+    By so much ln σ of a Gaussian falls when it is multiplied with another of scale e^(i / 2048) σ.
     """
     below = (UNIT << 20) - log2(logistic()[REACH * STEPS :])  # log2(1 + e^(−i / 1024)), in units of 2⁻²⁰
     return (below * 744261118 + (1 << 40)) >> 41  # ln 2 in units of 2⁻³⁰

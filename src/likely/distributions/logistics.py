@@ -17,7 +17,7 @@ class DiscretizedLogistics(Discrete):
 
     Symbols are spread over [−1, 1]; x⁺ and x⁻ are the upper and lower edge of a symbol's bin. The first bin reaches
     down to −∞ and the last up to +∞, so the bins tile the line and Σ_x p(x) = 1. With lower and upper logits
-    a = (x⁻ − μ)/s and b = (x⁺ − μ)/s the difference is computed as σ(b) σ(−a) (1 − e^{a−b}), which loses no digits.
+    a = (x⁻ − μ)/s and b = (x⁺ − μ)/s the difference is computed as σ(b) σ(−a) (1 − e^{a−b}): no digits are lost.
 
     Paper: PixelCNN++ (Salimans, Karpathy, Chen, Kingma, 2017), https://arxiv.org/abs/1701.05517
 

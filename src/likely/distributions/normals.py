@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Normals(NamedTuple):
-    """A batch of Gaussians over vectors: x = μ + L ε, L = diag(σ) + what `corner` holds below the diagonal.
+    """A batch of Gaussians over vectors: x = μ + L ε, where L has σ on the diagonal and `corner` below it.
 
     mu, log_sigma (n, dims); corner (n, dims · (dims − 1) / 2) row by row, or None.
     """

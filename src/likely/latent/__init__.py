@@ -1,4 +1,4 @@
-"""Latent-variable models: a prior, a decoder and an encoder, with bounds of what their integral is."""
+"""Latent-variable models: a prior, a decoder and an encoder, and bounds of ln p(x)."""
 
 from likely.latent.beta_vae import BetaVAE
 from likely.latent.bounds import Estimate, enumeration, importance_sampling, prior_sampling

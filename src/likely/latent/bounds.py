@@ -61,8 +61,8 @@ class Estimate:
         draws: K.
         kind: "exact"; "lower bound" in expectation.
         terms: means over the draws of the named parts of ln w, nats (n,) each: "reconstruction", an estimate of
-            E[ln p(x | z)], and "KL", one of KL(q(z | x) ‖ p(z)), whose difference is the evidence lower bound; also the
-            KL of every layer, where z has layers. None where nothing was drawn.
+            E[ln p(x | z)], and "KL", one of KL(q(z | x) ‖ p(z)). Their difference is the evidence lower bound. Where z
+            has layers, also the KL of every layer. None where nothing was drawn.
     """
 
     value: Tensor
@@ -100,12 +100,12 @@ def importance_sampling(
         x: examples (n, *event.shape).
         draws: K.
         proposal: q(z | x), or q(z), over the prior's event; None: the encoder. With `model.prior` this is prior
-            sampling, which says little where the posterior is much narrower than the prior: see k_hat.
+            sampling, of little use where the posterior is much narrower than the prior: see k_hat.
         generator: of z.
 
     Raises:
         InputError: another kind of model, data that are not the model's, K < 1, nothing to draw z from, or a proposal
-            that is not over z, or of which there is a bound only.
+            that is not over z, or known by a bound only.
     """
     x = latent_variable(model).check(x)
     require_draws(draws)
@@ -158,7 +158,7 @@ def warn_of_tails(estimate: Estimate) -> None:
 
 
 def above_reliable(estimate: Estimate) -> float | None:
-    """The part of the examples whose k-hat is above 0.7; None where there are too few draws to tell."""
+    """The part of the examples with a k-hat above 0.7; None where there are too few draws to tell."""
     known = estimate.k_hat[~estimate.k_hat.isnan()]
     return float((known > RELIABLE).double().mean()) if len(known) else None
 
@@ -175,7 +175,7 @@ def enumeration(
         model: prior and decoder.
         x: examples (n, *event.shape).
         limit: number of states at most.
-        generator: of what a prior or decoder draws that is a bound.
+        generator: of the draws of a prior or decoder that is a bound.
 
     Raises:
         InputError: another kind of model, a real latent, or more states than `limit`.

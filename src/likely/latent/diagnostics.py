@@ -1,4 +1,4 @@
-"""What a latent-variable model makes of its latent: rate and distortion, mutual information, active values.
+"""How a latent-variable model uses its latent: rate and distortion, mutual information, active values.
 
 All of them are of the model as it is, with a weight of one on the KL divergence, whatever it was trained on.
 """
@@ -26,8 +26,8 @@ class RateDistortion(NamedTuple):
     """Both in nats, means over examples; −ELBO is their sum.
 
     Attributes:
-        rate: E[KL(q(z | x) ‖ p(z))]: what it costs to send z. At least I(x; z).
-        distortion: −E[ln p(x | z)]: what it costs to send x, given z.
+        rate: E[KL(q(z | x) ‖ p(z))]: the cost of sending z. At least I(x; z).
+        distortion: −E[ln p(x | z)]: the cost of sending x, given z.
     """
 
     rate: float
@@ -39,7 +39,7 @@ def rate_and_distortion(
 ) -> RateDistortion:
     """Rate and distortion of examples (n, *event.shape): unbiased estimates from `draws` latents of each.
 
-    For a deterministic encoder, whose ln q is 0, the rate is the prior's −ln p(z), and nothing is estimated.
+    A deterministic encoder has ln q = 0: the rate is the prior's −ln p(z), and nothing is estimated.
 
     Paper: Fixing a Broken ELBO (Alemi, Poole, Fischer, Dillon, Saurous, Murphy, 2018),
     https://arxiv.org/abs/1711.00464
@@ -55,8 +55,8 @@ def rate_and_distortion(
 def mutual_information(model: LatentVariable, x: Tensor, *, generator: torch.Generator | None = None) -> float:
     """A lower bound in expectation of I(x; z) under p_data(x) q(z | x), in nats.
 
-    It is the mean over examples of ln q(z_i | x_i) − ln 1/n Σ_j q(z_i | x_j), z_i ~ q(z | x_i): an estimate of how much
-    z says about which of the n examples it came from, which is at most ln n. It rises to I(x; z) with n, and says
+    It is the mean over examples of ln q(z_i | x_i) − ln 1/n Σ_j q(z_i | x_j), z_i ~ q(z | x_i): an estimate of the
+    information that z has on the example it came from, one of n: at most ln n. It rises to I(x; z) with n, and says
     nothing more where it comes close to ln n. Every latent is scored under every example.
 
     Papers: ELBO surgery (Hoffman, Johnson, 2016), http://approximateinference.org/accepted/HoffmanJohnson2016.pdf; as a
@@ -75,7 +75,7 @@ def mutual_information(model: LatentVariable, x: Tensor, *, generator: torch.Gen
 
 @singledispatch
 def scorer(encoder: Density, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """What scores latents (m, *latent shape) under every one of the examples (n, *event.shape): ln q, (m, n).
+    """Return a function from latents (m, *latent shape) to ln q under each of the examples (n, *event.shape), (m, n).
 
     The encoder's network runs once for an example where it is known how, as here, else for every pair.
     """
@@ -122,7 +122,7 @@ def _table(encoder: ConditionalSymbols, x: Tensor) -> Tensor:
 def active_units(model: LatentVariable, x: Tensor, *, generator: torch.Generator | None = None) -> int:
     """How many latent values have a posterior mean that varies over examples: Var_x E[z | x] > 0.01.
 
-    `spread` has the variances, and says what is exact.
+    `spread` has the variances, and says where they are exact.
 
     Paper: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov, 2016), https://arxiv.org/abs/1509.00519
     """
@@ -133,7 +133,7 @@ def active_units(model: LatentVariable, x: Tensor, *, generator: torch.Generator
 def codes_in_use(model: LatentVariable, x: Tensor, *, generator: torch.Generator | None = None) -> int:
     """How many symbols of the latent's alphabet occur in one draw of z for each example (n, *event.shape).
 
-    Of a `VQVAE`, whose z is no accident: how many entries of its codebook the examples use.
+    Of a `VQVAE`, where z is not drawn: how many entries of its codebook the examples use.
 
     Raises:
         InputError: data that are not the model's, no encoder, or a latent that is not of one alphabet.
@@ -188,8 +188,8 @@ def posterior_means(
 ) -> Tensor:
     """E[z | x] under the encoder (n, *latent shape); of symbols, the likeliest.
 
-    Exact for `ConditionalNormal` and `ConditionalSymbols`; else the mean of `draws`, or the symbol drawn most often,
-    which is the code itself where x determines it.
+    Exact for `ConditionalNormal` and `ConditionalSymbols`; else the mean of `draws`, or the symbol drawn most often:
+    the code itself where x determines it.
 
     Raises:
         InputError: data that are not the model's, or no encoder.

@@ -1,4 +1,4 @@
-"""DiscreteVAE: a variational autoencoder whose latents are symbols."""
+"""DiscreteVAE: a variational autoencoder with latents that are symbols."""
 
 from typing import Literal
 
@@ -20,8 +20,8 @@ class DiscreteVAE(TrainedOn):
 
     The prior is learnt, every symbol a linear model of those before it; the decoder is that of `VAE`, on indicators.
     A draw has no derivative. The score function needs none, but is nearly all noise unless a draw is compared with the
-    others: "leave one out" for the evidence lower bound, "VIMCO" for L_K. These have no bias; "straight through", which
-    takes the decoder for linear between symbols, has.
+    others: "leave one out" for the evidence lower bound, "VIMCO" for L_K. These have no bias; "straight through" has
+    one, because it takes the decoder for linear between symbols.
 
     Papers: Neural Variational Inference and Learning in Belief Networks (Mnih, Gregor, 2014),
     https://arxiv.org/abs/1402.0030; those of the gradients are named in `likely.latent.gradients`.
@@ -63,7 +63,7 @@ class DiscreteVAE(TrainedOn):
 def discrete_parts(
     event: Event, latent: int, categories: int, hidden: tuple[int, ...], channels: int, head: Head, seed: int
 ) -> tuple[Density, Density, Density]:
-    """A learnt prior over `latent` symbols, a decoder of what the event needs, an encoder with independent symbols."""
+    """A learnt prior over `latent` symbols, a decoder that suits the event, an encoder with independent symbols."""
     require_sizes(2, categories=categories)
     into, out = networks(latent, hidden, channels)
     z = Event((latent,), levels=categories)

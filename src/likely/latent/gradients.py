@@ -1,8 +1,8 @@
-"""Gradients of bounds with respect to an encoder whose draws they are made of.
+"""Gradients of bounds with respect to the encoder that draws z.
 
-An estimator is a function of a batch of draws. What it returns (n,) has the bound for its value, in nats, and for its
-gradient an estimate of the gradient of the bound's expectation. Draws come from `draw_terms`, whose `proposal` says
-through what the encoder's parameters get gradients:
+An estimator is a function of a batch of draws. It returns (n,): the value is the bound in nats, the gradient
+is an estimate of the gradient of the bound's expectation. Draws come from `draw_terms`; its `proposal` decides how the
+encoder's parameters get gradients:
 
                             through z   through q's density   proposal
     reparametrised             yes              yes           the encoder; there is nothing else to do
@@ -28,7 +28,7 @@ from likely.latent.latent import Borrower, LatentVariable, Terms, draw_latents, 
 
 @contextmanager
 def held(*parts: Density) -> Iterator[None]:
-    """Inside, what is computed with these has no gradients for their parameters; those for its inputs remain.
+    """Inside, results have no gradients for the parameters of these parts; those for their inputs remain.
 
     Parameters that a part borrows from another are held too.
     """
@@ -75,7 +75,7 @@ class View(Density):
 
 
 class ThroughDensity(View):
-    """Draws are numbers, whose density has gradients."""
+    """Draws are numbers; their density has gradients."""
 
     def _seen(
         self, z: Tensor, log_q: Tensor, context: Tensor | None, generator: torch.Generator | None
@@ -115,14 +115,14 @@ def with_score(value: Tensor, log_posterior: Tensor, signal: Tensor) -> Tensor:
 def score_function(terms: Terms, baseline: Tensor | float = 0.0) -> Tensor:
     """ELBO; ∇ = 1/K Σ_k (ln w_k − b_k) ∇ ln q(z_k | x) for the encoder. Draws: `ThroughDensity`.
 
-    ∇ ln w_k itself has −∇ ln q(z_k | x), whose expectation is zero, and which is left out.
+    ∇ ln w_k itself has −∇ ln q(z_k | x): its expectation is zero, and it is left out.
 
     Paper: Neural Variational Inference and Learning in Belief Networks (Mnih, Gregor, 2014),
     https://arxiv.org/abs/1402.0030
 
     Args:
-        terms: of draws whose z have no gradients.
-        baseline: b, what ln w is expected to be; anything that z_k has no part in, (draws, n), (n,) or a number.
+        terms: of draws z without gradients.
+        baseline: b, near ln w and independent of z_k, (draws, n), (n,) or a number.
     """
     bound = evidence_lower_bound(with_posterior_held(terms).log_weight)
     return with_score(bound, terms.log_posterior, (terms.log_weight - baseline) / len(terms.log_weight))
@@ -167,7 +167,7 @@ def doubly_reparametrized(terms: Terms, z: Tensor) -> Tensor:
 
     Args:
         terms: of draws by `ThroughDraws`.
-        z: the draws (draws · n, *latent shape), whose gradients are changed on their way to the encoder.
+        z: the draws (draws · n, *latent shape); their gradients are changed on the way to the encoder.
     """
     weights = terms.log_weight.detach().softmax(0).view(-1, *[1] * (z.ndim - 1))
     if z.requires_grad:
@@ -179,8 +179,8 @@ def straight_through(model: LatentVariable, x: Tensor, draws: int, generator: to
     """Terms of symbols z, with ∂ ln w / ∂ indicators of z · ∇ q(· | x) for the encoder's gradient: a biased estimate.
 
     The values are those of the symbols drawn; there is no relaxation and no temperature. The gradient takes the decoder
-    for linear between symbols, which it is not. Where prior and encoder have the symbols independent, that of the KL is
-    right in expectation. Take `evidence_lower_bound` of the log-weights.
+    for linear between symbols, though it is not. Where prior and encoder have the symbols independent, that of the KL
+    is right in expectation. Take `evidence_lower_bound` of the log-weights.
 
     Paper: Estimating or Propagating Gradients Through Stochastic Neurons for Conditional Computation (Bengio, Léonard,
     Courville, 2013), https://arxiv.org/abs/1308.3432

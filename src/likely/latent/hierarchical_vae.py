@@ -35,7 +35,7 @@ class HierarchicalVAE(Autoencoder):
         channels: of convolutions over images, on either side of one hidden layer, the last of `hidden`; 0: none, images
             are taken as vectors.
         head: how symbols are decoded, "categorical" (Bernoulli where there are two) or "logistics".
-        kl_warmup: part of a fit during which the KL's weight rises from 0 to 1.
+        kl_warmup: the KL's weight rises from 0 to 1 over this part of a fit.
         free_bits: bits of KL of every layer, in the mean over a batch, that training does not count.
         seed: of the initial weights.
     """
@@ -100,7 +100,7 @@ class LadderPosterior(Borrower, TopDown):
     """q(z | x) = q(z_L | x) ∏_l q(z_l | z_{l+1}, x), q(z_l | z_{l+1}, x) ∝ N(z_l; μ̂_l(x), σ̂_l²(x)) p(z_l | z_{l+1}).
 
     Args:
-        lender: the prior, whose p(z_l | z_{l+1}) these are.
+        lender: the prior, with these p(z_l | z_{l+1}).
         context: the event of x.
         network: from x to features.
         hidden: number of features at every layer.

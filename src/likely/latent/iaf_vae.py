@@ -1,4 +1,4 @@
-"""IAFVAE: a variational autoencoder whose posterior is an inverse autoregressive flow."""
+"""IAFVAE: a variational autoencoder with an inverse autoregressive flow as posterior."""
 
 from typing import Literal
 
@@ -17,8 +17,8 @@ class IAFVAE(Autoencoder):
     """A VAE with q(z | x) a flow: z_0 ~ N(μ(x), diag σ²(x)), z_t,i = e^{s_i} z_{t−1,i} + b_i.
 
     s_i and b_i depend on z_{t−1,<i} and on features of x; the order is reversed from one step to the next. A draw and
-    its density take one parallel pass of each step, which is all that training and bounds ask for; the density of other
-    z takes as many small steps as z has values.
+    its density take one parallel pass of each step; training and bounds need no more. The density of other z takes as
+    many small steps as z has values.
 
     Paper: Improving Variational Inference with Inverse Autoregressive Flow (Kingma, Salimans, Jozefowicz, Chen,
     Sutskever, Welling, 2016), https://arxiv.org/abs/1606.04934
@@ -35,7 +35,7 @@ class IAFVAE(Autoencoder):
         features: number of features of x that they are given.
         prior_kind: of p(z): "normal", N(0, I), or learnt: "mixture" of Gaussians, "flow" (masked autoregressive).
         components: of a mixture.
-        kl_warmup: part of a fit during which the KL's weight rises from 0 to 1.
+        kl_warmup: the KL's weight rises from 0 to 1 over this part of a fit.
         free_bits: bits of KL, in the mean over a batch, that training does not count.
         seed: of the initial weights.
     """

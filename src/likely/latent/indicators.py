@@ -1,4 +1,4 @@
-"""Symbols z as indicator vectors, which have derivatives: what decoders of discrete latents begin with."""
+"""Symbols z as indicator vectors, which have derivatives: the first layer of decoders of discrete latents."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from likely.nn.network import NetworkSpec, Places, Size
 
 
 class Indicators(Leaf):
-    """z (n, *shape) → one-hot vectors (n, *shape, levels); what are vectors already stay as they are."""
+    """z (n, *shape) → one-hot vectors (n, *shape, levels); vectors are returned as they are."""
 
     def __init__(self, levels: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Indicators(Leaf):
 
 @dataclass(frozen=True)
 class OnIndicators(NetworkSpec):
-    """Networks from symbols of one alphabet, which take their indicators for real values.
+    """Networks from symbols of one alphabet, with indicators in place of real values.
 
     Args:
         network: specification of the rest.

@@ -1,4 +1,4 @@
-"""Variational inference for each example by itself, started from what the encoder says of it."""
+"""Variational inference for each example by itself, started from the encoder's parameters."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ NARROW = 1e-4  # smallest scale to start from
 
 @dataclass(frozen=True)
 class Inferred:
-    """q(z) = N(z; mean, diag scale²) of every example, and what it gains.
+    """q(z) = N(z; mean, diag scale²) of every example, and its gain.
 
     Attributes:
         elbo: the evidence lower bound under q, nats (n,); at most ln p(x) in expectation.
@@ -38,7 +38,7 @@ class Inferred:
 
 @dataclass(frozen=True)
 class AmortizationGap:
-    """Mean over examples of what per-example inference adds to the evidence lower bound, nats; and its error."""
+    """Mean gain of per-example inference in the evidence lower bound, nats; and its standard error."""
 
     mean: float
     standard_error: float

@@ -26,10 +26,10 @@ OBJECTIVE: dict[str, Objective] = {
 class IWAE(Autoencoder):
     """The model of `VAE`, trained on L_K = E[ln 1/K Σ_k p(x, z_k) / q(z_k | x)], z_k ~ q(z | x).
 
-    Prior, decoder and encoder have this one objective, at most ln p(x) and rising to it with K. With K the encoder's
-    gradient falls faster than its noise if it is reparametrised as usual, and not if it is doubly, which costs another
-    pass of the encoder for every particle. The warm-up is that of `VAE`, on its bound. `log_prob` reports the bound of
-    one draw, which is looser; ask `likely.latent.importance_sampling` for L_K.
+    Prior, decoder and encoder have this one objective, at most ln p(x) and rising to it with K. As K grows, the
+    signal-to-noise ratio of the encoder's gradient falls with the standard estimator, but not with the doubly
+    reparametrised one, at the cost of another pass of the encoder for every particle. The warm-up is that of `VAE`, on
+    its bound. `log_prob` reports the looser bound of one draw; `likely.latent.importance_sampling` estimates L_K.
 
     Papers: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov, 2016), https://arxiv.org/abs/1509.00519;
     Tighter Variational Bounds are Not Necessarily Better (Rainforth et al., 2018), https://arxiv.org/abs/1802.04537
@@ -43,7 +43,7 @@ class IWAE(Autoencoder):
         head: how symbols are decoded, "categorical" (Bernoulli where there are two) or "logistics".
         particles: K, draws of z for every example.
         gradient: "reparametrized" or "doubly reparametrized".
-        kl_warmup: part of a fit during which it is a VAE's, the KL's weight rising from 0 to 1.
+        kl_warmup: part of a fit, from its start, with the loss of a VAE, the KL's weight rising from 0 to 1.
         seed: of the initial weights.
     """
 

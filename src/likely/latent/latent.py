@@ -25,12 +25,12 @@ class LatentVariable(Density):
 
     Args:
         prior: p(z), any density without context.
-        decoder: p(x | z), any density whose context is the prior's event.
-        encoder: q(z | x), any density over the prior's event whose context is the decoder's event, which can draw, and
-            whose own log_prob is exact; None where nothing but sums over z is asked for.
+        decoder: p(x | z), any density given the prior's event.
+        encoder: q(z | x), any density over the prior's event given the decoder's event that can draw and has an exact
+            log_prob; None where nothing but sums over z is asked for.
 
     Raises:
-        InputError: events that do not fit (names both), or an encoder of which there is a bound only.
+        InputError: events that do not fit (names both), or an encoder that is known by a bound only.
     """
 
     kind: Literal["exact", "lower bound"] = "lower bound"
@@ -63,7 +63,7 @@ class LatentVariable(Density):
         self.support = decoder.support
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Let every part start from data: encoder and decoder from x, the prior from what the encoder makes of x."""
+        """Let every part start from data: encoder and decoder from x, the prior from draws of the encoder given x."""
         x = self.check(x)
         with torch.no_grad():
             if self.encoder is None:
@@ -89,7 +89,7 @@ class LatentVariable(Density):
 
 
 def latent_variable(model: Density) -> LatentVariable:
-    """The model, which has a prior and a decoder.
+    """Return the model, if it has a prior and a decoder.
 
     Raises:
         InputError: it is of another kind.
@@ -102,7 +102,7 @@ def latent_variable(model: Density) -> LatentVariable:
 
 
 def refuse_bound(name: str, q: Density | None) -> None:
-    """Refuse to draw z from a density of which no more than a bound is known.
+    """Refuse to draw z from a density that is known by a bound only.
 
     Where ln q is too low, ln p(x | z) + ln p(z) − ln q is too high, and no bound of ln p(x).
 
@@ -127,7 +127,7 @@ def refuse_infinite(bound: Tensor, model: LatentVariable) -> None:
 
 
 class Borrower:
-    """Beside `Density`: one that computes with the weights of another, its lender, which is part of the same model.
+    """Beside `Density`: one that computes with the weights of another part of the same model, its lender.
 
     The weights stay the lender's: they are trained, moved, saved and loaded there, and only there.
     """
@@ -135,12 +135,12 @@ class Borrower:
     lender: Any  # a density
 
     def borrow(self, lender: Density) -> None:
-        """Say whose weights are used."""
+        """Compute with the weights of a lender."""
         object.__setattr__(self, "lender", lender)  # past nn.Module, which would count the weights here too
 
 
 class Deterministic(Density):
-    """q(z | x) = 1 at one z, which is worked out from x: ln q = 0 there, else −∞."""
+    """q(z | x) = 1 at one z that is computed from x: ln q = 0 there, else −∞."""
 
     @abstractmethod
     def code(self, x: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class Deterministic(Density):
 class Layered(Density):
     """A density over vectors that are layers z_1 … z_L side by side, one factor each: ∏_l q(z_l | other layers).
 
-    A subclass writes `_factors` and `_draw_factors`; their sums over layers are what other densities have.
+    A subclass writes `_factors` and `_draw_factors`; `_log_prob`, `_draw` and the like return their sums over layers.
     """
 
     layers: tuple[int, ...]  # number of values of each
@@ -177,7 +177,7 @@ class Layered(Density):
 
     @abstractmethod
     def _draw_factors(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """n draws, a multiple of the contexts, which are gone through in turn; and ln of every factor (layers, n)."""
+        """Draw n examples, a multiple of the contexts, taken in turn; and return ln of every factor (layers, n)."""
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return self._factors(x, context).sum(0)
@@ -211,7 +211,7 @@ class Terms(NamedTuple):
 
     @property
     def kl(self) -> Tensor:
-        """ln q(z | x) − ln p(z), whose mean over q is KL(q(z | x) ‖ p(z))."""
+        """ln q(z | x) − ln p(z); its mean over q is KL(q(z | x) ‖ p(z))."""
         return self.log_posterior - self.log_prior
 
     def by_name(self) -> dict[str, Tensor]:
@@ -267,7 +267,7 @@ def _draw_factors(
     generator: torch.Generator | None,
     proposal: Density | None,
 ) -> tuple[Tensor, Tensor]:
-    """z ~ q(z | x), and ln of every factor of q (layers, draws · n), of which most densities have one."""
+    """Draw z ~ q(z | x), and return ln of every factor of q (layers, draws · n); most densities have one."""
     require_draws(draws)
     q = model.encoder if proposal is None else proposal
     if q is None:

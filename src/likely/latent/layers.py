@@ -1,4 +1,4 @@
-"""Latents in layers: Gaussians one given the other, from the top down, and what depends on the lowest layer alone."""
+"""Latents in layers: Gaussians one given the other, from the top down, and decoders of the lowest layer alone."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -26,11 +26,11 @@ class TopDown(Layered):
     @property
     @abstractmethod
     def prior(self) -> "TopDown":
-        """The density p(z) with the same layers, which may be this one."""
+        """The density p(z) with the same layers; it may be this one."""
 
     @abstractmethod
     def _conditionals(self, n: int, context: Tensor | None) -> Conditionals:
-        """The factors for n vectors, a multiple of the contexts, which are gone through in turn."""
+        """Return the factors for n vectors, a multiple of the contexts, taken in turn."""
 
     def _factors(self, z: Tensor, context: Tensor | None) -> Tensor:
         factor, parts = self._conditionals(len(z), context), z.split(self.layers, 1)

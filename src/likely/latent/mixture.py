@@ -1,4 +1,4 @@
-"""Mixtures: a latent variable of few values, which is summed out. Of products, and of any densities."""
+"""Mixtures of products and of any densities: a latent variable of few values is summed out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -67,7 +67,7 @@ class Mixture(_Mixed, Autoregressive):
         smoothing: how many more examples every component counts, spread as the symbols of all data are; positive.
         starts: how many starts are tried, 30 steps on at most 10,000 examples; the most likely one goes on with all.
         iterations: most iterations of expectation maximisation.
-        tolerance: gain in nats per example below which it has converged.
+        tolerance: it has converged when a step gains less, in nats per example.
         seed: of the weights of an unfitted mixture.
 
     Raises:
@@ -172,7 +172,7 @@ class Mixture(_Mixed, Autoregressive):
         return x
 
     def coded_as(self) -> Density:
-        """Return the mixture with its component as a latent symbol, which is coded and got back (bits back).
+        """Return the mixture with its component as a latent symbol, coded and got back (bits back).
 
         Raises:
             UncodableError: a mixture for every label.
@@ -190,7 +190,7 @@ class Mixture(_Mixed, Autoregressive):
         return torch.zeros(n, dtype=torch.int64, device=self.device) if context is None else context
 
     def receptive_field(self) -> Tensor:
-        """Which conditional depends on which earlier value, (dims, dims): on all; on none where K is 1."""
+        """Return the earlier values that each conditional depends on, (dims, dims): on all; on none where K is 1."""
         return torch.full((self.event.dims, self.event.dims), self.components > 1)
 
 
@@ -220,7 +220,7 @@ class ExpectedCounts(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, belongs: Tensor, levels: int) -> "ExpectedCounts":
-        """From symbols x (n, dims) and to which degree (n, K) each example belongs to each component."""
+        """Count symbols x (n, dims), each example in the parts (n, K) that belong to the components."""
         symbols = belongs.new_zeros(x.shape[1], levels, belongs.shape[1])
         for counts, column in zip(symbols, x.T, strict=True):
             counts.index_add_(0, column, belongs)
@@ -289,7 +289,7 @@ def penalty(products: Products, more: Tensor) -> float:
 
 
 def maximize(counts: ExpectedCounts, more: Tensor) -> Products:
-    """The components under which counts and pseudo-counts are most likely."""
+    """Return the components that make counts and pseudo-counts most likely."""
     components, symbols = counts.components + more[0].sum(), counts.symbols + more
     return Products((components / components.sum()).log(), (symbols / components).log())
 
@@ -297,7 +297,7 @@ def maximize(counts: ExpectedCounts, more: Tensor) -> Products:
 class MixtureOf(_Mixed):
     """p(x) = Σ_k π_k p_k(x): of any densities over one event, trained together by gradient steps on ln p(x).
 
-    It is exact where all components are, else a lower bound: of bounds whose exponential is p_k(x) in expectation.
+    It is exact where all components are; else a lower bound, if each exponential bound is p_k(x) in expectation.
 
     Args:
         components: p_k, of one event, one context and one support; at least one.

@@ -1,7 +1,7 @@
-"""What a latent-variable model can be trained on, by name: a bound, and how its gradient is estimated.
+"""Training objectives of latent-variable models, by name: a bound, and how its gradient is estimated.
 
 An objective is a function of the model, checked examples, a number of draws and a generator. It returns a bound of
-ln p(x) in nats (n,) with that gradient. None of them changes what `log_prob` reports.
+ln p(x) in nats (n,) with that gradient. None of them changes the bound that `log_prob` reports.
 """
 
 from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ def elbo(model: LatentVariable, x: Tensor, draws: int, generator: torch.Generato
 
 
 def path_elbo(model: LatentVariable, x: Tensor, draws: int, generator: torch.Generator | None = None) -> Tensor:
-    """ELBO, whose gradient comes to the encoder through z alone: zero where q is the posterior.
+    """ELBO, with a gradient that reaches the encoder through z alone: zero where q is the posterior.
 
     Paper: Sticking the Landing: Simple, Lower-Variance Gradient Estimators for Variational Inference (Roeder, Wu,
     Duvenaud, 2017), https://arxiv.org/abs/1703.09194
@@ -99,10 +99,10 @@ def exclusive_wake_sleep(
 ) -> Tensor:
     """Two objectives: prior and decoder on L_K, the encoder on KL(q(z | x) ‖ p(z | x)), the gap of the ELBO.
 
-    A relative of wake-sleep, and not IWAE, which has one objective for all.
+    A relative of wake-sleep, and not IWAE, where all parts have one objective.
 
     Raises:
-        InputError: a prior that computes with the encoder's weights, which cannot be held and trained at once.
+        InputError: a prior that computes with the encoder's weights: they cannot be held and trained at once.
     """
     if any(isinstance(part, Borrower) and part.lender is model.encoder for part in model.prior.modules()):
         raise InputError(
@@ -170,7 +170,7 @@ class TrainedOn(LatentVariable):
         prior: p(z).
         decoder: p(x | z).
         encoder: q(z | x); prior sampling needs none.
-        objective: what is maximised.
+        objective: name of the bound that is maximised.
         draws: of z, for every example and step.
 
     Raises:
@@ -207,7 +207,7 @@ def refuse_unknown(argument: str, name: str, known: Iterable[str]) -> None:
     """Refuse a name that is not among those known.
 
     Raises:
-        InputError: names it, and what is near.
+        InputError: names it, and the nearest name.
     """
     known = list(known)
     if name not in known:

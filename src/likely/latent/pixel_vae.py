@@ -1,4 +1,4 @@
-"""PixelVAE: a variational autoencoder whose decoder is a Gated PixelCNN."""
+"""PixelVAE: a variational autoencoder with a Gated PixelCNN as decoder."""
 
 from likely.autoregressive.gated_pixelcnn import GatedPixelCNN, require_picture
 from likely.densities.conditional import ConditionalNormal
@@ -12,11 +12,11 @@ from likely.nn.network import network_for
 
 
 class PixelVAE(Autoencoder):
-    """p(x) = ∫ p(z) ∏_i p(x_i | x_<i, z) dz: a few pixels around say what z need not.
+    """p(x) = ∫ p(z) ∏_i p(x_i | x_<i, z) dz: z need not tell details that the pixels around do.
 
     A decoder that sees far leaves z unused: its receptive field is small, two layers of 3×3 kernels, unless more is
-    asked for; and z, brought to the image's size by convolutions, says what is where. Warm-up and free bits keep z in
-    use too.
+    asked for. Convolutions bring z to the image's size, so that each place has features of its own. Warm-up and free
+    bits keep z in use too.
 
     Paper: PixelVAE: A Latent Variable Model for Natural Images (Gulrajani, Kumar, Ahmed, Taiga, Visin, Vazquez,
     Courville, 2017), https://arxiv.org/abs/1611.05013
@@ -33,7 +33,7 @@ class PixelVAE(Autoencoder):
         prior_kind: of p(z): "normal", N(0, I), or learnt: "mixture" of Gaussians, "flow" (masked autoregressive), or
             "vamp", the encoder's mean over pseudo-inputs.
         components: of a mixture, or pseudo-inputs of "vamp".
-        kl_warmup: part of a fit during which the KL's weight rises from 0 to 1.
+        kl_warmup: the KL's weight rises from 0 to 1 over this part of a fit.
         free_bits: bits of KL, in the mean over a batch, that training does not count.
         seed: of the initial weights.
     """
@@ -81,7 +81,7 @@ class PixelVAE(Autoencoder):
 
 
 class _Decoder(GatedPixelCNN):
-    """A Gated PixelCNN whose context, a vector, becomes features of every pixel, not the same ones for all."""
+    """A Gated PixelCNN given a vector that becomes features of every pixel, not the same ones for all."""
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ def prior_for(kind: PriorKind, encoder: Density, components: int, seed: int) -> 
         seed: of initial weights.
 
     Raises:
-        InputError: another name; or what the prior itself refuses.
+        InputError: another name, or settings that the prior refuses.
     """
     require_choice(PRIOR_KINDS, prior_kind=kind)
     if kind == "normal":
@@ -43,10 +43,10 @@ def prior_for(kind: PriorKind, encoder: Density, components: int, seed: int) -> 
 
 
 class VampPrior(Borrower, Density):
-    """p(z) = 1/K Σ_k q(z | u_k): the encoder's mean over K pseudo-inputs u, which are learnt.
+    """p(z) = 1/K Σ_k q(z | u_k): the encoder's mean over K learnt pseudo-inputs u.
 
-    A pseudo-input is what the encoder's network makes of an example first: symbols as features, real values
-    standardised.
+    A pseudo-input has the form of an example after the first layer of the encoder's network: symbols as features, real
+    values standardised.
 
     Paper: VAE with a VampPrior (Tomczak, Welling, 2018), https://arxiv.org/abs/1705.07120
 

@@ -1,4 +1,4 @@
-"""How a latent-variable model scores examples: the bound of one draw or of many, and what it is made of."""
+"""Scores of a latent-variable model: the bound of one draw or of many, and its terms."""
 
 import math
 
@@ -59,7 +59,7 @@ def _terms(
 
 
 def _parts_of(estimate: Estimate) -> dict[str, float]:
-    """Return reconstruction, KL, and what they make."""
+    """Return reconstruction, KL, and their sum."""
     terms = {name.replace("KL", "kl"): float(part.mean()) for name, part in estimate.terms.items()}
     reconstruction, kl = terms["reconstruction"], terms["kl"]
     found = terms | {"elbo": reconstruction - kl, "rate": kl, "distortion": -reconstruction}
@@ -78,7 +78,7 @@ def _weighted(estimate: Estimate) -> dict[str, float]:
 
 
 def _measures(model: LatentVariable, rows: Rows, generator: torch.Generator) -> dict[str, float]:
-    """Return what is measured over some of the examples together."""
+    """Return the measures of some of the examples together."""
     some = _some(model, rows)
     found = {"latent values": float(model.prior.event.dims)}
     if len(some) > 1:

@@ -1,4 +1,4 @@
-"""VAE: the variational autoencoder, and what models trained on its bound have in common."""
+"""VAE: the variational autoencoder, and the base of models trained on its bound."""
 
 import math
 from typing import Literal
@@ -21,7 +21,7 @@ Covariance = Literal["diagonal", "full"]
 class Autoencoder(LatentVariable):
     """A latent-variable model that is trained on its evidence lower bound.
 
-    Warm-up and free bits change what is trained on, and never what `log_prob` reports.
+    Warm-up and free bits change the loss, and never the bound that `log_prob` reports.
 
     Papers: warm-up: Generating Sentences from a Continuous Space (Bowman et al., 2016),
     https://arxiv.org/abs/1511.06349; free bits: Improving Variational Inference with Inverse Autoregressive Flow
@@ -31,7 +31,7 @@ class Autoencoder(LatentVariable):
         prior: p(z).
         decoder: p(x | z).
         encoder: q(z | x).
-        kl_warmup: part of a fit during which the KL's weight rises from 0 to 1.
+        kl_warmup: the KL's weight rises from 0 to 1 over this part of a fit.
         free_bits: bits of KL, of every layer of z in the mean over a batch, that training does not count.
 
     Raises:
@@ -65,7 +65,7 @@ class VAE(Autoencoder):
     """p(x) = ∫ p(x | z) p(z) dz, q(z | x) = N(z; μ(x), Σ(x)), trained on the evidence lower bound.
 
     Symbols are independent given z (Bernoulli, categorical, or discretised logistics), real values are Gaussian with
-    learnt scales. Warm-up and free bits change what is trained on, and never what `log_prob` reports.
+    learnt scales. Warm-up and free bits change the loss, and never the bound that `log_prob` reports.
 
     Paper: Auto-Encoding Variational Bayes (Kingma, Welling, 2014), https://arxiv.org/abs/1312.6114
 
@@ -80,7 +80,7 @@ class VAE(Autoencoder):
             "vamp", the encoder's mean over pseudo-inputs.
         components: of a mixture, or pseudo-inputs of "vamp".
         covariance: of q(z | x), "diagonal" or "full".
-        kl_warmup: part of a fit during which the KL's weight rises from 0 to 1.
+        kl_warmup: the KL's weight rises from 0 to 1 over this part of a fit.
         free_bits: bits of KL, in the mean over a batch, that training does not count.
         seed: of the initial weights.
     """
@@ -119,7 +119,7 @@ def gaussian_parts(
     components: int = 50,
     covariance: Covariance = "diagonal",
 ) -> tuple[Density, Density, Density]:
-    """A prior over `latent` values, a decoder of what the event needs, a Gaussian encoder."""
+    """Return a prior over `latent` values, a decoder that suits the event, and a Gaussian encoder."""
     encoder = gaussian_encoder(event, latent, hidden, channels, seed + 1, covariance)
     decoder = independent_decoder(event, latent, hidden, channels, head, seed)
     return prior_for(prior_kind, encoder, components, seed + 2), decoder, encoder

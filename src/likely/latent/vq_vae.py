@@ -1,4 +1,4 @@
-"""VQVAE: an autoencoder whose code is a few entries of a codebook, and an autoregressive prior over codes."""
+"""VQVAE: an autoencoder with a code of a few entries of a codebook, and an autoregressive prior over codes."""
 
 import math
 from collections.abc import Callable
@@ -37,7 +37,7 @@ CHUNK = 256  # examples that the encoder takes at once
 
 
 class VQVAE(LatentVariable):
-    """ln p(x) ≥ ln p(x | z) + ln p(z), z the entries of a codebook e that are nearest to what a network makes of x.
+    """ln p(x) ≥ ln p(x | z) + ln p(z), z the entries of a codebook e that are nearest to a network's outputs.
 
     The encoder is deterministic, q(z | x) = 1 at z_i = argmin_k |h_i(x) − e_k|, so that the bound has two terms and
     ln q(z | x) = 0. Networks are trained on −ln p(x | z) + β Σ_i |h_i(x) − e_{z_i}|², the gradient of the entries being
@@ -60,11 +60,11 @@ class VQVAE(LatentVariable):
         head: how symbols are decoded, "categorical" (Bernoulli where there are two) or "logistics".
         commitment: β.
         decay: γ of the entries' moving averages.
-        revival: steps after which an entry that no h_i(x) was nearest to starts again.
+        revival: an entry that no h_i(x) was nearest to for so many steps starts again.
         prior_channels: width of the prior over a map.
         prior_layers: its gated layers.
         prior_hidden: units of the prior's hidden layers where there is no map.
-        prior_from: part of a fit after which nothing but the prior is trained.
+        prior_from: part of a fit; after it nothing but the prior is trained.
         seed: of the initial weights.
 
     Raises:
@@ -122,7 +122,7 @@ class VQVAE(LatentVariable):
 
     @property
     def codebook(self) -> Codebook:
-        """The entries, which are the decoder's first layer."""
+        """The entries: the decoder's first layer."""
         return self.quantizer.codebook
 
     @property
@@ -132,7 +132,7 @@ class VQVAE(LatentVariable):
         return self.encoder
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Let the networks start from data, and the codebook from clusters of what the encoder makes of them; once.
+        """Let the networks start from data, and the codebook from clusters of the encoder's vectors; once.
 
         Raises:
             InputError: a codebook larger than that.
@@ -206,10 +206,10 @@ def straight_through(vectors: Tensor, entries: Tensor) -> Tensor:
 
 
 class NearestCodes(Borrower, Deterministic):
-    """q(z | x) = 1 at the codes of the entries that are nearest to what a network makes of x: ln q = 0 there, else −∞.
+    """q(z | x) = 1 at the codes of the entries that are nearest to a network's outputs: ln q = 0 there, else −∞.
 
     Args:
-        lender: the decoder, p(x | z), which has the codebook as its first layer.
+        lender: the decoder, p(x | z), with the codebook as its first layer.
         network: kind of network.
         seed: of the initial weights.
     """
@@ -258,8 +258,8 @@ class CodebookUse(NamedTuple):
 
     Attributes:
         used: part of the entries that some example has.
-        perplexity: exp of the entropy of the entries' frequencies, from 1 to the number of entries, which it reaches
-            where all are used alike.
+        perplexity: exp of the entropy of the entries' frequencies, from 1 to the number of entries, reached where all
+            are used alike.
         counts: how often each entry is used (codes,).
     """
 
@@ -270,7 +270,7 @@ class CodebookUse(NamedTuple):
 
 @torch.no_grad()
 def codebook_use(model: VQVAE, x: Array) -> CodebookUse:
-    """Which entries of the codebook examples (n, *event.shape) are coded with.
+    """Count how often the codes of examples (n, *event.shape) use each entry of the codebook.
 
     Raises:
         InputError: data that are not the model's.
@@ -284,7 +284,7 @@ def codebook_use(model: VQVAE, x: Array) -> CodebookUse:
 
 @dataclass(frozen=True)
 class OnCodes(NetworkSpec):
-    """Networks from codes, which begin with the code book.
+    """Networks from codes: the first layer is the code book.
 
     Args:
         network: specification of the rest, from the entries on.

@@ -14,7 +14,7 @@ class WakeSleep(TrainedOn):
     """The model of `VAE`, trained on two objectives: prior and decoder on L_K, the encoder on a KL to the posterior.
 
     The inclusive one, KL(p(z | x) ‖ q(z | x)), is reweighted wake-sleep; q comes to cover the posterior, as a proposal
-    should. The exclusive one, KL(q(z | x) ‖ p(z | x)), is what the evidence lower bound is short of. Neither is IWAE,
+    should. The exclusive one, KL(q(z | x) ‖ p(z | x)), is the gap of the evidence lower bound. Neither is IWAE,
     where one objective trains all. `log_prob` reports the bound of one draw.
 
     Paper: Reweighted Wake-Sleep (Bornschein, Bengio, 2015), https://arxiv.org/abs/1406.2751
@@ -27,7 +27,7 @@ class WakeSleep(TrainedOn):
             are taken as vectors.
         head: how symbols are decoded, "categorical" (Bernoulli where there are two) or "logistics".
         particles: K, draws of z for every example.
-        divergence: what the encoder is trained on, "inclusive" or "exclusive".
+        divergence: that the encoder minimises, "inclusive" or "exclusive".
         seed: of the initial weights.
     """
 

@@ -1,9 +1,9 @@
-"""Leaf layers: what networks are made of, elementwise + and × apart.
+"""Leaf layers: the parts of every network, elementwise + and × apart.
 
-A causal layer consumes what has become known and returns what has thereby become determined. Without a cache it is
-handed everything and returns everything; with one it is handed the newest part only, remembers what later outputs
-will need, and returns just the new outputs. The cache is handed on, so networks are written once and never ask whether
-they are sampling. Images run through the layers channels-last, (n, height, width, channels).
+Without a cache a causal layer is handed everything and returns everything. With one it is handed the inputs that have
+just become known, returns the outputs that these determine, and remembers the inputs that later outputs will need. The
+cache is handed on, so networks are written once and never ask whether they are sampling. Images run through the layers
+channels-last, (n, height, width, channels).
 """
 
 from likely.nn.attention import Attention

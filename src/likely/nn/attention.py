@@ -28,7 +28,7 @@ class Attention(Leaf):
     Paper: Attention Is All You Need (Vaswani et al., 2017), https://arxiv.org/abs/1706.03762
 
     Args:
-        heads: number of heads, which divides the width.
+        heads: number of heads, a divisor of the width.
         causal: whether a place sees those before it and itself only.
     """
 
@@ -128,6 +128,6 @@ def side_by_side(y: Tensor) -> Tensor:
 
 
 def seen(q: Tensor, k: Tensor, before: int) -> Tensor:
-    """Return which places (columns) each place (rows) sees, the rows beginning after `before` places."""
+    """Return the places (columns) that each place (rows) sees, the rows beginning after `before` places."""
     rows = torch.arange(q.shape[-2], device=q.device)[:, None] + before
     return torch.arange(k.shape[-2], device=q.device) <= rows

@@ -1,4 +1,4 @@
-"""What networks over images are made of, channels-last."""
+"""The parts of networks over images, channels-last."""
 
 from collections.abc import Callable
 
@@ -61,7 +61,7 @@ class AttentionBlock(nn.Module):
 
 
 class ImageNetwork(nn.Module):
-    """A convolution, what the place and the context say, blocks, and a convolution to the outputs.
+    """A convolution, biases for the place and the context, blocks, and a convolution to the outputs.
 
     Args:
         inputs: (height, width, channels) of x.

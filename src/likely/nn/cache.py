@@ -1,8 +1,8 @@
 """The state of one draw, and the two ways to walk through it: place by place, and pixel by pixel.
 
-A causal layer consumes what has become known and returns what has thereby become determined. Without a cache it is
-handed everything and returns everything. With one it is handed the newest part, remembers what later outputs will need,
-and returns the new outputs. Networks hand the cache on and never ask whether they are drawing.
+Without a cache a causal layer is handed everything and returns everything. With one it is handed the inputs that have
+just become known, returns the outputs that these determine, and remembers the inputs that later outputs will need.
+Networks hand the cache on and never ask whether they are drawing.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ State = TypeVar("State")
 
 
 class Cache:
-    """What the layers of a network remember during one draw.
+    """The memory of the layers of a network during one draw.
 
     Args:
         width: of the image that is drawn, in pixels, for layers over images.

@@ -33,7 +33,7 @@ class Codebook(Leaf):
         self.register_buffer("idle", torch.full((codes,), NEVER))  # steps since it was nearest to anything
 
     def forward(self, z: Tensor) -> Tensor:
-        """Codes (n, *places) → entries (n, *places, size); what are vectors already stay as they are."""
+        """Codes (n, *places) → entries (n, *places, size); vectors are returned as they are."""
         return z if z.is_floating_point() else self.entries[z]
 
     def nearest(self, vectors: Tensor) -> Tensor:
@@ -44,14 +44,14 @@ class Codebook(Leaf):
 
     @torch.no_grad()
     def update(self, vectors: Tensor, z: Tensor, decay: float, revival: int, generator: torch.Generator | None) -> None:
-        """Take in the vectors (…, size) of a batch, whose nearest entries are z (…); start dead entries again.
+        """Take in the vectors (…, size) of a batch and their codes z (…); start dead entries again.
 
         Args:
             vectors: of a batch.
             z: their codes.
             decay: γ.
-            revival: number of updates after which an entry that was nearest to nothing is put where a vector is.
-            generator: of which vectors that is.
+            revival: an entry that was nearest to nothing for so many updates is put where a vector is.
+            generator: draws these vectors.
         """
         rows = vectors.reshape(-1, vectors.shape[-1])
         counts, sums = self.sums_by_code(rows, z.flatten())
@@ -93,7 +93,7 @@ class Codebook(Leaf):
 
 
 class ExactCodebook(Codebook):
-    """Entries whose distances are added up value by value, in one order."""
+    """Entries with distances that are added up value by value, in one order."""
 
     def __init__(self, entries: Tensor) -> None:
         nn.Module.__init__(self)

@@ -1,4 +1,4 @@
-"""The one mechanism for context: turned into features once, which every layer that takes context is handed."""
+"""The one mechanism for context: features are computed once and handed to every layer that takes context."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ class ContextEncoder(nn.Module):
     brought to that size by repeating pixels and goes through two 3×3 convolutions, else it is taken as a vector.
 
     Args:
-        context: what the model is conditioned on.
+        context: the event that the model is conditioned on.
         features: number of features.
         size: (h, w) of the images that the network works on, if it does; other contexts become (n, 1, 1, features).
     """

@@ -28,7 +28,7 @@ def convolve(
     """Cross-correlate channels-last images, zero-padded by `side` columns left and right, `above` rows on either end.
 
     In float64 the taps are gathered and multiplied: twice as fast there as torch's convolution, and a plain sum of
-    products, which numbers on a grid get through without rounding.
+    products, exact for numbers on a grid.
     """
     if x.dtype in (torch.float32, torch.bfloat16, torch.float16):
         x = x.permute(0, 3, 1, 2)
@@ -54,7 +54,7 @@ def initial_weights(outputs: int, inputs: int, height: int, width: int) -> nn.Pa
 
 
 class ConvolutionLeaf(LinearLeaf):
-    """A leaf whose weights are (outputs, inputs, rows, columns)."""
+    """A leaf with weights (outputs, inputs, rows, columns)."""
 
     def probe_shape(self) -> tuple[int, ...]:
         """Return that of an image a little larger than the kernel."""
@@ -63,7 +63,7 @@ class ConvolutionLeaf(LinearLeaf):
 
 
 class Conv2d(ConvolutionLeaf):
-    """Convolution of a whole channels-last image, which keeps its size (zeros beyond its edges).
+    """Convolution of a whole channels-last image to one of the same size (zeros beyond its edges).
 
     Args:
         inputs, outputs: channels.

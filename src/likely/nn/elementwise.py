@@ -58,7 +58,7 @@ class GELU(Leaf, nn.GELU):
 
 
 class ExactShare(ExactLeaf):
-    """x · share(x), where a table says which share of x passes; below the table's end none does.
+    """x · share(x), the share of x that passes, from a table; below the table's end none does.
 
     Args:
         share: the table.

@@ -1,9 +1,9 @@
-"""Exact arithmetic: what the exact twins of leaf layers share.
+"""Exact arithmetic, shared by the exact twins of leaf layers.
 
 A linear leaf snaps its inputs and its weights to grids of powers of two, so coarse that every partial sum is a multiple
 of one unit and below 2⁵³ units. A float64 product is then exact in any order of summation, by any library, on any
 processor. Non-linear functions are looked up in tables. Between the leaves there are single elementwise IEEE
-operations, which are the same everywhere. A network's own code, parallel or cached, runs unchanged.
+operations, the same everywhere. A network's own code, parallel or cached, runs unchanged.
 """
 
 import math
@@ -25,7 +25,7 @@ FARTHEST = 256  # of exponents in a file
 
 
 class ExactLeaf(nn.Module):
-    """A twin whose results are the same bits on every machine, however it computes them."""
+    """A twin that returns the same bits on every machine, however it computes them."""
 
     def test(self, generator: torch.Generator) -> None:
         """Hold products of extreme inputs against integer arithmetic, if the twin makes any.
@@ -36,10 +36,10 @@ class ExactLeaf(nn.Module):
 
 
 class LinearLeaf(Leaf):
-    """A leaf whose outputs are sums of products: y = b + Σ W x over its taps.
+    """A leaf that returns sums of products: y = b + Σ W x over its taps.
 
-    A subclass has `weight` (outputs, …) and `bias` (outputs,), which may be None. It computes with whole numbers too,
-    if those are its weights.
+    A subclass has `weight` (outputs, …) and `bias` (outputs,) or None. It computes with whole numbers too, if
+    those are its weights.
     """
 
     weight: Tensor
@@ -112,7 +112,7 @@ class ExactLinear(ExactLeaf):
     """A linear leaf on grids.
 
     Args:
-        leaf: the leaf, whose weights are replaced.
+        leaf: the leaf; its weights are replaced.
         stored: as its `quantize` returned them.
 
     Raises:
@@ -177,7 +177,7 @@ def by_row(exponent: Int[Tensor, " outputs"], weight: Tensor) -> Int[Tensor, "..
 
 
 def powers(exponents: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Return 2^exponent in float64, exactly (which torch.pow and torch.ldexp do not promise)."""
+    """Return 2^exponent in float64, exactly; torch.pow and torch.ldexp do not promise that."""
     values = [math.ldexp(1.0, exponent) for exponent in exponents.flatten().tolist()]
     return torch.tensor(values, dtype=torch.float64).view(exponents.shape)
 

@@ -79,7 +79,7 @@ class ExactCategoricalHead(ExactLeaf):
 
 
 class CountsHead(Leaf):
-    """Probabilities in proportion to counts; what was never counted is uniform over the allowed symbols."""
+    """Probabilities in proportion to counts; where nothing was counted, uniform over the allowed symbols."""
 
     def forward(self, counts: Float[Tensor, "*batch levels"], allowed: Float[Tensor, "*#batch levels"]) -> Discrete:
         """Distributions over (*batch); `allowed` is 1 for the symbols of the alphabet, 0 beyond it."""
@@ -105,8 +105,8 @@ class LogisticsHead(Leaf):
     """Discretised mixture of logistics; the channels of one pixel share the mixture's component.
 
     For three channels p(r, g, b) = Σ_k π_k p_k(r) p_k(g | r) p_k(b | r, g), where the means of g and b move linearly
-    with the true values before them, is given in parts: p(r), p(g | r), p(b | r, g). Each part is itself a mixture,
-    whose weights have been updated by Bayes' rule on the channels before it.
+    with the true values before them, is given in parts: p(r), p(g | r), p(b | r, g). Each part is itself a mixture;
+    its weights have been updated by Bayes' rule on the channels before it.
 
     Paper: PixelCNN++ (Salimans, Karpathy, Chen, Kingma, 2017), https://arxiv.org/abs/1701.05517
 
@@ -191,7 +191,7 @@ def head_of_symbols(kind: Head, alphabets: tuple[int, ...], components: int) -> 
     """The head of that name.
 
     Args:
-        kind: "categorical", or "logistics", which takes the same alphabet for all channels.
+        kind: "categorical", or "logistics" for channels of one alphabet.
         alphabets: size of each channel's alphabet.
         components: number of logistics in a mixture.
 
@@ -205,5 +205,5 @@ def head_of_symbols(kind: Head, alphabets: tuple[int, ...], components: int) -> 
 
 
 def at_least_single(parameters: Tensor) -> Tensor:
-    """Return outputs of a network, which may be in bfloat16, in float32 at least: there their meaning is worked out."""
+    """Return outputs of a network in float32, if they are in bfloat16; else as they are."""
     return parameters.float() if parameters.dtype == torch.bfloat16 else parameters

@@ -67,7 +67,7 @@ def with_state(module: nn.Module, stored: dict[str, Tensor]) -> nn.Module:
 
 
 def shallow_copy(module: Module) -> Module:
-    """Return a copy whose tensors and children can be replaced without touching the original."""
+    """Return a copy; replacing its tensors and children does not touch the original."""
     twin = copy.copy(module)
     twin._parameters, twin._buffers = dict(module._parameters), dict(module._buffers)
     twin._modules = dict(module._modules)

@@ -1,4 +1,4 @@
-"""Linear layers, plain, and masked over units that are sorted by what they may see."""
+"""Linear layers: plain, and masked over units that are sorted by the inputs they may see."""
 
 from itertools import pairwise
 from typing import Any
@@ -25,7 +25,7 @@ class Linear(LinearLeaf, nn.Linear):  # pyrefly: ignore[inconsistent-inheritance
 class _Staircase(torch.autograd.Function):
     """x Wᵀ + b under the staircase mask, by blocks of rows.
 
-    Neither the product nor a gradient touches what lies right of the stairs, and gradients are written in place:
+    Neither the product nor a gradient touches the zeros right of the stairs, and gradients are written in place:
     assembling a weight's from those of its blocks costs as much as the multiplications that the blocks save.
     """
 
@@ -62,7 +62,7 @@ class _Staircase(torch.autograd.Function):
 
 
 class _Sums:
-    """What the outputs of a masked layer have been given so far in a draw, and how far it has come.
+    """The sums of a masked layer so far in a draw, and how far it has come.
 
     Inputs come in groups. Those of a group are added one by one to the outputs that the group determines, and all at
     once to later ones. Numbers lie unit by unit, (units, n): the examples of a unit are neighbours in memory.
@@ -85,7 +85,7 @@ class _Sums:
         self.start, self.inputs = self.known, []
 
     def _close(self) -> None:
-        """Give the later outputs what the group brought."""
+        """Add the products of the group to the later outputs."""
         columns = self.weight[self.first + len(self.here) :, self.start : self.end]
         self.later = self.plus(self.later, columns, torch.cat(self.inputs))
 
@@ -122,7 +122,7 @@ class MaskedLinear(LinearLeaf):
         #####. . . . .      of the arithmetic.
         #######. . . .
 
-    Cached, it is handed the newest inputs and returns the outputs whose reach is met: every weight is used once.
+    Cached, it is handed the newest inputs and returns the outputs that wait for no others: every weight is used once.
 
     Args:
         reach: how many of the inputs each output sees, ascending (outputs,).

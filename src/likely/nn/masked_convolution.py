@@ -24,11 +24,11 @@ class MaskedConv2d(ConvolutionLeaf):
     network that has none.
 
     There is no stride. The pixels of a 2×2 block do not follow one another in raster order: an output that stands for
-    the block would be known only after pixels to its right in the upper row, which could not see it. Models over blocks
-    make channel groups of their pixels.
+    the block would be known only after pixels to its right in the upper row, and these could not see it. Models over
+    blocks make channel groups of their pixels.
 
     Cached, it is handed one channel group of one pixel, (n, 1, 1, inputs / groups), in raster order. Type B returns
-    that group's output; type A, which lags by one, starts from nothing, (n, 0, 0, inputs / groups), and returns the
+    that group's output; type A lags by one: it starts from nothing, (n, 0, 0, inputs / groups), and returns the
     next's.
 
     Paper: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu, 2016), https://arxiv.org/abs/1601.06759
@@ -111,7 +111,7 @@ class _Window:
         return [matrix.T for matrix in torch.cat([above, own], 1).chunk(layer.groups)]
 
     def remember(self, x: Tensor) -> None:
-        """Write the newest channel group into the window, which moves down when a row begins."""
+        """Write the newest channel group into the window; move the window down when a row begins."""
         row, place = divmod(self.position, self.width * self.layer.groups)
         if self.layer.rows_above and row and place == 0:
             self.pixels[:, :-1] = self.pixels[:, 1:].clone()

@@ -20,8 +20,8 @@ def masked_layers(
     """The hidden layers and the output layer over `dims` places, an activation going between them.
 
     Each hidden unit has a degree d, and sees the units of degree ≤ d below it (an input's degree is its place, counted
-    from 1); the output for place i sees the hidden units of degree < i. Units are sorted by degree, which makes the
-    masks staircases.
+    from 1); the output for place i sees the hidden units of degree < i. Units are sorted by degree, so that the
+    masks are staircases.
 
     Paper: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle, 2015),
     https://arxiv.org/abs/1502.03509

@@ -29,8 +29,8 @@ def mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
 def set_once(mean: Tensor, deviation: Tensor, x: Tensor) -> None:
     """Copy mean and deviation of the examples x (n, …) into buffers that are still as built, 0 and 1 everywhere.
 
-    Buffers that were set before, also by a run that was loaded, are left alone. Examples whose mean is 0 and whose
-    deviation is 1 leave the smallest positive number as the mean, which says that they were seen.
+    Buffers that were set before, also by a run that was loaded, are left alone. Examples of mean 0 and
+    deviation 1 leave the smallest positive number as the mean: it says that they were seen.
 
     Raises:
         InputError: as `mean_and_deviation`.

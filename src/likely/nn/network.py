@@ -1,4 +1,4 @@
-"""Specifications of networks, each of which builds networks for given sizes, made of leaf layers alone.
+"""Specifications of networks: each builds networks for given sizes, made of leaf layers alone.
 
 A specification is data: it is saved as configuration, and says nothing about the sizes of inputs and outputs.
 Conditioners of flows, encoders, decoders and priors are built from the same ones. A built network takes x and, if it
@@ -43,7 +43,7 @@ def places_of(event: Event) -> Places:
 
 
 class NetworkSpec(Configured, ABC):
-    """A specification of networks: a frozen dataclass, which says how they are built."""
+    """A specification of networks: a frozen dataclass that says how they are built."""
 
     over_images = True  # whether images go in as images, not as vectors
 
@@ -65,14 +65,14 @@ class NetworkSpec(Configured, ABC):
         """
 
     def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
-        """Return modules to be applied one after the other, which lead from inputs to outputs."""
+        """Return modules that lead from inputs to outputs, applied one after the other."""
         return [self.build(inputs, outputs)]
 
     def of_event(self, given: Event, places: Places, outputs: int) -> nn.Sequential:
         """Return a network from examples of an event to so many outputs at every place.
 
         Args:
-            given: the event, whose examples go in as they are.
+            given: the event; its examples go in as they are.
             places: (height, width) of an image of outputs, or () for one vector.
             outputs: numbers at each place.
         """
@@ -85,7 +85,7 @@ class NetworkSpec(Configured, ABC):
 
 
 class ChainSpec(NetworkSpec):
-    """A specification of networks whose layers follow one another; a subclass says which."""
+    """A specification of networks with layers that follow one another; a subclass lists them."""
 
     @abstractmethod
     def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
@@ -144,7 +144,7 @@ class Perceptron(ChainSpec):
 
 @dataclass(frozen=True)
 class ConvolutionalNetwork(ChainSpec):
-    """Convolutions over images, whose sides are halved (or doubled) up to twice; between, one hidden vector.
+    """Convolutions over images, halving (or doubling) both sides up to twice; between, one hidden vector.
 
     Args:
         channels: of the largest images; twice as many after each halving.
@@ -203,7 +203,7 @@ class Rescaling(ChainSpec):
         """Return the layers that halve both sides, or double them."""
 
     def layers(self, inputs: Size, outputs: Size) -> list[nn.Module]:
-        """Return the layers, between images whose sides differ by a power of two."""
+        """Return the layers, between images with sides that differ by a power of two."""
         parts: list[nn.Module] = [Conv2d(inputs[-1], self.channels, 3)]
         for _ in range(steps_between(inputs[:-1], outputs[:-1])):
             parts += [*residual(self.channels, self.blocks), *self.step()]
@@ -212,7 +212,7 @@ class Rescaling(ChainSpec):
 
 
 class Downscaling(Rescaling):
-    """Convolutions from an image to a map whose sides are those of the image, halved some times."""
+    """Convolutions from an image to a map with the sides of the image, halved some times."""
 
     last_kernel = 1
 
@@ -222,7 +222,7 @@ class Downscaling(Rescaling):
 
 
 class Upscaling(Rescaling):
-    """Convolutions from a map to an image whose sides are those of the map, doubled some times."""
+    """Convolutions from a map to an image with the sides of the map, doubled some times."""
 
     last_kernel = 3
 
@@ -316,9 +316,9 @@ def network_for(given: Event, places: Places, width: int) -> NetworkSpec:
 
 
 def glorot(inputs: int, outputs: int) -> Linear:
-    """Return a hidden layer whose weights keep the variance of what passes, forwards and backwards.
+    """Return a hidden layer with weights that keep the variance, forwards and backwards.
 
-    Smaller weights leave a latent hardly seen in the first steps, in which its KL divergence may then drop to zero.
+    Smaller weights leave a latent hardly seen in the first steps, so that its KL divergence may drop to zero.
 
     Paper: Understanding the difficulty of training deep feedforward neural networks (Glorot, Bengio, 2010),
     https://proceedings.mlr.press/v9/glorot10a.html

@@ -1,4 +1,4 @@
-"""Leaves whose outputs are Gaussians, and their arithmetic in whole numbers.
+"""Leaves that return Gaussians, and their arithmetic in whole numbers.
 
 In exact arithmetic means are on a grid of 2⁻¹⁶, within ±FAR, and logarithms of scales on one of 2⁻¹⁰.
 """
@@ -23,7 +23,7 @@ MEAN_STEPS = 1 << 16  # grid points per unit of a mean
 
 
 class NormalHead(Leaf):
-    """Means and logarithms of scales, which are kept within floor … e^REACH.
+    """Means and logarithms of scales, the scales kept within floor … e^REACH.
 
     Args:
         floor: smallest scale.

@@ -1,4 +1,4 @@
-"""What depends on a place alone."""
+"""Leaves that add a learnt vector for every place."""
 
 import torch
 from jaxtyping import Float

@@ -33,7 +33,7 @@ class _States(nn.Module):
         """Return the outputs after each of some inputs (n, steps, hidden), one at least, and the last state."""
 
     def _begin(self, first: Tensor) -> States:
-        """Return the state with this output, before anything is read; what it carries beside starts at zero."""
+        """Return the state with this output, before anything is read; the rest of the state starts at zero."""
         return (first, *(torch.zeros_like(first) for _ in range(self.carried - 1)))
 
     def _after(self, x: Tensor, state: States) -> tuple[Tensor, States]:
@@ -167,7 +167,7 @@ class _ExactStates(_States, ExactLeaf):
 
     @abstractmethod
     def _step(self, from_input: Tensor, state: States) -> States:
-        """Return the state after one input, whose products (n, gates · hidden) are given."""
+        """Return the state after one input, given as its products with the weights (n, gates · hidden)."""
 
     def _run(self, x: Tensor, state: States) -> tuple[Tensor, States]:
         outputs = []

@@ -1,4 +1,4 @@
-"""What the rows above say of each pixel: vertical stacks, shifted down by a row."""
+"""Features of each pixel from the rows above it: vertical stacks, shifted down by a row."""
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,10 @@ from likely.nn.linear import Linear
 
 
 class RowsAbove(nn.Module):
-    """What the rows above determine for each pixel: a vertical stack, shifted down by one row.
+    """Features of each pixel from the rows above it: a vertical stack, shifted down by one row.
 
-    Handed everything, it runs the stack on the image and moves its results down, so that row i gets what rows < i
-    determine (zeros for the first row). Each result then receives the features of its own pixel. Cached, it is handed
+    Handed everything, it runs the stack on the image and moves its results down, so that row i gets features
+    of rows < i (zeros for the first row). Each result then receives the features of its own pixel. Cached, it is handed
     pixels (by channel groups), starting from nothing. It runs the stack whenever a row is complete and returns the next
     pixel's share.
 

@@ -32,7 +32,7 @@ class MaskedConv1d(LinearLeaf):
         stride: s.
 
     Raises:
-        InputError: a stride of more places than the kernel reaches, which would leave some unseen.
+        InputError: a stride of more places than the kernel reaches: it would leave some unseen.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MaskedConv1d(LinearLeaf):
         return self.reach if self.kind == "A" else self.reach - self.stride
 
     def _convolve(self, x: Sequence) -> Sequence:
-        """Return an output for every `stride` places, the first of which sees the first `reach` places."""
+        """Return an output for every `stride` places; the first output sees the first `reach` places."""
         if x.shape[1] < self.reach:
             return x.new_zeros(len(x), 0, len(self.weight))
         if x.dtype in (torch.float32, torch.bfloat16, torch.float16):
