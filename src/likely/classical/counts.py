@@ -85,7 +85,9 @@ class Counts(Leaf, Autoregressive, ABC):
         return self
 
     def _labels(self, context: Tensor | None, n: int) -> Tensor:
-        return torch.zeros(n, dtype=torch.int64, device=self.device) if context is None else context
+        if context is None:
+            return torch.zeros(n, dtype=torch.int64, device=self.device)
+        return context
 
 
 def allowed_symbols(alphabets: tuple[int, ...]) -> Tensor:

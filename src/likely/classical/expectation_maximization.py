@@ -31,8 +31,11 @@ class Components(NamedTuple):
         """ln π_k N(x; μ_k, Σ_k) for examples x (n, dims): (n, K)."""
         parts = []
         for log_weight, mean, w in zip(*self, strict=True):
-            z = (x - mean) * w if w.ndim == 1 else (x - mean) @ w.T
-            log_det = (w if w.ndim == 1 else w.diagonal()).log().sum()
+            if w.ndim == 1:
+                z, diagonal = (x - mean) * w, w
+            else:
+                z, diagonal = (x - mean) @ w.T, w.diagonal()
+            log_det = diagonal.log().sum()
             parts.append(log_weight + log_det - (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi)) / 2)
         return torch.stack(parts, 1)
 

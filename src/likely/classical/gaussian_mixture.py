@@ -91,12 +91,18 @@ class GaussianMixture(Density):
             self.logits = nn.Parameter(torch.zeros(size[:2]))
             self.means = nn.Parameter(torch.randn(size))
         self.log_scale = nn.Parameter(torch.zeros(size))  # of the diagonal of W
-        self.lower = nn.Parameter(torch.zeros(*size, event.dims)) if covariance == "full" else None
+        if covariance == "full":
+            self.lower = nn.Parameter(torch.zeros(*size, event.dims))
+        else:
+            self.lower = None
 
     def mixture(self, label: int = 0) -> Components:
         """The components of one label, of standardised values."""
         scale = self.log_scale[label].clamp_max(-0.5 * math.log(self.floor)).exp()
-        w = scale if self.lower is None else self.lower[label].tril(-1) + scale.diag_embed()
+        if self.lower is None:
+            w = scale
+        else:
+            w = self.lower[label].tril(-1) + scale.diag_embed()
         return Components(self.logits[label].log_softmax(0), self.means[label], w)
 
     def assign(self, weights: Tensor, means: Tensor, covariances: Tensor, label: int = 0) -> None:
@@ -109,10 +115,14 @@ class GaussianMixture(Density):
             label: of the mixture, in the table of mixtures.
         """
         dtype, deviation = torch.float64, self.deviation.double()
-        scale = deviation if self.lower is None else deviation[:, None] * deviation
-        scaled = covariances.to(dtype) / scale.square() if self.lower is None else covariances.to(dtype) / scale
-        w = scaled.clamp_min(self.floor).rsqrt() if self.lower is None else whitening(scaled, self.floor)
-        self._set(label, Components(weights.to(dtype).log(), (means.to(dtype) - self.mean.double()) / deviation, w))
+        if self.lower is None:
+            scaled = covariances.to(dtype) / deviation.square()
+            w = scaled.clamp_min(self.floor).rsqrt()
+        else:
+            scaled = covariances.to(dtype) / (deviation[:, None] * deviation)
+            w = whitening(scaled, self.floor)
+        standardized = (means.to(dtype) - self.mean.double()) / deviation
+        self._set(label, Components(weights.to(dtype).log(), standardized, w))
 
     def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> None:
         """Expectation maximisation.
@@ -152,8 +162,10 @@ class GaussianMixture(Density):
         with torch.no_grad():
             self.logits[label] = found.log_weights
             self.means[label] = found.means
-            self.log_scale[label] = (found.whitening if self.lower is None else _diagonal(found.whitening)).log()
-            if self.lower is not None:
+            if self.lower is None:
+                self.log_scale[label] = found.whitening.log()
+            else:
+                self.log_scale[label] = _diagonal(found.whitening).log()
                 self.lower[label] = found.whitening.tril(-1)
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -190,4 +202,6 @@ def _diagonal(matrices: Tensor) -> Tensor:
 
 def _solve(w: Tensor, z: Tensor) -> Tensor:
     """x (n, dims) with W x = z."""
-    return z / w if w.ndim == 1 else torch.linalg.solve_triangular(w, z.T, upper=False).T
+    if w.ndim == 1:
+        return z / w
+    return torch.linalg.solve_triangular(w, z.T, upper=False).T

@@ -32,7 +32,10 @@ class Histogram(Counts):
             raise InputError(f"Histogram counts symbols, found an event of real values {event.shape}; give it levels")
         cells = math.prod(event.alphabets) * (context.alphabets[0] if context is not None and context.discrete else 1)
         if cells > CELLS:
-            size = f"{cells:,} cells" if cells < 10**15 else f"about 10^{math.log10(cells):.0f} cells"
+            if cells < 10**15:
+                size = f"{cells:,} cells"
+            else:
+                size = f"about 10^{math.log10(cells):.0f} cells"
             raise InputError(
                 f"Histogram keeps the joint table of its event, at most {CELLS:,} cells; {event} needs {size}; "
                 "IndependentPixels keeps one small table per dimension"

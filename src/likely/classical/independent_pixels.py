@@ -34,7 +34,10 @@ class IndependentPixels(Counts):
 
     def _distributions(self, n: int, context: Tensor | None) -> Discrete:
         p = self.head(self.table, self.allowed)  # (labels, dims)
-        p = p.map(lambda parameter: parameter.expand(n, -1, -1)) if context is None else p[context]
+        if context is None:
+            p = p.map(lambda parameter: parameter.expand(n, -1, -1))
+        else:
+            p = p[context]
         return p.reshape(n, *self.event.shape)
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from likely.density import Density
+from likely.distributions.discrete import standard_normal, uniform
 from likely.errors import InputError
 from likely.event import UNIT, Event
 
@@ -21,9 +22,8 @@ class _Base(Density):
 
     def _uniform(self, n: int, generator: torch.Generator | None) -> Tensor:
         """Uniform numbers inside (0, 1)."""
-        device = self.like.device if generator is None else generator.device
-        u = torch.rand(n, *self.event.shape, generator=generator, dtype=self.like.dtype, device=device)
-        return u.to(self.like.device).clamp_min(torch.finfo(u.dtype).tiny)
+        u = uniform((n, *self.event.shape), generator, self.like)
+        return u.clamp_min(torch.finfo(u.dtype).tiny)
 
 
 class Normal(_Base):
@@ -37,9 +37,7 @@ class Normal(_Base):
         return -0.5 * (x.square() + math.log(2 * math.pi)).reshape(len(x), -1).sum(1)
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        device = self.like.device if generator is None else generator.device
-        z = torch.randn(n, *self.event.shape, generator=generator, dtype=self.like.dtype, device=device)
-        return z.to(self.like.device)
+        return standard_normal((n, *self.event.shape), generator, self.like)
 
 
 class Logistic(_Base):

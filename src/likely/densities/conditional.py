@@ -9,6 +9,7 @@ from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density, Steps, seeded
 from likely.distributions import Discrete
+from likely.distributions.discrete import standard_normal
 from likely.distributions.normals import Normals
 from likely.errors import InputError, require_choice, require_positive, require_sizes
 from likely.event import Event
@@ -62,12 +63,16 @@ class ConditionalNormal(Gaussian):
         require_choice(("diagonal", "full"), covariance=covariance)
         require_positive(floor=floor)
         self.network, self.covariance, self.floor, self.seed = network, covariance, floor, seed
-        below = event.dims * (event.dims - 1) // 2 if covariance == "full" else 0
+        below = 0
+        if covariance == "full":
+            below = event.dims * (event.dims - 1) // 2
         places = places_of(event)
         with seeded(seed):
-            kind = network_for(context, places, 256) if network is None else network
+            kind = network or network_for(context, places, 256)
             self.body = kind.of_event(context, places, 2 * event.dims // math.prod(places))
-            self.corner = network_for(context, (), 256).of_event(context, (), below) if below else None
+            self.corner = None
+            if below:
+                self.corner = network_for(context, (), 256).of_event(context, (), below)
         self.head = NormalHead(floor)
         self.register_buffer("mean", torch.zeros(event.shape))
         self.register_buffer("deviation", torch.ones(event.shape))
@@ -81,7 +86,9 @@ class ConditionalNormal(Gaussian):
     def parameters_of(self, context: Tensor) -> Normals:
         """Return the Gaussian given each context, of standardised values."""
         mu, log_sigma = self.head(self.body(context))
-        return Normals(mu, log_sigma, None if self.corner is None else self.corner(context))
+        if self.corner is None:
+            return Normals(mu, log_sigma, None)
+        return Normals(mu, log_sigma, self.corner(context))
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         assert context is not None
@@ -102,8 +109,7 @@ class ConditionalNormal(Gaussian):
         return self._drawn(self.parameters_of(context).repeated(count), generator)
 
     def _drawn(self, p: Normals, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        device = p.mu.device if generator is None else generator.device
-        epsilon = torch.randn(p.mu.shape, generator=generator, dtype=p.mu.dtype, device=device).to(p.mu.device)
+        epsilon = standard_normal(p.mu.shape, generator, p.mu)
         x = p.at(epsilon).view(-1, *self.event.shape) * self.deviation + self.mean
         return x, self._scored(x, p)
 
@@ -144,11 +150,13 @@ class ConditionalSymbols(Autoregressive):
         self.network, self.components, self.seed = network, components, seed
         self.head: Head = head
         places = places_of(event)
-        self.pixels = places or ((event.dims,) if head == "logistics" else ())  # values of a vector share no component
+        self.pixels: tuple[int, ...] = places
+        if head == "logistics" and not places:
+            self.pixels = (event.dims,)  # values of a vector share no component
         self.to_distribution = head_of_symbols(head, event.alphabets[:: math.prod(self.pixels)], components)
         outputs = round(self.to_distribution.width * event.dims) // math.prod(places)
         with seeded(seed):
-            kind = network_for(context, places, 256) if network is None else network
+            kind = network or network_for(context, places, 256)
             self.body = kind.of_event(context, places, outputs)
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:

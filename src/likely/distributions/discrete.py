@@ -16,9 +16,21 @@ from torch import Tensor
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1), drawn on the generator's device and brought to that of `like`."""
-    device = generator.device if generator is not None else like.device
+    """Draw uniform numbers in [0, 1) on the generator's device, and bring them to that of `like`."""
+    device = _device_of(generator, like)
     return torch.rand(shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
+
+
+def standard_normal(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Draw standard normal numbers on the generator's device, and bring them to that of `like`."""
+    device = _device_of(generator, like)
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
+
+
+def _device_of(generator: torch.Generator | None, like: Tensor) -> torch.device:
+    if generator is None:
+        return like.device
+    return generator.device
 
 
 class Discrete(ABC):

@@ -85,7 +85,8 @@ class Cumulative(Frequencies):
             weights: at least 0; those of one distribution add up to 1 at least and to 2³⁸ at most.
             allowed: 1 for the symbols of the alphabet, 0 beyond it (where the weights are 0); None: all are.
         """
-        allowed = torch.ones_like(weights[..., :1]).expand_as(weights) if allowed is None else allowed
+        if allowed is None:
+            allowed = torch.ones_like(weights[..., :1]).expand_as(weights)
         sums = torch.nn.functional.pad(weights.cumsum(-1), (1, 0))
         own = torch.nn.functional.pad(allowed.cumsum(-1), (1, 0))
         return cls(_spread(sums, sums[..., -1:], own, own[..., -1:]))

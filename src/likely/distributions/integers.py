@@ -26,7 +26,10 @@ def _exp_of_minus_one(divisor: int) -> int:
     while term:
         total += term
         i += 1
-        term = -(abs(term) // (divisor * i)) if i % 2 else abs(term) // (divisor * i)
+        if i % 2:
+            term = -(abs(term) // (divisor * i))
+        else:
+            term = abs(term) // (divisor * i)
     return (total + (1 << 31)) >> 32
 
 

@@ -19,7 +19,10 @@ class Normals(NamedTuple):
 
     def repeated(self, count: int) -> "Normals":
         """All of them, `count` times one after the other."""
-        corner = None if self.corner is None else self.corner.repeat(count, 1)
+        if self.corner is None:
+            corner = None
+        else:
+            corner = self.corner.repeat(count, 1)
         return Normals(self.mu.repeat(count, 1), self.log_sigma.repeat(count, 1), corner)
 
     def scale(self) -> Tensor:

@@ -160,7 +160,9 @@ def warn_of_tails(estimate: Estimate) -> None:
 def above_reliable(estimate: Estimate) -> float | None:
     """The part of the examples with a k-hat above 0.7; None where there are too few draws to tell."""
     known = estimate.k_hat[~estimate.k_hat.isnan()]
-    return float((known > RELIABLE).double().mean()) if len(known) else None
+    if len(known):
+        return float((known > RELIABLE).double().mean())
+    return None
 
 
 @torch.no_grad()
@@ -225,7 +227,10 @@ class _Weights:
     def estimate(self) -> Estimate:
         size = (2 * self.log_sum - self.log_square).exp()
         variance = (self.draws / size - 1).clamp_min(0) / max(1, self.draws - 1)  # of mean w, in units of (mean w)²
-        error = variance.sqrt() if self.draws > 1 else torch.full_like(variance, math.nan)
+        if self.draws > 1:
+            error = variance.sqrt()
+        else:
+            error = torch.full_like(variance, math.nan)
         value = self.log_sum - math.log(self.draws)
         terms = {name: total / self.draws for name, total in self.terms.items()}
         return Estimate(value, error, size, pareto_shape(self.largest), self.draws, "lower bound", terms)

@@ -93,7 +93,13 @@ class LadderPrior(TopDown):
 
     def _conditionals(self, n: int, context: Tensor | None) -> Conditionals:
         zeros = self.noise.like.new_zeros(n, self.layers[-1])
-        return lambda level, above: Normals(zeros, zeros, None) if above is None else self.given(level, above)
+
+        def factor(level: int, above: Tensor | None) -> Normals:
+            if above is None:
+                return Normals(zeros, zeros, None)
+            return self.given(level, above)
+
+        return factor
 
 
 class LadderPosterior(Borrower, TopDown):
@@ -138,9 +144,13 @@ class LadderPosterior(Borrower, TopDown):
     def _conditionals(self, n: int, context: Tensor | None) -> Conditionals:
         assert context is not None
         evidence = [normals.repeated(n // len(context)) for normals in self.evidence(context)]
-        return lambda level, above: (
-            evidence[level] if above is None else self.product(evidence[level], self.lender.given(level, above))
-        )
+
+        def factor(level: int, above: Tensor | None) -> Normals:
+            if above is None:
+                return evidence[level]
+            return self.product(evidence[level], self.lender.given(level, above))
+
+        return factor
 
 
 def _onwards(inputs: int, outputs: int) -> nn.Module:

@@ -20,7 +20,9 @@ class Indicators(Leaf):
 
     def forward(self, z: Tensor) -> Tensor:
         """As above."""
-        return z if z.is_floating_point() else nn.functional.embedding(z, self.identity)
+        if z.is_floating_point():
+            return z
+        return nn.functional.embedding(z, self.identity)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from likely.densities.conditional import ConditionalNormal
+from likely.distributions.discrete import standard_normal
 from likely.errors import InputError, require_positive, require_sizes
 from likely.event import REAL
 from likely.latent.diagnostics import posterior_means
@@ -99,7 +100,10 @@ def amortization_gap(model: LatentVariable, x: Tensor, **options) -> Amortizatio
     """
     found = infer(model, x, **options)
     gain = found.elbo - found.amortized
-    error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else math.nan
+    if len(gain) > 1:
+        error = float(gain.std()) / math.sqrt(len(gain))
+    else:
+        error = math.nan
     return AmortizationGap(float(gain.mean()), error)
 
 
@@ -150,6 +154,4 @@ def _mean(estimate: Callable[[], Tensor]) -> Tensor:
 
 
 def _normal(draws: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    epsilon = torch.randn(draws, *like.shape, generator=generator, dtype=like.dtype, device=device)
-    return epsilon.to(like.device)
+    return standard_normal((draws, *like.shape), generator, like)

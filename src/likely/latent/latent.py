@@ -216,9 +216,10 @@ class Terms(NamedTuple):
 
     def by_name(self) -> dict[str, Tensor]:
         """For reports: the bound's two terms, and the parts of the second by layer, the first being nearest to x."""
-        layers = [] if self.kl_of_layers is None else self.kl_of_layers
-        parts = {f"KL of layer {number}": part for number, part in enumerate(layers, 1)}
-        return {"reconstruction": self.reconstruction, "KL": self.kl, **parts}
+        terms = {"reconstruction": self.reconstruction, "KL": self.kl}
+        if self.kl_of_layers is not None:
+            terms |= {f"KL of layer {number}": kl for number, kl in enumerate(self.kl_of_layers, 1)}
+        return terms
 
 
 def draw_terms(
@@ -240,7 +241,10 @@ def draw_terms(
     z, of_posterior = _draw_factors(model, x, draws, generator, proposal)
     of_prior = _factors(model.prior, z, generator)
     found = model.decoder._score_each(x, z, generator), of_prior.sum(0), of_posterior.sum(0)
-    kl = (of_posterior - of_prior).view(-1, draws, len(x)) if 1 < len(of_prior) == len(of_posterior) else None
+    if 1 < len(of_prior) == len(of_posterior):
+        kl = (of_posterior - of_prior).view(-1, draws, len(x))
+    else:
+        kl = None
     return Terms(*(part.view(draws, len(x)) for part in found), kl_of_layers=kl)
 
 
@@ -278,10 +282,15 @@ def _draw_factors(
             f"{q.event} given {q.context}"
         )
     refuse_bound("proposal", proposal)
-    n = draws * len(x)
+    n, context = draws * len(x), x
+    if q.context is None:
+        context = None
     if isinstance(q, Layered):
-        return q._draw_factors(n, None if q.context is None else x, generator)
-    z, log_q = q._draw(n, None, generator) if q.context is None else q._draw_each(draws, x, generator)
+        return q._draw_factors(n, context, generator)
+    if context is None:
+        z, log_q = q._draw(n, None, generator)
+    else:
+        z, log_q = q._draw_each(draws, context, generator)
     return z, log_q[None]
 
 
@@ -296,7 +305,9 @@ def require_draws(draws: int) -> None:
 
 
 def _factors(prior: Density, z: Tensor, generator: torch.Generator | None) -> Tensor:
-    return prior._factors(z, None) if isinstance(prior, Layered) else prior._log_prob(z, None, generator)[None]
+    if isinstance(prior, Layered):
+        return prior._factors(z, None)
+    return prior._log_prob(z, None, generator)[None]
 
 
 def evidence_lower_bound(log_weights: Tensor) -> Tensor:
@@ -313,6 +324,11 @@ def training_loss(terms: Terms, weight: float = 1.0, free_nats: float = 0.0) -> 
     Where z has layers, each has its own free nats. With a weight of 1 and nothing free it is the negative evidence
     lower bound; else it is no bound of anything.
     """
-    kl = (terms.kl[None] if terms.kl_of_layers is None else terms.kl_of_layers).flatten(1).mean(1)
-    counted = kl.clamp_min(free_nats) if free_nats else kl  # a KL estimated by draws may be negative
+    layers = terms.kl_of_layers
+    if layers is None:
+        layers = terms.kl[None]
+    kl = layers.flatten(1).mean(1)
+    counted = kl
+    if free_nats:  # else a KL estimated by draws may be negative
+        counted = kl.clamp_min(free_nats)
     return (weight * counted - kl).sum() - evidence_lower_bound(terms.log_weight).mean()

@@ -187,7 +187,9 @@ class Mixture(_Mixed, Autoregressive):
         return LatentVariable(prior, decoder)
 
     def _labels(self, context: Tensor | None, n: int) -> Tensor:
-        return torch.zeros(n, dtype=torch.int64, device=self.device) if context is None else context
+        if context is None:
+            return torch.zeros(n, dtype=torch.int64, device=self.device)
+        return context
 
     def receptive_field(self) -> Tensor:
         """Return the earlier values that each conditional depends on, (dims, dims): on all; on none where K is 1."""

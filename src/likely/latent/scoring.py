@@ -32,7 +32,9 @@ def score_latent(model: LatentVariable, rows: Rows, how: Scoring, generator: tor
         generator = again
     estimate = _estimated(model, rows, how, generator)
     nats = -estimate.value if nats is None else nats
-    return Scored(nats, _terms(model, rows, how, estimate, generator) if how.terms else {})
+    if not how.terms:
+        return Scored(nats, {})
+    return Scored(nats, _terms(model, rows, how, estimate, generator))
 
 
 def _estimated(model: LatentVariable, rows: Rows, how: Scoring, generator: torch.Generator) -> Estimate:
@@ -55,7 +57,9 @@ def _terms(
     model: LatentVariable, rows: Rows, how: Scoring, estimate: Estimate, generator: torch.Generator
 ) -> dict[str, float]:
     found = _parts_of(estimate) if how.proposal == "encoder" else _weighted(estimate)
-    return found if model.encoder is None else found | _measures(model, rows, generator)
+    if model.encoder is None:
+        return found
+    return found | _measures(model, rows, generator)
 
 
 def _parts_of(estimate: Estimate) -> dict[str, float]:
@@ -63,18 +67,22 @@ def _parts_of(estimate: Estimate) -> dict[str, float]:
     terms = {name.replace("KL", "kl"): float(part.mean()) for name, part in estimate.terms.items()}
     reconstruction, kl = terms["reconstruction"], terms["kl"]
     found = terms | {"elbo": reconstruction - kl, "rate": kl, "distortion": -reconstruction}
-    return found if estimate.draws == 1 else found | _weighted(estimate)
+    if estimate.draws == 1:
+        return found
+    return found | _weighted(estimate)
 
 
 def _weighted(estimate: Estimate) -> dict[str, float]:
     """Return L_K and how far it is to be trusted."""
-    unreliable = above_reliable(estimate)
-    return {
+    found = {
         "importance weighted": float(estimate.value.mean()),
         "importance weighted standard error": standard_error(estimate.value),
         "effective sample size": float(estimate.effective_sample_size.mean()),
-        **({} if unreliable is None else {"k-hat above 0.7": unreliable}),
     }
+    unreliable = above_reliable(estimate)
+    if unreliable is not None:
+        found["k-hat above 0.7"] = unreliable
+    return found
 
 
 def _measures(model: LatentVariable, rows: Rows, generator: torch.Generator) -> dict[str, float]:
@@ -86,7 +94,10 @@ def _measures(model: LatentVariable, rows: Rows, generator: torch.Generator) -> 
     if isinstance(model.prior.event.levels, int):
         codes = {"codes in use": codes_in_use(model, some, generator=generator), "codes": model.prior.event.levels}
         found |= {name: float(number) for name, number in codes.items()}
-    scored = some if runs_once(model) else some[:EXAMPLES_SCORED]
+    if runs_once(model):
+        scored = some
+    else:
+        scored = some[:EXAMPLES_SCORED]
     found["mutual information"] = mutual_information(model, scored, generator=generator)
     return found | {"mutual information limit": math.log(len(scored))}
 

@@ -48,7 +48,10 @@ class Autoencoder(LatentVariable):
 
     def advance(self, fraction: float) -> None:
         """Raise the KL's weight."""
-        self.weight = min(1.0, fraction / self.kl_warmup) if self.kl_warmup else 1.0
+        if self.kl_warmup:
+            self.weight = min(1.0, fraction / self.kl_warmup)
+        else:
+            self.weight = 1.0
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """Let every part start from data, once; the pseudo-inputs of a `VampPrior` are examples."""

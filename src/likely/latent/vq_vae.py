@@ -104,14 +104,18 @@ class VQVAE(LatentVariable):
         require_positive(prior_from=prior_from)
         require_below(1.0, decay=decay)
         z = code_event(event, codes, latent, halvings)
-        into: NetworkSpec = Downscaling(channels, blocks) if is_image(event.shape) else Perceptron(hidden, "relu")
-        out: NetworkSpec = Upscaling(channels, blocks) if is_image(event.shape) else Perceptron(hidden[::-1], "relu")
+        into: NetworkSpec
+        out: NetworkSpec
+        prior: Density
+        if is_image(event.shape):
+            into, out = Downscaling(channels, blocks), Upscaling(channels, blocks)
+            prior = GatedPixelCNN(
+                z, channels=prior_channels, layers=prior_layers, kernel=3, first_kernel=5, seed=seed + 2
+            )
+        else:
+            into, out = Perceptron(hidden, "relu"), Perceptron(hidden[::-1], "relu")
+            prior = MADE(z, hidden=prior_hidden, seed=seed + 2)
         decoder = decoder_of(event, z, OnCodes(out, size), head, seed)
-        prior = (
-            GatedPixelCNN(z, channels=prior_channels, layers=prior_layers, kernel=3, first_kernel=5, seed=seed + 2)
-            if is_image(event.shape)
-            else MADE(z, hidden=prior_hidden, seed=seed + 2)
-        )
         super().__init__(prior, decoder, NearestCodes(decoder, network=into, seed=seed + 1))
         self.codes, self.size, self.latent, self.halvings = codes, size, latent, halvings
         self.channels, self.blocks, self.hidden = channels, blocks, tuple(hidden)
@@ -220,7 +224,9 @@ class NearestCodes(Borrower, Deterministic):
         super().__init__(z, x)
         self.borrow(lender)
         self.network, self.seed = network, seed
-        places = (z.shape[1], z.shape[2]) if is_image(x.shape) else ()
+        places: Places = ()
+        if is_image(x.shape):
+            places = (z.shape[1], z.shape[2])
         with seeded(seed):
             self.body = network.of_event(x, places, self.codebook.entries.shape[1] * z.dims // math.prod(places))
 

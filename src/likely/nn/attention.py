@@ -104,9 +104,12 @@ class Memory:
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return all keys, all values, and how many places came before these."""
-        before = 0 if self.keys is None else self.keys.shape[-2]
-        self.keys = k if self.keys is None else torch.cat([self.keys, k], -2)
-        self.values = v if self.values is None else torch.cat([self.values, v], -2)
+        if self.keys is None or self.values is None:
+            self.keys, self.values = k, v
+            return k, v, 0
+        before = self.keys.shape[-2]
+        self.keys = torch.cat([self.keys, k], -2)
+        self.values = torch.cat([self.values, v], -2)
         return self.keys, self.values, before
 
 

@@ -87,7 +87,10 @@ class ImageNetwork(nn.Module):
         height, width, seen = inputs
         self.places = ImagePositions(channels, height, width)
         self.first = Conv2d(seen, channels, 3, draw=draw)
-        self.project = None if features is None else Conv2d(features, channels, 1, bias=False, draw=draw)
+        if features is None:
+            self.project = None
+        else:
+            self.project = Conv2d(features, channels, 1, bias=False, draw=draw)
         self.body = nn.Sequential(*blocks)
         self.activation, self.last = SiLU(), Conv2d(channels, outputs, 1, draw=draw)
 

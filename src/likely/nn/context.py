@@ -27,17 +27,19 @@ class ContextEncoder(nn.Module):
         self.context = context
         self.size = size
         self.spatial = len(context.shape) == 3 and size is not None
-        self.symbols = (
-            Symbols(context.most_levels, features if context.shape == () else None) if context.discrete else None
-        )
-        inputs = (context.shape[0] if self.spatial else context.dims) * (self.symbols.width if self.symbols else 1)
+        self.symbols, width = None, 1
+        if context.discrete:
+            self.symbols = Symbols(context.most_levels, features if context.shape == () else None)
+            width = self.symbols.width
         if size is not None and self.spatial:
             rows, columns = (torch.arange(new) * old // new for new, old in zip(size, context.shape[1:], strict=True))
             self.register_buffer("rows", rows, persistent=False)
             self.register_buffer("columns", columns, persistent=False)
-            self.layers = nn.Sequential(Conv2d(inputs, features, 3), ReLU(), Conv2d(features, features, 3))
+            self.layers = nn.Sequential(
+                Conv2d(context.shape[0] * width, features, 3), ReLU(), Conv2d(features, features, 3)
+            )
         else:
-            self.layers = nn.Sequential(Linear(inputs, features), ReLU(), Linear(features, features))
+            self.layers = nn.Sequential(Linear(context.dims * width, features), ReLU(), Linear(features, features))
 
     def forward(self, context: Tensor) -> Tensor:
         """Encode (n, *context.shape)."""
@@ -45,7 +47,11 @@ class ContextEncoder(nn.Module):
             x = context[:, :, self.rows[:, None], self.columns].movedim(1, -1)
             return self.layers(self._values(x))
         features = self.layers(self._values(context.flatten(1) if context.ndim > 1 else context[:, None]))
-        return features if self.size is None else features[:, None, None]
+        if self.size is None:
+            return features
+        return features[:, None, None]
 
     def _values(self, x: Tensor) -> Tensor:
-        return self.symbols(x) if self.symbols is not None else x.to(next(self.layers.parameters()).dtype)
+        if self.symbols is not None:
+            return self.symbols(x)
+        return x.to(next(self.layers.parameters()).dtype)

@@ -84,7 +84,10 @@ class Conv2d(ConvolutionLeaf):
         super().__init__()
         self.side = kernel // 2
         shape = (outputs, inputs, kernel, kernel)
-        self.weight = nn.Parameter(torch.empty(shape)) if draw else initial_weights(*shape)
+        if draw:
+            self.weight = nn.Parameter(torch.empty(shape))
+        else:
+            self.weight = initial_weights(*shape)
         self.register_parameter("bias", nn.Parameter(torch.zeros(outputs)) if bias else None)
         if draw is not None:
             draw(self)
@@ -108,7 +111,10 @@ class VerticalConv2d(ConvolutionLeaf):
         self.side = kernel // 2
         self.weight = initial_weights(outputs, inputs, self.side + 1, kernel)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.project = Linear(features, outputs, bias=False) if features else None
+        if features:
+            self.project = Linear(features, outputs, bias=False)
+        else:
+            self.project = None
 
     def without_context(self) -> "VerticalConv2d":
         """Return a copy that adds no context features."""
@@ -119,17 +125,23 @@ class VerticalConv2d(ConvolutionLeaf):
         if cache is not None:
             return self._advance(x, features, cache)
         y = convolve(zeros_before(x, 1, self.side), self.weight, self.bias, self.side)
-        return y if self.project is None else y + self.project(features)
+        if self.project is None:
+            return y
+        return y + self.project(features)
 
     def _advance(self, x: Tensor, features: Tensor | None, cache: Cache) -> Tensor:
         state = cache.of(self, lambda: self._begin(x, features))
         rows = torch.cat([state.above, x], 1)
         state.above = rows[:, 1:]
         y = convolve(rows, self.weight, self.bias, self.side)
-        return y if state.projected is None else y + state.next_projected()
+        if state.projected is None:
+            return y
+        return y + state.next_projected()
 
     def _begin(self, x: Tensor, features: Tensor | None) -> "_RowState":
-        projected = None if self.project is None else self.project(features)
+        projected = None
+        if self.project is not None:
+            projected = self.project(features)
         return _RowState(x.new_zeros(len(x), self.side, *x.shape[2:]), projected)
 
 
@@ -148,4 +160,6 @@ class _RowState:
 
 def of_row(image: Image, row: int) -> Image:
     """Return one row of an image, or the only one that stands for all."""
-    return image[:, row : row + 1] if image.shape[1] > 1 else image
+    if image.shape[1] > 1:
+        return image[:, row : row + 1]
+    return image

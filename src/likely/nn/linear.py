@@ -108,7 +108,9 @@ class _Sums:
             self.known += count
         first, self.done = self.done, self.determined[self.known]
         y = self.here.narrow(0, first - self.first, self.done - first)
-        return y if self.projected is None else y + self.projected[first : self.done]
+        if self.projected is None:
+            return y
+        return y + self.projected[first : self.done]
 
 
 class MaskedLinear(LinearLeaf):
@@ -150,13 +152,17 @@ class MaskedLinear(LinearLeaf):
         bound = reach.clamp(min=1).rsqrt()[:, None]
         self.weight = nn.Parameter((torch.rand(outputs, inputs) * 2 - 1) * bound * mask)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.project = Linear(features, outputs, bias=False) if features else None
+        if features:
+            self.project = Linear(features, outputs, bias=False)
+        else:
+            self.project = None
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
         self.register_buffer("input_orders", input_orders, persistent=False)
         self.register_buffer("output_orders", output_orders, persistent=False)
         self.determined = torch.searchsorted(reach, torch.arange(inputs + 1), right=True).tolist()
         self.ends = group_ends(reach, inputs)
-        blocks = min(max(min(inputs, outputs) // 128, 1), 8) if blocks is None else blocks
+        if blocks is None:
+            blocks = min(max(min(inputs, outputs) // 128, 1), 8)
         edges = sorted({round(outputs * k / blocks) for k in range(blocks + 1)})
         self.blocks = [_block(start, stop, int(reach[start]), int(reach[stop - 1])) for start, stop in pairwise(edges)]
 
@@ -177,11 +183,15 @@ class MaskedLinear(LinearLeaf):
                 y = _Staircase.apply(x, weight, bias, self.mask, self.blocks)
             else:
                 y = nn.functional.linear(x, weight * self.mask, bias)
-        return y if self.project is None else y + self._projected(features, order)
+        if self.project is None:
+            return y
+        return y + self._projected(features, order)
 
     def seen_weight(self) -> Tensor:
         """Return the weights under the mask; with several orders each masks others, and all are returned."""
-        return self.weight if self._orders() else self.weight * self.mask
+        if self._orders():
+            return self.weight
+        return self.weight * self.mask
 
     def without_context(self) -> "MaskedLinear":
         """Return a copy that adds no context features."""
@@ -210,14 +220,19 @@ class MaskedLinear(LinearLeaf):
     def _projected(self, features: Tensor | None, order: int) -> Tensor:
         assert self.project is not None
         y = self.project(features)
-        return y[:, self.output_orders[order]] if order and self.output_orders is not None else y
+        if order and self.output_orders is not None:
+            return y[:, self.output_orders[order]]
+        return y
 
     def _advance(self, x: Tensor, features: Tensor | None, cache: Cache, order: int) -> Tensor:
         return cache.of(self, lambda: self._begin(len(x), features, order)).take(x)
 
     def _begin(self, n: int, features: Tensor | None, order: int) -> _Sums:
         weight, bias = self._arranged(order)
-        projected = None if self.project is None else self._projected(features, order).T
+        if self.project is None:
+            projected = None
+        else:
+            projected = self._projected(features, order).T
         return _Sums(self, weight * self.mask, bias, projected, n)
 
 

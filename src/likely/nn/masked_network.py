@@ -52,7 +52,9 @@ def _reach(inputs: Tensor, outputs: Tensor) -> Tensor:
 
 def _spread(ordering: Tensor | None, width: int) -> Tensor | None:
     """Each ordering over groups of `width` units, (orders, dims · width)."""
-    return None if ordering is None else (ordering[..., None] * width + torch.arange(width)).flatten(1)
+    if ordering is None:
+        return None
+    return (ordering[..., None] * width + torch.arange(width)).flatten(1)
 
 
 class MaskedNetwork(nn.Module):

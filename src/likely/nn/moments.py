@@ -18,7 +18,12 @@ def mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
     constant = (deviation <= 1e-9 * mean.abs()) | (deviation == 0)
     if constant.any():
         place = tuple(constant.nonzero()[0].tolist())
-        name = f"column {place[0] + 1}" if len(place) == 1 else f"the value at {place}" if place else "the value"
+        if len(place) == 1:
+            name = f"column {place[0] + 1}"
+        elif place:
+            name = f"the value at {place}"
+        else:
+            name = "the value"
         raise InputError(
             f"{name} is {x[0][place].item():g} in all of {len(x)} examples: it has no density; leave it out"
         )

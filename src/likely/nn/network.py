@@ -39,7 +39,9 @@ def is_image(shape: tuple[int, ...]) -> bool:
 
 def places_of(event: Event) -> Places:
     """Return (height, width) of an image, else ()."""
-    return (event.shape[1], event.shape[2]) if is_image(event.shape) else ()
+    if is_image(event.shape):
+        return (event.shape[1], event.shape[2])
+    return ()
 
 
 class NetworkSpec(Configured, ABC):
@@ -137,9 +139,10 @@ class Perceptron(ChainSpec):
         hidden = glorot if self.activation == "relu" else Linear
         widths = [math.prod(inputs), *self.hidden]
         pairs = [(hidden(a, b), ACTIVATIONS[self.activation]()) for a, b in pairwise(widths)]
-        last = Linear(widths[-1], math.prod(outputs))
-        unflattened = [nn.Unflatten(1, outputs)] if len(outputs) > 1 else []
-        return [*(layer for pair in pairs for layer in pair), last, *unflattened]
+        layers = [*(layer for pair in pairs for layer in pair), Linear(widths[-1], math.prod(outputs))]
+        if len(outputs) > 1:
+            layers.append(nn.Unflatten(1, outputs))
+        return layers
 
 
 @dataclass(frozen=True)
@@ -160,8 +163,14 @@ class ConvolutionalNetwork(ChainSpec):
         """Return the layers, where inputs, outputs, or both are images."""
         if len(inputs) == len(outputs) == 1:
             raise InputError(f"convolutions lead from or to images, found vectors of sizes {inputs} and {outputs}")
-        into = self._from_image(*inputs) if len(inputs) == 3 else [glorot(inputs[0], self.hidden)]
-        out = self._to_image(*outputs) if len(outputs) == 3 else [Linear(self.hidden, outputs[0])]
+        if len(inputs) == 3:
+            into = self._from_image(*inputs)
+        else:
+            into = [glorot(inputs[0], self.hidden)]
+        if len(outputs) == 3:
+            out = self._to_image(*outputs)
+        else:
+            out = [Linear(self.hidden, outputs[0])]
         return [*into, ReLU(), *out]
 
     def _from_image(self, height: int, width: int, inputs: int) -> list[nn.Module]:
@@ -305,7 +314,9 @@ def require_same_sides(inputs: Size, outputs: Size) -> None:
 
 def conditioner_for(shape: tuple[int, ...], width: int, depth: int) -> NetworkSpec:
     """Return the specification that suits values of a shape: `depth` hidden layers, for images in residual blocks."""
-    return ResidualNetwork(width, (depth + 1) // 2) if is_image(shape) else Perceptron((width,) * depth)
+    if is_image(shape):
+        return ResidualNetwork(width, (depth + 1) // 2)
+    return Perceptron((width,) * depth)
 
 
 def network_for(given: Event, places: Places, width: int) -> NetworkSpec:

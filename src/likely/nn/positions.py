@@ -24,7 +24,10 @@ class Positions(Leaf):
         self, x: Float[Tensor, "n places width"], features: None = None, cache: Cache | None = None
     ) -> Float[Tensor, "n places width"]:
         """Add to all places, or with a cache to the next ones."""
-        first = 0 if cache is None else cache.of(self, Counter).advance(x.shape[1])
+        if cache is None:
+            first = 0
+        else:
+            first = cache.of(self, Counter).advance(x.shape[1])
         return x + self.weight[first : first + x.shape[1]]
 
 

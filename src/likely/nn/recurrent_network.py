@@ -34,7 +34,9 @@ class RecurrentNetwork(nn.Module):
         super().__init__()
         self.dims, self.outputs, self.hidden = dims, outputs, hidden
         recurrent = GRU(1, hidden, "A")
-        project = None if features is None else Linear(features, hidden)
+        project = None
+        if features is not None:
+            project = Linear(features, hidden)
         self.output, self.places = Linear(hidden, outputs, bias=False), Positions(dims, outputs)
         self.recurrent, self.project, self.tanh = recurrent, project, Tanh()
         nn.init.zeros_(self.output.weight)

@@ -26,8 +26,10 @@ class RowsAbove(nn.Module):
     def __init__(self, stack: nn.Module, widths: list[int], groups: int = 1, features: int | None = None) -> None:
         super().__init__()
         self.stack, self.groups, self.widths = stack, groups, widths
-        projections = [Linear(features, width, bias=False) for width in widths] if features else []
-        self.project = nn.ModuleList(projections) if features else None
+        if features:
+            self.project = nn.ModuleList([Linear(features, width, bias=False) for width in widths])
+        else:
+            self.project = None
 
     def forward(self, x: Image, features: Image | None = None, cache: Cache | None = None) -> list[Image]:
         """Return one image (or the next pixel of it) per result of the stack."""
@@ -37,7 +39,9 @@ class RowsAbove(nn.Module):
         return added(shifted, self._projected(features))
 
     def _projected(self, features: Tensor | None) -> list[Tensor] | None:
-        return None if self.project is None else [project(features) for project in self.project]
+        if self.project is None:
+            return None
+        return [project(features) for project in self.project]
 
     def _advance(self, x: Tensor, features: Tensor | None, cache: Cache) -> list[Tensor]:
         rows = cache.of(self, lambda: self._begin(x, features, cache.width))
@@ -70,7 +74,10 @@ class _Rows:
 
     def hand_out(self, results: list[Tensor]) -> None:
         """Cut the results for the next row into pixels and channel groups, each (n, 1, 1, channels / groups)."""
-        projected = None if self.projected is None else [of_row(c, self.row) for c in self.projected]
+        if self.projected is None:
+            projected = None
+        else:
+            projected = [of_row(c, self.row) for c in self.projected]
         results = added(results, projected)
         cut = [y.unflatten(-1, (self.groups, -1)).permute(2, 3, 0, 1, 4).flatten(0, 1) for y in results]
         self.shares = list(zip(*(y.contiguous()[:, :, None].unbind(0) for y in cut), strict=True))
@@ -84,4 +91,6 @@ class _Rows:
 
 def added(images: list[Image], others: list[Image] | None) -> list[Image]:
     """Return the sums of pairs of images, or the images where there are no others."""
-    return images if others is None else [a + b for a, b in zip(images, others, strict=True)]
+    if others is None:
+        return images
+    return [a + b for a, b in zip(images, others, strict=True)]

@@ -66,7 +66,9 @@ class MaskedConv1d(LinearLeaf):
     @property
     def _zeros(self) -> int:
         """How many zeros come first, so that the first output ends at its last place."""
-        return self.reach if self.kind == "A" else self.reach - self.stride
+        if self.kind == "A":
+            return self.reach
+        return self.reach - self.stride
 
     def _convolve(self, x: Sequence) -> Sequence:
         """Return an output for every `stride` places; the first output sees the first `reach` places."""

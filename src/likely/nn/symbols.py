@@ -23,7 +23,10 @@ class Symbols(Leaf):
     def __init__(self, levels: int, width: int | None = None) -> None:
         super().__init__()
         self.levels = levels
-        self.width = max(1, min(levels - 1, 16)) if width is None else width
+        if width is None:
+            self.width = max(1, min(levels - 1, 16))
+        else:
+            self.width = width
         angle = math.pi * (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
         self.weight = nn.Parameter((angle[:, None] * torch.arange(1, self.width + 1)).cos().float())
 
