@@ -80,9 +80,13 @@ class GaussianMixture(Density):
         require_positive(floor=floor)
         require_below(1.0, floor=floor)
         require_numbers(0.0, tolerance=tolerance)
-        self.components, self.floor, self.seed = components, floor, seed
+        self.components = components
+        self.floor = floor
+        self.seed = seed
         self.covariance: Covariance = covariance
-        self.starts, self.iterations, self.tolerance = starts, iterations, tolerance
+        self.starts = starts
+        self.iterations = iterations
+        self.tolerance = tolerance
         self.noise = Normal(Event((event.dims,)))
         self.register_buffer("mean", torch.zeros(event.dims))
         self.register_buffer("deviation", torch.ones(event.dims))
@@ -114,7 +118,8 @@ class GaussianMixture(Density):
             covariances: Σ (K, dims, dims), or variances (K, dims) where they are diagonal.
             label: of the mixture, in the table of mixtures.
         """
-        dtype, deviation = torch.float64, self.deviation.double()
+        dtype = torch.float64
+        deviation = self.deviation.double()
         if self.lower is None:
             scaled = covariances.to(dtype) / deviation.square()
             w = scaled.clamp_min(self.floor).rsqrt()
@@ -177,7 +182,8 @@ class GaussianMixture(Density):
         return log_prob - self.deviation.log().sum()
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        x, u = self.mean.new_empty(n, self.event.dims), uniform((n,), generator, self.mean)
+        x = self.mean.new_empty(n, self.event.dims)
+        u = uniform((n,), generator, self.mean)
         noise = self.noise.sample(n, generator=generator)
         for label, rows in self._rows(n, context):
             log_weights, means, w = self.mixture(label)

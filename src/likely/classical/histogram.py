@@ -61,7 +61,8 @@ class Histogram(Counts):
         return torch.nn.functional.pad(marginal[labels, self._prefix(x, i)], (0, self.symbols.shape[1] - levels))
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
-        flat, labels = x.reshape(len(x), -1), self._labels(context, len(x))
+        flat = x.reshape(len(x), -1)
+        labels = self._labels(context, len(x))
         counts = torch.stack([self._counts(i, flat, labels) for i in range(self.event.dims)], 1)
         return self.head(counts, self.symbols).reshape(*x.shape)
 

@@ -62,7 +62,10 @@ class ConditionalNormal(Gaussian):
             raise InputError(f"ConditionalNormal has real values, found an event of symbols: {event}")
         require_choice(("diagonal", "full"), covariance=covariance)
         require_positive(floor=floor)
-        self.network, self.covariance, self.floor, self.seed = network, covariance, floor, seed
+        self.network = network
+        self.covariance = covariance
+        self.floor = floor
+        self.seed = seed
         below = 0
         if covariance == "full":
             below = event.dims * (event.dims - 1) // 2
@@ -147,7 +150,9 @@ class ConditionalSymbols(Autoregressive):
         if head == "logistics" and (isinstance(event.levels, tuple) or event.levels == 1):
             raise InputError(f"logistics take one alphabet of at least 2 ordered symbols, found {event}")
         require_sizes(components=components)
-        self.network, self.components, self.seed = network, components, seed
+        self.network = network
+        self.components = components
+        self.seed = seed
         self.head: Head = head
         places = places_of(event)
         self.pixels: tuple[int, ...] = places

@@ -83,7 +83,8 @@ class Discrete(ABC):
         """p(x)^(1/temperature), normalised; the likeliest symbols as the temperature goes to 0."""
         logs = self.log_table()
         logs = logs - logs.amax(-1, keepdim=True)  # the likeliest stay at 0 where all would become −∞
-        tiny, huge = torch.finfo(logs.dtype).tiny, torch.finfo(logs.dtype).max
+        tiny = torch.finfo(logs.dtype).tiny
+        huge = torch.finfo(logs.dtype).max
         return Categorical(logs / min(max(temperature, tiny), huge))
 
     def certain(self, where: Bool[Tensor, "..."], symbol: int) -> "Discrete":

@@ -47,7 +47,10 @@ class Certain(Frequencies):
     """Distributions that give one symbol for certain under a mask (*batch, 1)."""
 
     def __init__(self, p: Frequencies, where: Bool[Tensor, "*batch 1"], symbol: int) -> None:
-        self.p, self.where, self.symbol, self.levels = p, where, symbol, p.levels
+        self.p = p
+        self.where = where
+        self.symbol = symbol
+        self.levels = p.levels
 
     @property
     def shape(self) -> torch.Size:
@@ -175,7 +178,9 @@ class NormalFrequencies(Frequencies):
     def __init__(
         self, means: Int[Tensor, "*batch"], inverses: Int[Tensor, "*batch"], edges: Int[Tensor, " edges"]
     ) -> None:
-        self.means, self.inverses, self.edges = means, inverses, edges
+        self.means = means
+        self.inverses = inverses
+        self.edges = edges
         self.levels = len(edges) - 1
 
     @property
@@ -218,7 +223,8 @@ def softmax(logits: Int[Tensor, "*batch k"], bits: int) -> Int[Tensor, "*batch k
 
 def digits(p: Frequencies, x: Int[Tensor, "*batch"]) -> Iterator[tuple[Tensor, Tensor]]:
     """Start and width in units of 2⁻²⁴ of each radix-16 digit of one symbol per distribution, the coarsest first."""
-    low, high = torch.zeros_like(x), torch.full_like(x, p.levels)
+    low = torch.zeros_like(x)
+    high = torch.full_like(x, p.levels)
     for size in sizes(p.levels):
         first = low + (x - low) // size * size
         last = torch.minimum(first + size, high)

@@ -74,7 +74,9 @@ def normal() -> Int[Tensor, " steps"]:
 
     φ is added up by Simpson's rule, over halves of steps; φ(k h) = φ(0) ∏_j<k r^(2j + 1) with r = e^(−h² / 2).
     """
-    ratio, density, densities = _exp_of_minus_one(8 * STEPS**2), 1 << GUARD, []
+    ratio = _exp_of_minus_one(8 * STEPS**2)
+    density = 1 << GUARD
+    densities = []
     squared, factor = (ratio * ratio) >> GUARD, ratio
     for _ in range(2 * TAILS * STEPS + 1):
         densities.append(density)
@@ -145,6 +147,9 @@ def log2(x: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
         exponent = exponent + large * shift
         rest = torch.where(large, rest >> shift, rest)
     mantissa = (x << (32 - exponent)) - (1 << 32)  # in units of 2⁻³²
-    table, index, between = _logarithms().to(x.device), mantissa >> 20, mantissa & ((1 << 20) - 1)
-    low, high = table[index], table[(index + 1).clamp(max=4096)]
+    table = _logarithms().to(x.device)
+    index = mantissa >> 20
+    between = mantissa & ((1 << 20) - 1)
+    low = table[index]
+    high = table[(index + 1).clamp(max=4096)]
     return (exponent << 20) + low + (((high - low) * between) >> 20)

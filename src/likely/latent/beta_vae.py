@@ -42,7 +42,10 @@ class BetaVAE(LatentVariable):
     ) -> None:
         require_numbers(0.0, beta=beta)
         super().__init__(*gaussian_parts(event, latent, hidden, channels, head, seed))
-        self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
+        self.latent = latent
+        self.hidden = tuple(hidden)
+        self.channels = channels
+        self.head = head
         self.beta, self.seed = beta, seed
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:

@@ -251,7 +251,8 @@ def pareto_shape(log_weights: Tensor) -> Tensor:
         return log_weights.new_full(log_weights.shape[1:], math.nan)
     weights = (log_weights - log_weights[0]).exp()
     excess = (weights[:-1] - weights[-1]).flip(0)  # ascending (m, n)
-    quartile, largest = excess[int(m / 4 + 0.5) - 1], excess[-1]
+    quartile = excess[int(m / 4 + 0.5) - 1]
+    largest = excess[-1]
     grid = 30 + int(math.sqrt(m))
     points = torch.arange(1, grid + 1, dtype=excess.dtype, device=excess.device)
     theta = 1 / largest + (1 - (grid / (points - 0.5)).sqrt())[:, None] / (3 * quartile)  # (grid, n)

@@ -56,8 +56,14 @@ class DiscreteVAE(TrainedOn):
         refuse_unknown("gradient", gradient, GRADIENTS)
         parts = discrete_parts(event, latent, categories, hidden, channels, head, seed)
         super().__init__(*parts, objective=gradient, draws=particles)
-        self.latent, self.categories, self.hidden, self.channels = latent, categories, tuple(hidden), channels
-        self.head, self.gradient, self.particles, self.seed = head, gradient, particles, seed
+        self.latent = latent
+        self.categories = categories
+        self.hidden = tuple(hidden)
+        self.channels = channels
+        self.head = head
+        self.gradient = gradient
+        self.particles = particles
+        self.seed = seed
 
 
 def discrete_parts(

@@ -151,7 +151,8 @@ def vimco(terms: Terms) -> Tensor:
         InputError: fewer than two draws.
     """
     log_weights = terms.log_weight
-    others, own = mean_of_others(log_weights.detach()), torch.eye(len(log_weights), dtype=torch.bool)
+    others = mean_of_others(log_weights.detach())
+    own = torch.eye(len(log_weights), dtype=torch.bool)
     replaced = torch.where(own.to(others.device)[..., None], others, log_weights.detach()[:, None])  # (draws, draws, n)
     bound = importance_weighted_bound(log_weights)
     return with_score(bound, terms.log_posterior, bound - importance_weighted_bound(replaced))

@@ -60,7 +60,10 @@ class HierarchicalVAE(Autoencoder):
         network, _ = networks(latents[0], hidden, channels)
         encoder = LadderPosterior(prior, event, network, hidden[-1], seed + 2)
         super().__init__(prior, OfLowestLayer(bottom, prior.event), encoder, kl_warmup=kl_warmup, free_bits=free_bits)
-        self.latents, self.hidden, self.channels, self.head = tuple(latents), tuple(hidden), channels, head
+        self.latents = tuple(latents)
+        self.hidden = tuple(hidden)
+        self.channels = channels
+        self.head = head
         self.seed = seed
 
 
@@ -120,7 +123,9 @@ class LadderPosterior(Borrower, TopDown):
     ) -> None:
         super().__init__(lender.layers, context)
         self.borrow(lender)
-        self.network, self.hidden, self.seed = network, hidden, seed
+        self.network = network
+        self.hidden = hidden
+        self.seed = seed
         with seeded(seed):
             first = network.of_event(context, (), hidden)
             self.up = nn.ModuleList([first, *(_onwards(hidden, hidden) for _ in lender.layers[1:])])

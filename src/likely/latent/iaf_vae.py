@@ -71,7 +71,12 @@ class IAFVAE(Autoencoder):
             ]
         encoder = Flow(base, [Inverse(step) for step in steps], event, features=features, seed=seed + 4)
         super().__init__(prior, decoder, encoder, kl_warmup=kl_warmup, free_bits=free_bits)
-        self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
-        self.layers, self.flow_hidden, self.features = layers, tuple(flow_hidden), features
+        self.latent = latent
+        self.hidden = tuple(hidden)
+        self.channels = channels
+        self.head = head
+        self.layers = layers
+        self.flow_hidden = tuple(flow_hidden)
+        self.features = features
         self.prior_kind: Literal["normal", "mixture", "flow"] = prior_kind
         self.components, self.seed = components, seed

@@ -63,8 +63,13 @@ class IWAE(Autoencoder):
         refuse_unknown("gradient", gradient, OBJECTIVE)
         require_sizes(particles=particles)
         super().__init__(*gaussian_parts(event, latent, hidden, channels, head, seed), kl_warmup=kl_warmup)
-        self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
-        self.particles, self.gradient, self.seed = particles, gradient, seed
+        self.latent = latent
+        self.hidden = tuple(hidden)
+        self.channels = channels
+        self.head = head
+        self.particles = particles
+        self.gradient = gradient
+        self.seed = seed
         self.validation = Scoring(draws=particles)
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:

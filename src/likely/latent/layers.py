@@ -33,7 +33,8 @@ class TopDown(Layered):
         """Return the factors for n vectors, a multiple of the contexts, taken in turn."""
 
     def _factors(self, z: Tensor, context: Tensor | None) -> Tensor:
-        factor, parts = self._conditionals(len(z), context), z.split(self.layers, 1)
+        factor = self._conditionals(len(z), context)
+        parts = z.split(self.layers, 1)
         pairs = zip(parts, (*parts[1:], None), strict=True)
         return torch.stack([factor(level, above).log_prob(part) for level, (part, above) in enumerate(pairs)])
 

@@ -97,8 +97,12 @@ class Mixture(_Mixed, Autoregressive):
         require_sizes(components=components, starts=starts, iterations=iterations)
         require_positive(smoothing=smoothing)
         require_numbers(0.0, tolerance=tolerance)
-        self.components, self.smoothing, self.seed = components, smoothing, seed
-        self.starts, self.iterations, self.tolerance = starts, iterations, tolerance
+        self.components = components
+        self.smoothing = smoothing
+        self.seed = seed
+        self.starts = starts
+        self.iterations = iterations
+        self.tolerance = tolerance
         labels = 1 if context is None else context.alphabets[0]
         self.register_buffer("allowed", allowed_symbols(event.alphabets)[..., None], persistent=False)
         with seeded(seed):
@@ -146,7 +150,8 @@ class Mixture(_Mixed, Autoregressive):
         return expectation_maximization(x, best, more, self.iterations, self.tolerance)[0]
 
     def _log_joint(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        labels, (log_weights, log_tables) = self._labels(context, len(x)), self.products()
+        labels = self._labels(context, len(x))
+        log_weights, log_tables = self.products()
         cells = cells_of(x.reshape(len(x), -1), log_tables.shape[-2]) + labels[:, None] * self.allowed.numel()
         return log_weights[labels] + embedding_bag(cells, log_tables.flatten(0, -2), mode="sum")
 
@@ -161,7 +166,8 @@ class Mixture(_Mixed, Autoregressive):
         return Table(torch.stack(found, 1)).reshape(*x.shape)
 
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
-        labels, (log_weights, log_tables) = self._labels(context, n), self.products()
+        labels = self._labels(context, n)
+        log_weights, log_tables = self.products()
         x = torch.zeros(n, *self.event.shape, dtype=torch.int64, device=self.device)
         log_joint = log_weights[labels]  # ln p(x_<i, k), (n, K)
         for i, place in enumerate(self.places):
@@ -179,8 +185,10 @@ class Mixture(_Mixed, Autoregressive):
         """
         if self.context is not None:
             raise UncodableError("a Mixture with a context cannot be coded yet: one without can")
-        which, (log_weights, log_tables) = Event((), self.components), self.products()
-        prior, decoder = IndependentPixels(which), IndependentPixels(self.event, which)
+        which = Event((), self.components)
+        log_weights, log_tables = self.products()
+        prior = IndependentPixels(which)
+        decoder = IndependentPixels(self.event, which)
         with torch.no_grad():
             prior.table.copy_(log_weights.exp().view_as(prior.table))
             decoder.table.copy_(log_tables[0].exp().movedim(-1, 0))
@@ -273,7 +281,8 @@ def expectation_maximization(
 def expect(x: Tensor, products: Products) -> tuple[float, ExpectedCounts]:
     """Σ_n ln p(x_n), and the counts that are expected given x (n, dims)."""
     log_weights, log_tables = products
-    score, counts = 0.0, ExpectedCounts(torch.zeros_like(log_weights), torch.zeros_like(log_tables))
+    score = 0.0
+    counts = ExpectedCounts(torch.zeros_like(log_weights), torch.zeros_like(log_tables))
     for rows in x.split(CHUNK):
         joint = log_weights + embedding_bag(cells_of(rows, log_tables.shape[1]), log_tables.flatten(0, 1), mode="sum")
         evidence = joint.logsumexp(1, keepdim=True)
@@ -292,7 +301,8 @@ def penalty(products: Products, more: Tensor) -> float:
 
 def maximize(counts: ExpectedCounts, more: Tensor) -> Products:
     """Return the components that make counts and pseudo-counts most likely."""
-    components, symbols = counts.components + more[0].sum(), counts.symbols + more
+    components = counts.components + more[0].sum()
+    symbols = counts.symbols + more
     return Products((components / components.sum()).log(), (symbols / components).log())
 
 
@@ -318,7 +328,8 @@ class MixtureOf(_Mixed):
         super().__init__(first.event, first.context)
         for k, other in enumerate(components):
             for name in ("event", "context", "support"):
-                found, expected = getattr(other, name), getattr(first, name)
+                found = getattr(other, name)
+                expected = getattr(first, name)
                 if found != expected:
                     raise InputError(f"components of one {name} are expected, found {expected} (0) and {found} ({k})")
         bounds = any(component.kind == "lower bound" for component in components)

@@ -73,7 +73,10 @@ class PixelVAE(Autoencoder):
         encoder = ConditionalNormal(z, event, network=network_for(event, (), hidden), seed=seed + 1)
         prior = prior_for(prior_kind, encoder, components, seed + 2)
         super().__init__(prior, decoder, encoder, kl_warmup=kl_warmup, free_bits=free_bits)
-        self.latent, self.hidden, self.channels, self.layers = latent, hidden, channels, layers
+        self.latent = latent
+        self.hidden = hidden
+        self.channels = channels
+        self.layers = layers
         self.kernel, self.features = kernel, features
         self.head: Head = head
         self.prior_kind: PriorKind = prior_kind

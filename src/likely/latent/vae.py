@@ -44,7 +44,9 @@ class Autoencoder(LatentVariable):
         super().__init__(prior, decoder, encoder)
         require_numbers(0.0, 1.0, kl_warmup=kl_warmup)
         require_numbers(0.0, free_bits=free_bits)
-        self.kl_warmup, self.free_bits, self.weight = kl_warmup, free_bits, 1.0
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.weight = 1.0
 
     def advance(self, fraction: float) -> None:
         """Raise the KL's weight."""
@@ -105,7 +107,10 @@ class VAE(Autoencoder):
     ) -> None:
         parts = gaussian_parts(event, latent, hidden, channels, head, seed, prior_kind, components, covariance)
         super().__init__(*parts, kl_warmup=kl_warmup, free_bits=free_bits)
-        self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
+        self.latent = latent
+        self.hidden = tuple(hidden)
+        self.channels = channels
+        self.head = head
         self.prior_kind: PriorKind = prior_kind
         self.covariance: Covariance = covariance
         self.components, self.seed = components, seed

@@ -108,21 +108,34 @@ class VQVAE(LatentVariable):
         out: NetworkSpec
         prior: Density
         if is_image(event.shape):
-            into, out = Downscaling(channels, blocks), Upscaling(channels, blocks)
+            into = Downscaling(channels, blocks)
+            out = Upscaling(channels, blocks)
             prior = GatedPixelCNN(
                 z, channels=prior_channels, layers=prior_layers, kernel=3, first_kernel=5, seed=seed + 2
             )
         else:
-            into, out = Perceptron(hidden, "relu"), Perceptron(hidden[::-1], "relu")
+            into = Perceptron(hidden, "relu")
+            out = Perceptron(hidden[::-1], "relu")
             prior = MADE(z, hidden=prior_hidden, seed=seed + 2)
         decoder = decoder_of(event, z, OnCodes(out, size), head, seed)
         super().__init__(prior, decoder, NearestCodes(decoder, network=into, seed=seed + 1))
-        self.codes, self.size, self.latent, self.halvings = codes, size, latent, halvings
-        self.channels, self.blocks, self.hidden = channels, blocks, tuple(hidden)
+        self.codes = codes
+        self.size = size
+        self.latent = latent
+        self.halvings = halvings
+        self.channels = channels
+        self.blocks = blocks
+        self.hidden = tuple(hidden)
         self.head: Head = head
-        self.commitment, self.decay, self.revival = commitment, decay, revival
-        self.prior_channels, self.prior_layers, self.prior_hidden = prior_channels, prior_layers, tuple(prior_hidden)
-        self.prior_from, self.seed, self.settled = prior_from, seed, False
+        self.commitment = commitment
+        self.decay = decay
+        self.revival = revival
+        self.prior_channels = prior_channels
+        self.prior_layers = prior_layers
+        self.prior_hidden = tuple(prior_hidden)
+        self.prior_from = prior_from
+        self.seed = seed
+        self.settled = False
 
     @property
     def codebook(self) -> Codebook:

@@ -46,5 +46,10 @@ class WakeSleep(TrainedOn):
         refuse_unknown("divergence", divergence, OBJECTIVE)
         parts = gaussian_parts(event, latent, hidden, channels, head, seed)
         super().__init__(*parts, objective=OBJECTIVE[divergence], draws=particles)
-        self.latent, self.hidden, self.channels, self.head = latent, tuple(hidden), channels, head
-        self.particles, self.divergence, self.seed = particles, divergence, seed
+        self.latent = latent
+        self.hidden = tuple(hidden)
+        self.channels = channels
+        self.head = head
+        self.particles = particles
+        self.divergence = divergence
+        self.seed = seed

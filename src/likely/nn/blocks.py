@@ -37,7 +37,9 @@ class GatedBlock(nn.Module):
         super().__init__()
         self.first = Conv2d(channels, channels, 3, draw=draw)
         self.second = Conv2d(channels, 2 * channels, 1, draw=draw)
-        self.norm, self.activation, self.gate = LayerNorm(channels), SiLU(), GLU()
+        self.norm = LayerNorm(channels)
+        self.activation = SiLU()
+        self.gate = GLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape."""
@@ -50,8 +52,11 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.first, self.second = Linear(channels, 3 * channels), Linear(channels, 2 * channels)
-        self.norm, self.attention, self.gate = LayerNorm(channels), Attention(heads, causal=False), GLU()
+        self.first = Linear(channels, 3 * channels)
+        self.second = Linear(channels, 2 * channels)
+        self.norm = LayerNorm(channels)
+        self.attention = Attention(heads, causal=False)
+        self.gate = GLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape."""
@@ -92,7 +97,8 @@ class ImageNetwork(nn.Module):
         else:
             self.project = Conv2d(features, channels, 1, bias=False, draw=draw)
         self.body = nn.Sequential(*blocks)
-        self.activation, self.last = SiLU(), Conv2d(channels, outputs, 1, draw=draw)
+        self.activation = SiLU()
+        self.last = Conv2d(channels, outputs, 1, draw=draw)
 
     def forward(self, x: Tensor, features: Tensor | None = None) -> Tensor:
         """x (n, h, w, inputs) and features (n, h, w, ·) or (n, ·) → (n, h, w, outputs)."""

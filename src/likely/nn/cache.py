@@ -59,7 +59,10 @@ class Walk:
     """
 
     def __init__(self, network: Network, dims: int, nothing: Tensor, features: Tensor | None = None) -> None:
-        self.network, self.dims, self.newest, self.features = network, dims, nothing, features
+        self.network = network
+        self.dims = dims
+        self.newest = nothing
+        self.features = features
 
     def __iter__(self) -> Iterator[tuple[slice, Float[Tensor, "n places outputs"]]]:
         cache, known = Cache(), 0

@@ -35,7 +35,8 @@ def convolve(
         return F.conv2d(x, weight, bias, padding=(above, side), dilation=dilation).permute(0, 2, 3, 1)
     x = F.pad(x, (0, 0, side, side, above, above))
     rows, columns = (range(0, size * dilation, dilation) for size in weight.shape[2:])
-    height, width = x.shape[1] - rows[-1], x.shape[2] - columns[-1]
+    height = x.shape[1] - rows[-1]
+    width = x.shape[2] - columns[-1]
     taps = [x[:, i : i + height, j : j + width] for i in rows for j in columns]
     return F.linear(torch.cat(taps, -1), weight.permute(0, 2, 3, 1).flatten(1), bias)
 
@@ -149,7 +150,9 @@ class _RowState:
     """The rows that the kernel still reads, and the projected features (n, h or 1, w or 1, outputs)."""
 
     def __init__(self, above: Tensor, projected: Tensor | None) -> None:
-        self.above, self.projected, self.row = above, projected, 0
+        self.above = above
+        self.projected = projected
+        self.row = 0
 
     def next_projected(self) -> Tensor:
         """Return the projected features of the next row."""

@@ -122,7 +122,8 @@ class ExactLinear(ExactLeaf):
     def __init__(self, leaf: LinearLeaf, stored: dict[str, Tensor]) -> None:
         super().__init__()
         self.stored = stored
-        self.grid, exponent = int(stored["grid"]), stored["exponent"].long()
+        self.grid = int(stored["grid"])
+        exponent = stored["exponent"].long()
         self.scale, self.unit = 2.0**self.grid, 2.0**-self.grid
         self.bound = int(bound(stored).max())
         if self.bound >= ROOM:

@@ -60,7 +60,10 @@ class ExactCategoricalHead(ExactLeaf):
 
     def __init__(self, head: CategoricalHead) -> None:
         super().__init__()
-        self.levels, self.width, self.binary, self.forbidden = head.levels, head.width, head.binary, head.forbidden
+        self.levels = head.levels
+        self.width = head.width
+        self.binary = head.binary
+        self.forbidden = head.forbidden
 
     def forward(
         self, parameters: Float[Tensor, "n *places p"], x: Tensor | None = None, part: slice = slice(None)
@@ -173,7 +176,8 @@ class ExactLogisticsHead(ExactLeaf):
         inverses = table[on_grid(log_scales, integers.STEPS, 8).clamp(min=-7 * integers.STEPS) + 7 * integers.STEPS]
         reach = 12 * integers.STEPS
         tangents = integers.tangent().to(parameters.device)[on_grid(couplings, integers.STEPS, 12) + reach]
-        coupling, values = iter(tangents.unbind(1)), (2 * x - (self.levels - 1))[..., None]
+        coupling = iter(tangents.unbind(1))
+        values = (2 * x - (self.levels - 1))[..., None]
         shifted = []
         for c in range(self.channels):
             position = positions[:, c]

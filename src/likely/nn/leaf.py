@@ -69,7 +69,8 @@ def with_state(module: nn.Module, stored: dict[str, Tensor]) -> nn.Module:
 def shallow_copy(module: Module) -> Module:
     """Return a copy; replacing its tensors and children does not touch the original."""
     twin = copy.copy(module)
-    twin._parameters, twin._buffers = dict(module._parameters), dict(module._buffers)
+    twin._parameters = dict(module._parameters)
+    twin._buffers = dict(module._buffers)
     twin._modules = dict(module._modules)
     return twin
 

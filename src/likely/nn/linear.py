@@ -69,7 +69,8 @@ class _Sums:
     """
 
     def __init__(self, layer: "MaskedLinear", weight: Tensor, bias: Tensor, projected: Tensor | None, n: int) -> None:
-        self.determined, self.ends = layer.determined, iter(layer.ends)
+        self.determined = layer.determined
+        self.ends = iter(layer.ends)
         self.weight, self.projected = weight, projected  # (outputs, inputs), masked; (outputs, n)
         self.plus = torch.addmm if torch.is_grad_enabled() else Tensor.addmm_
         self.later = bias[:, None].repeat(1, n)

@@ -45,8 +45,11 @@ class MaskedConv2d(ConvolutionLeaf):
         self, inputs: int, outputs: int, kernel: tuple[int, int], kind: Kind, groups: int = 1, dilation: int = 1
     ) -> None:
         super().__init__()
-        self.kind, self.groups, self.dilation = kind, groups, dilation
-        self.rows_above, self.side = kernel[0] // 2, kernel[1] // 2
+        self.kind = kind
+        self.groups = groups
+        self.dilation = dilation
+        self.rows_above = kernel[0] // 2
+        self.side = kernel[1] // 2
         sees_own_pixel = kind == "B" or groups > 1
         self.taps = self.side + sees_own_pixel  # of the own row
         self.pointwise = kernel == (1, 1) and kind == "B" and groups == 1
@@ -69,7 +72,8 @@ class MaskedConv2d(ConvolutionLeaf):
             return F.linear(x, self.weight.flatten(1), self.bias)
         if cache is not None:
             return self._advance(x, cache)
-        weight, far = self.weight * self.mask, self.dilation * self.side
+        weight = self.weight * self.mask
+        far = self.dilation * self.side
         if self.rows_above:
             x = zeros_before(x, 1, self.dilation * self.rows_above)
             return convolve(x, weight, self.bias, far, self.dilation)
@@ -91,8 +95,10 @@ class _Window:
     def __init__(self, layer: MaskedConv2d, x: Tensor, width: int) -> None:
         _, inputs, rows, columns = layer.weight.shape
         self.layer, self.width, self.position = layer, width, 0
-        self.weights, self.biases = self._by_group(layer), list(layer.bias.chunk(layer.groups))
-        far, dilation = layer.dilation * layer.side, layer.dilation
+        self.weights = self._by_group(layer)
+        self.biases = list(layer.bias.chunk(layer.groups))
+        far = layer.dilation * layer.side
+        dilation = layer.dilation
         self.pixels = x.new_zeros(len(x), dilation * (rows - 1) + 1, width + 2 * far, inputs)
         row, size = self.pixels[:, -1:], inputs // layer.groups
         self.written = [part for pixel in row[:, :, far:].unbind(2) for part in pixel.split(size, -1)]
@@ -107,7 +113,8 @@ class _Window:
     def _by_group(layer: MaskedConv2d) -> list[Tensor]:
         """Return one matrix (taps · inputs, outputs / groups) per channel group."""
         weight = (layer.weight * layer.mask).permute(0, 2, 3, 1)  # (outputs, rows, columns, inputs)
-        above, own = weight[:, :-1].flatten(1), weight[:, -1, : layer.taps].flatten(1)
+        above = weight[:, :-1].flatten(1)
+        own = weight[:, -1, : layer.taps].flatten(1)
         return [matrix.T for matrix in torch.cat([above, own], 1).chunk(layer.groups)]
 
     def remember(self, x: Tensor) -> None:

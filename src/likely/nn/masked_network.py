@@ -35,7 +35,8 @@ def masked_layers(
         ordering: other orders of the places (orders, dims), the first of them 0 … dims − 1.
     """
     layers = nn.ModuleList()
-    degrees, arranged = torch.arange(1, dims + 1).repeat_interleave(inputs), _spread(ordering, inputs)
+    degrees = torch.arange(1, dims + 1).repeat_interleave(inputs)
+    arranged = _spread(ordering, inputs)
     for units in hidden:
         above = torch.arange(units) * max(dims - 1, 1) // units + 1  # 1 … dims − 1, spread evenly
         layers.append(MaskedLinear(_reach(degrees, above), len(degrees), features, input_orders=arranged))

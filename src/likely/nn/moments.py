@@ -14,7 +14,8 @@ def mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     if len(x) < 2:
         raise InputError(f"at least two examples to take a mean and a deviation from are expected, found {len(x)}")
-    mean, deviation = x.double().mean(0), x.double().std(0, correction=0)
+    mean = x.double().mean(0)
+    deviation = x.double().std(0, correction=0)
     constant = (deviation <= 1e-9 * mean.abs()) | (deviation == 0)
     if constant.any():
         place = tuple(constant.nonzero()[0].tolist())

@@ -104,7 +104,8 @@ class Chain(nn.Module):
 
     def __init__(self, layers: list[nn.Module], features: int | None) -> None:
         super().__init__()
-        self.layers, self.features = nn.Sequential(*layers), features
+        self.layers = nn.Sequential(*layers)
+        self.features = features
 
     def forward(self, x: Tensor, features: Tensor | None = None) -> Tensor:
         """Apply them."""

@@ -72,7 +72,8 @@ class ExactNorm(ExactLeaf):
         weight = stored["weight"].double()
         if len(weight) * (2 * HALF) ** 2 >= ROOM:
             raise ExactnessError(f"sums of squares over {len(weight)} channels could reach 2^53 or more")
-        self.centred, self.scale = centred, math.ldexp(1.0, int(stored["grid"]))
+        self.centred = centred
+        self.scale = math.ldexp(1.0, int(stored["grid"]))
         self.register_buffer("weight", weight)
         self.register_buffer("bias", stored["bias"].double())
 

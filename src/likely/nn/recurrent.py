@@ -84,7 +84,8 @@ class _RecurrentLeaf(Leaf):
     def _linear(self, name: str) -> Linear:
         weight, bias = (self.get_parameter(f"{kind}_{name}_l0").detach() for kind in ("weight", "bias"))
         layer = Linear(weight.shape[1], len(weight), dtype=weight.dtype)
-        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+        layer.weight = nn.Parameter(weight)
+        layer.bias = nn.Parameter(bias)
         return layer
 
     def quantize(self, largest: float) -> dict[str, Tensor]:
@@ -162,8 +163,10 @@ class _ExactStates(_States, ExactLeaf):
         super().__init__()
         self.kind: Kind = leaf.kind
         of_input, of_state = leaf.linear_parts()
-        self.of_input, self.of_state = of_input.exact(_of(INPUT, stored)), of_state.exact(_of(STATE, stored))
-        self.sigmoid, self.tanh = Lookup(sigmoid_table()), Lookup(tanh_table())
+        self.of_input = of_input.exact(_of(INPUT, stored))
+        self.of_state = of_state.exact(_of(STATE, stored))
+        self.sigmoid = Lookup(sigmoid_table())
+        self.tanh = Lookup(tanh_table())
 
     @abstractmethod
     def _step(self, from_input: Tensor, state: States) -> States:
@@ -184,7 +187,8 @@ class ExactGRU(_ExactStates):
 
     def _step(self, from_input: Tensor, state: States) -> States:
         (h,) = state
-        (r_x, z_x, n_x), (r_h, z_h, n_h) = from_input.chunk(3, 1), self.of_state(h).chunk(3, 1)
+        r_x, z_x, n_x = from_input.chunk(3, 1)
+        r_h, z_h, n_h = self.of_state(h).chunk(3, 1)
         r, z = self.sigmoid(r_x + r_h), self.sigmoid(z_x + z_h)
         n = self.tanh(n_x + r * n_h)
         return ((1 - z) * n + z * h,)

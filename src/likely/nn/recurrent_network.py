@@ -32,13 +32,18 @@ class RecurrentNetwork(nn.Module):
 
     def __init__(self, dims: int, outputs: int, hidden: int, features: int | None = None) -> None:
         super().__init__()
-        self.dims, self.outputs, self.hidden = dims, outputs, hidden
+        self.dims = dims
+        self.outputs = outputs
+        self.hidden = hidden
         recurrent = GRU(1, hidden, "A")
         project = None
         if features is not None:
             project = Linear(features, hidden)
-        self.output, self.places = Linear(hidden, outputs, bias=False), Positions(dims, outputs)
-        self.recurrent, self.project, self.tanh = recurrent, project, Tanh()
+        self.output = Linear(hidden, outputs, bias=False)
+        self.places = Positions(dims, outputs)
+        self.recurrent = recurrent
+        self.project = project
+        self.tanh = Tanh()
         nn.init.zeros_(self.output.weight)
 
     def forward(

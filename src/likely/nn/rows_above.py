@@ -25,7 +25,9 @@ class RowsAbove(nn.Module):
 
     def __init__(self, stack: nn.Module, widths: list[int], groups: int = 1, features: int | None = None) -> None:
         super().__init__()
-        self.stack, self.groups, self.widths = stack, groups, widths
+        self.stack = stack
+        self.groups = groups
+        self.widths = widths
         if features:
             self.project = nn.ModuleList([Linear(features, width, bias=False) for width in widths])
         else:
