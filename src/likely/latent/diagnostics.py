@@ -160,10 +160,9 @@ def spread(model: LatentVariable, x: Tensor, *, generator: torch.Generator | Non
     encoder, x, event = _encoder(model), model.check(x), model.prior.event
     if len(x) < 2:
         raise InputError("a variance over examples takes at least two of them, found 1")
-    if isinstance(encoder, ConditionalNormal):
-        return posterior_means(model, x).double().var(0)
-    if isinstance(encoder, ConditionalSymbols) and encoder.head == "categorical":
-        return _table(encoder, x).double().var(0).sum(1).view(event.shape)
+    exact = _exact_spread(encoder, x)
+    if exact is not None:
+        return exact
     draws = _draws(model, x, DRAWS, generator).reshape(DRAWS, len(x), -1).movedim(2, 0)  # (latent values, draws, n)
     if event.discrete:
         values = (_one_hot(z, levels) for z, levels in zip(draws, event.alphabets, strict=True))
@@ -196,14 +195,53 @@ def posterior_means(
     """
     require_draws(draws)
     encoder, x = _encoder(model), model.check(x)
-    if isinstance(encoder, ConditionalNormal):
-        mu = torch.cat([encoder.parameters_of(rows).mu for rows in x.split(CHUNK)])
-        return mu.view(-1, *encoder.event.shape) * encoder.deviation + encoder.mean
-    if isinstance(encoder, ConditionalSymbols) and encoder.head == "categorical":
-        likeliest = torch.cat([_table(encoder, rows).argmax(2) for rows in x.split(CHUNK)])
-        return likeliest.view(-1, *encoder.event.shape)
+    exact = _exact_mean(encoder, x)
+    if exact is not None:
+        return exact
     z = _draws(model, x, draws, generator)
-    return z.mode(0)[0] if encoder.event.discrete else z.mean(0)
+    if encoder.event.discrete:
+        return z.mode(0)[0]
+    return z.mean(0)
+
+
+@singledispatch
+def _exact_mean(encoder: Density, x: Tensor) -> Tensor | None:
+    """Return E[z | x] (n, *latent shape), of symbols the likeliest, where the encoder tells; else None."""
+    return None
+
+
+@_exact_mean.register
+def _(encoder: ConditionalNormal, x: Tensor) -> Tensor | None:
+    mu = torch.cat([encoder.parameters_of(rows).mu for rows in x.split(CHUNK)])
+    return mu.view(-1, *encoder.event.shape) * encoder.deviation + encoder.mean
+
+
+@_exact_mean.register
+def _(encoder: ConditionalSymbols, x: Tensor) -> Tensor | None:
+    if encoder.head != "categorical":
+        return None
+    likeliest = torch.cat([_table(encoder, rows).argmax(2) for rows in x.split(CHUNK)])
+    return likeliest.view(-1, *encoder.event.shape)
+
+
+@singledispatch
+def _exact_spread(encoder: Density, x: Tensor) -> Tensor | None:
+    """Return Var_x E[z | x] of every latent value, where the encoder tells E[z | x]; else None."""
+    return None
+
+
+@_exact_spread.register
+def _(encoder: ConditionalNormal, x: Tensor) -> Tensor | None:
+    mean = _exact_mean(encoder, x)
+    assert mean is not None
+    return mean.double().var(0)
+
+
+@_exact_spread.register
+def _(encoder: ConditionalSymbols, x: Tensor) -> Tensor | None:
+    if encoder.head != "categorical":
+        return None
+    return _table(encoder, x).double().var(0).sum(1).view(encoder.event.shape)
 
 
 def _draws(model: LatentVariable, x: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:

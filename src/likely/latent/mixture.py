@@ -349,7 +349,7 @@ class MixtureOf(_Mixed):
             component.advance(fraction)
 
     def _parts(self) -> list[Density]:
-        return [part for part in self.components if isinstance(part, Density)]
+        return list(self.components)  # pyrefly: ignore[bad-return]
 
     def _log_joint(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         parts = [component._log_prob(x, context, generator) for component in self._parts()]
