@@ -147,9 +147,10 @@ class GaussianMixture(Density):
         self.deviation.copy_(deviation.flatten())
         labels = self.check_context(context, len(x))
         for label in range(len(self.logits)):
-            rows = z if labels is None else z[labels == label]
+            rows, where = z, ""
+            if labels is not None:
+                rows, where = z[labels == label], f" of label {label}"
             if len(rows) < self.components:
-                where = "" if labels is None else f" of label {label}"
                 raise InputError(f"{self.components} components need as many examples, found {len(rows)}{where}")
             self._set(label, self._best(rows, generator))
 

@@ -151,7 +151,8 @@ class LogisticFrequencies(Frequencies):
         z = ((edges - self.means[..., None, :]) * self.inverses[..., None, :]) >> 28
         reach = integers.REACH << 16
         z = z.clamp(-reach, reach) + reach
-        low, step = (integers.look_up(t.to(z.device), z >> 6) for t in (integers.logistic(), integers.logistic_steps()))
+        low = integers.look_up(integers.logistic().to(z.device), z >> 6)
+        step = integers.look_up(integers.logistic_steps().to(z.device), z >> 6)
         inside = low + ((step * (z & 63)) >> 6)
         edges = symbols[..., None]
         return torch.where(edges == 0, 0, torch.where(edges == self.levels, 1 << integers.UNIT, inside))
@@ -190,16 +191,20 @@ class NormalFrequencies(Frequencies):
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "NormalFrequencies":
         """The same with `f` applied to every parameter."""
-        means, inverses = (f(parameter[..., None])[..., 0] for parameter in (self.means, self.inverses))
+        means = f(self.means[..., None])[..., 0]
+        inverses = f(self.inverses[..., None])[..., 0]
         return type(self)(means, inverses, self.edges)
 
     def below(self, symbols: Int[Tensor, "*batch m"]) -> Int[Tensor, "*batch m"]:
         """Φ between the points of its table."""
         edges = integers.look_up(self.edges, symbols)
         reach = integers.TAILS << 16
-        z = (((edges - self.means[..., None]) * self.inverses[..., None]) >> 16).clamp(-reach, reach) + reach
+        z = ((edges - self.means[..., None]) * self.inverses[..., None]) >> 16
+        z = z.clamp(-reach, reach) + reach
         table = integers.normal()
-        low, high = (integers.look_up(table, (z >> 6) + step) for step in (0, (z < 2 * reach).long()))
+        place = z >> 6
+        low = integers.look_up(table, place)
+        high = integers.look_up(table, place + (z < 2 * reach).long())
         inside = low + (((high - low) * (z & 63)) >> 6)
         whole = torch.full_like(symbols[..., :1], 1 << integers.UNIT)
         inside = torch.where(symbols == 0, 0, torch.where(symbols == self.levels, whole, inside))
@@ -217,7 +222,8 @@ def _spread(sums: Tensor, total: Tensor, own: Tensor, symbols: Tensor) -> Tensor
 
 def softmax(logits: Int[Tensor, "*batch k"], bits: int) -> Int[Tensor, "*batch k"]:
     """e^(l − max l) of logits in units of 1/1024, in units of 2^−bits (at most 30)."""
-    below = (logits.amax(-1, keepdim=True) - logits).clamp(max=integers.REACH * integers.STEPS)
+    below = logits.amax(-1, keepdim=True) - logits
+    below = below.clamp(max=integers.REACH * integers.STEPS)
     return integers.exponential().to(logits.device)[below] >> (integers.UNIT - bits)
 
 
@@ -229,7 +235,8 @@ def digits(p: Frequencies, x: Int[Tensor, "*batch"]) -> Iterator[tuple[Tensor, T
         first = low + (x - low) // size * size
         last = torch.minimum(first + size, high)
         outer = p.below(torch.stack([low, first, last, high], -1))
-        start, stop = (_within(outer[..., i], outer[..., 0], outer[..., 3]) for i in (1, 2))
+        start = _within(outer[..., 1], outer[..., 0], outer[..., 3])
+        stop = _within(outer[..., 2], outer[..., 0], outer[..., 3])
         yield start, stop - start
         low, high = first, last
 

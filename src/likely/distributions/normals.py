@@ -45,5 +45,7 @@ class Normals(NamedTuple):
         if self.corner is None:
             epsilon = (x - self.mu) * (-self.log_sigma).exp()
         else:
-            epsilon = torch.linalg.solve_triangular(self.scale(), (x - self.mu)[..., None], upper=False)[..., 0]
-        return -(0.5 * epsilon.square() + self.log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
+            difference = (x - self.mu)[..., None]
+            epsilon = torch.linalg.solve_triangular(self.scale(), difference, upper=False)[..., 0]
+        constant = 0.5 * math.log(2 * math.pi)
+        return -(0.5 * epsilon.square() + self.log_sigma + constant).sum(1)

@@ -40,7 +40,8 @@ class Codebook(Leaf):
         """Codes (…) of the nearest entries, from vectors (…, size); the first of several."""
         with torch.no_grad():  # in float64, so that a batch of another size makes no difference
             flat = vectors.detach().reshape(-1, vectors.shape[-1]).double()
-            return torch.cdist(flat, self.entries.double()).argmin(1).view(vectors.shape[:-1])
+            distance = torch.cdist(flat, self.entries.double())
+            return distance.argmin(1).view(vectors.shape[:-1])
 
     @torch.no_grad()
     def update(self, vectors: Tensor, z: Tensor, decay: float, revival: int, generator: torch.Generator | None) -> None:

@@ -38,7 +38,8 @@ def convolve(
     height = x.shape[1] - rows[-1]
     width = x.shape[2] - columns[-1]
     taps = [x[:, i : i + height, j : j + width] for i in rows for j in columns]
-    return F.linear(torch.cat(taps, -1), weight.permute(0, 2, 3, 1).flatten(1), bias)
+    flat = weight.permute(0, 2, 3, 1).flatten(1)  # (outputs, kh · kw · channels)
+    return F.linear(torch.cat(taps, -1), flat, bias)
 
 
 def zeros_before(x: Image, dim: int, size: int) -> Image:

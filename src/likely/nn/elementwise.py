@@ -155,7 +155,9 @@ class ExactGate(ExactLeaf):
     def forward(self, x: Float[Tensor, "*batch two_c"]) -> Float[Tensor, "*batch c"]:
         """Halve the channels."""
         a, b = halves(grid_index(x), self.width)
-        return integers.look_up(self.tanh, a).mul_(integers.look_up(self.sigmoid, b)).flatten(x.ndim - 1)
+        gated = integers.look_up(self.tanh, a)
+        gated.mul_(integers.look_up(self.sigmoid, b))
+        return gated.flatten(x.ndim - 1)
 
 
 def grid_index(x: Tensor, ends: int = ENDS) -> Int[Tensor, "..."]:

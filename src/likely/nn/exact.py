@@ -64,8 +64,9 @@ class LinearLeaf(Leaf):
         room = BIAS_ROOM - grid - exponent_of(bias)
         exponent = torch.where(size == 0, room, BITS - 1 - exponent_of(size))
         exponent = torch.where(bias == 0, exponent, torch.minimum(exponent, room))
+        whole = (weight * powers(by_row(exponent, weight))).round()
         return {
-            "weight": (weight * powers(by_row(exponent, weight))).round().clamp(1 - HALF, HALF - 1).to(torch.int16),
+            "weight": whole.clamp(1 - HALF, HALF - 1).to(torch.int16),
             "bias": (bias * powers(exponent + grid)).round().to(torch.int64),
             "exponent": exponent.to(torch.int16),
             "grid": grid,

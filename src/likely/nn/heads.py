@@ -170,10 +170,13 @@ class ExactLogisticsHead(ExactLeaf):
         """As `LogisticsHead`, in units of 2⁻²⁴."""
         parameters = parameters.unflatten(-1, (sum(self.parts), self.components)).movedim(-2, 1)
         logits, means, log_scales, couplings = parameters.split(self.parts, 1)  # (n, ·, *places, k)
-        weights = [softmax(on_grid(logits[:, 0], integers.STEPS, 1 << 20), 20 - math.ceil(math.log2(self.components)))]
+        bits = 20 - math.ceil(math.log2(self.components))
+        weights = [softmax(on_grid(logits[:, 0], integers.STEPS, 1 << 20), bits)]
         positions = (on_grid(means, 1 << 20, 64) * (self.levels - 1)) >> 4
         table = integers.inverse_scale(-7, 8, self.levels - 1, 28).to(parameters.device)
-        inverses = table[on_grid(log_scales, integers.STEPS, 8).clamp(min=-7 * integers.STEPS) + 7 * integers.STEPS]
+        least = 7 * integers.STEPS
+        place = on_grid(log_scales, integers.STEPS, 8).clamp(min=-least) + least
+        inverses = table[place]
         reach = 12 * integers.STEPS
         tangents = integers.tangent().to(parameters.device)[on_grid(couplings, integers.STEPS, 12) + reach]
         coupling = iter(tangents.unbind(1))
@@ -186,7 +189,8 @@ class ExactLogisticsHead(ExactLeaf):
             shifted.append(position)
             p = LogisticFrequencies(weights[-1], position, inverses[:, c], self.levels)
             edges = torch.stack([x[:, c], x[:, c] + 1], -1)
-            joint = weights[-1] * p.components_below(edges).diff(dim=-2)[..., 0, :].clamp(min=1)
+            likelihood = p.components_below(edges).diff(dim=-2)[..., 0, :].clamp(min=1)
+            joint = weights[-1] * likelihood
             weights.append(joint // (joint.sum(-1, keepdim=True) >> 20).clamp(min=1))
         return LogisticFrequencies(torch.stack(weights[:-1], 1), torch.stack(shifted, 1), inverses, self.levels)
 

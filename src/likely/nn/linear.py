@@ -33,9 +33,10 @@ class _Staircase(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor, blocks: list[Block]) -> Tensor:
-        products = [
-            torch.addmm(bias[rows], x[:, seen], (weight[rows, seen] * mask[rows, seen]).T) for rows, seen, _ in blocks
-        ]
+        products = []
+        for rows, seen, _ in blocks:
+            block = weight[rows, seen] * mask[rows, seen]
+            products.append(torch.addmm(bias[rows], x[:, seen], block.T))
         return torch.cat(products, 1)
 
     @staticmethod
@@ -49,7 +50,10 @@ class _Staircase(torch.autograd.Function):
         to_x, to_weight = ctx.needs_input_grad[:2]
         dx = dweight = None
         if to_x:
-            parts = [dy[:, rows] @ (weight[rows, seen] * mask[rows, seen]) for rows, seen, _ in reversed(ctx.blocks)]
+            parts = []
+            for rows, seen, _ in reversed(ctx.blocks):
+                block = weight[rows, seen] * mask[rows, seen]
+                parts.append(dy[:, rows] @ block)
             dx = pad(parts[0], (0, x.shape[1] - parts[0].shape[1]))  # the widest first
             for part in parts[1:]:
                 dx[:, : part.shape[1]].add_(part)
@@ -99,7 +103,9 @@ class _Sums:
         left = self.end - self.known
         if count <= left:
             return self._add(x.T, count).T
-        return torch.cat([self._add(x[:, :left].T, left).T, self.take(x[:, left:])], 1)
+        of_this_group = self._add(x[:, :left].T, left).T
+        of_later_groups = self.take(x[:, left:])
+        return torch.cat([of_this_group, of_later_groups], 1)
 
     def _add(self, x: Tensor, count: int) -> Tensor:
         """Take in inputs (count, n) of one group."""
@@ -165,7 +171,9 @@ class MaskedLinear(LinearLeaf):
         if blocks is None:
             blocks = min(max(min(inputs, outputs) // 128, 1), 8)
         edges = sorted({round(outputs * k / blocks) for k in range(blocks + 1)})
-        self.blocks = [_block(start, stop, int(reach[start]), int(reach[stop - 1])) for start, stop in pairwise(edges)]
+        self.blocks = []
+        for start, stop in pairwise(edges):
+            self.blocks.append(_block(start, stop, int(reach[start]), int(reach[stop - 1])))
 
     def forward(
         self,

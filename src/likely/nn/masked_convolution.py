@@ -101,7 +101,9 @@ class _Window:
         dilation = layer.dilation
         self.pixels = x.new_zeros(len(x), dilation * (rows - 1) + 1, width + 2 * far, inputs)
         row, size = self.pixels[:, -1:], inputs // layer.groups
-        self.written = [part for pixel in row[:, :, far:].unbind(2) for part in pixel.split(size, -1)]
+        self.written = []
+        for pixel in row[:, :, far:].unbind(2):
+            self.written += pixel.split(size, -1)
         reach = dilation * (layer.taps - 1) + 1
         self.own = [row[:, 0, j : j + reach : dilation] for j in range(width)]  # (n, taps, inputs)
         self.above = [

@@ -83,7 +83,8 @@ class NetworkSpec(Configured, ABC):
             channels, height, width, *vector = given.shape
             inputs = (height, width, channels * values.width * math.prod(vector))
             return nn.Sequential(values, ChannelsLast(), *self.layers(inputs, to))
-        return nn.Sequential(values, nn.Flatten(), *self.layers((given.dims * values.width,), to))
+        inputs = (given.dims * values.width,)
+        return nn.Sequential(values, nn.Flatten(), *self.layers(inputs, to))
 
 
 class ChainSpec(NetworkSpec):
@@ -140,7 +141,8 @@ class Perceptron(ChainSpec):
         hidden = glorot if self.activation == "relu" else Linear
         widths = [math.prod(inputs), *self.hidden]
         pairs = [(hidden(a, b), ACTIVATIONS[self.activation]()) for a, b in pairwise(widths)]
-        layers = [*(layer for pair in pairs for layer in pair), Linear(widths[-1], math.prod(outputs))]
+        layers = [layer for pair in pairs for layer in pair]
+        layers.append(Linear(widths[-1], math.prod(outputs)))
         if len(outputs) > 1:
             layers.append(nn.Unflatten(1, outputs))
         return layers
@@ -178,7 +180,8 @@ class ConvolutionalNetwork(ChainSpec):
         channels = self.channels
         parts: list[nn.Module] = [Conv2d(inputs, channels, 3)]
         for _ in range(halvings(height, width)):
-            parts += [*residual(channels, self.blocks), SpaceToDepth(), Conv2d(4 * channels, 2 * channels, 1)]
+            parts += residual(channels, self.blocks)
+            parts += [SpaceToDepth(), Conv2d(4 * channels, 2 * channels, 1)]
             channels, height, width = 2 * channels, height // 2, width // 2
         parts += residual(channels, self.blocks)
         return [*parts, ReLU(), nn.Flatten(), glorot(height * width * channels, self.hidden)]
@@ -189,7 +192,8 @@ class ConvolutionalNetwork(ChainSpec):
         size = (height, width, channels)
         parts: list[nn.Module] = [glorot(self.hidden, math.prod(size)), nn.Unflatten(1, size)]
         for _ in range(times):
-            parts += [*residual(channels, self.blocks), Conv2d(channels, 2 * channels, 1), DepthToSpace()]
+            parts += residual(channels, self.blocks)
+            parts += [Conv2d(channels, 2 * channels, 1), DepthToSpace()]
             channels //= 2
         return [*parts, *residual(channels, self.blocks), ReLU(), Conv2d(channels, outputs, 3)]
 

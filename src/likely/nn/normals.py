@@ -101,7 +101,8 @@ def standardized(q: Normals, p: Normals) -> tuple[Tensor, Tensor]:
 def scale(log_sigma: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """Return σ of logarithms on their grid, in units of 2⁻³⁰."""
     place = HIGHEST * integers.STEPS - (log_sigma * integers.STEPS).long()
-    return integers.look_up(integers.inverse_scale(-HIGHEST, -LOWEST, 1, 30), place).double() / (1 << 30)
+    table = integers.inverse_scale(-HIGHEST, -LOWEST, 1, 30)
+    return integers.look_up(table, place).double() / (1 << 30)
 
 
 def normal_frequencies(

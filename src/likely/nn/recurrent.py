@@ -56,7 +56,8 @@ class _States(nn.Module):
             return self._advance(x, first, cache)
         if self.kind == "B":
             return self._after(x, self._begin(first))[0]
-        return torch.cat([first[:, None], self._after(x[:, :-1], self._begin(first))[0]], 1)
+        later, _ = self._after(x[:, :-1], self._begin(first))
+        return torch.cat([first[:, None], later], 1)
 
     def _advance(self, x: Tensor, first: Tensor, cache: Cache) -> Tensor:
         draw = cache.of(self, lambda: _Draw(self._begin(first)))

@@ -81,9 +81,14 @@ class _Rows:
         else:
             projected = [of_row(c, self.row) for c in self.projected]
         results = added(results, projected)
-        cut = [y.unflatten(-1, (self.groups, -1)).permute(2, 3, 0, 1, 4).flatten(0, 1) for y in results]
-        self.shares = list(zip(*(y.contiguous()[:, :, None].unbind(0) for y in cut), strict=True))
-        self.row, self.place = self.row + 1, 0
+        cut = []
+        for y in results:
+            y = y.unflatten(-1, (self.groups, -1))  # (n, 1, width, groups, ·)
+            y = y.permute(2, 3, 0, 1, 4).flatten(0, 1)  # (width · groups, n, 1, ·)
+            cut.append(y.contiguous()[:, :, None].unbind(0))
+        self.shares = list(zip(*cut, strict=True))
+        self.row += 1
+        self.place = 0
 
     def next(self) -> list[Tensor]:
         """Return the shares of the next pixel's channel group."""

@@ -78,8 +78,10 @@ class MaskedConv1d(LinearLeaf):
             y = F.conv1d(x.mT, self.weight, self.bias, self.stride, dilation=self.dilation)
             return y.mT
         last = x.shape[1] - self.reach + 1
-        taps = [x[:, k * self.dilation :][:, : last : self.stride] for k in range(self.weight.shape[2])]
-        return F.linear(torch.cat(taps, -1), self.weight.permute(0, 2, 1).flatten(1), self.bias)
+        starts = [k * self.dilation for k in range(self.weight.shape[2])]
+        taps = [x[:, start : start + last : self.stride] for start in starts]
+        weight = self.weight.permute(0, 2, 1).flatten(1)  # (outputs, kernel · inputs)
+        return F.linear(torch.cat(taps, -1), weight, self.bias)
 
     def _advance(self, x: Sequence, cache: Cache) -> Sequence:
         window = cache.of(self, lambda: _Window(x.new_zeros(len(x), self._zeros, x.shape[2])))

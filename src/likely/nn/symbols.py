@@ -28,7 +28,8 @@ class Symbols(Leaf):
         else:
             self.width = width
         angle = math.pi * (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
-        self.weight = nn.Parameter((angle[:, None] * torch.arange(1, self.width + 1)).cos().float())
+        basis = (angle[:, None] * torch.arange(1, self.width + 1)).cos()
+        self.weight = nn.Parameter(basis.float())
 
     def forward(self, x: Int[Tensor, "*batch c"]) -> Float[Tensor, "*batch c_width"]:
         """Replace each symbol along the last dimension by its features, side by side."""
