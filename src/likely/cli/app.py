@@ -184,6 +184,9 @@ def sample(
     context: Annotated[
         str | None, Parameter(help="A value for all, as 3 or 0.1,0.2, or PATH:key with n of them.")
     ] = None,
+    size: Annotated[
+        str | None, Parameter(help="HEIGHT,WIDTH of the samples, where the sizes of the model's examples vary.")
+    ] = None,
     temperature: Annotated[float, Parameter(help="Below 1 sharper, above 1 wilder than the model.")] = 1.0,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -197,15 +200,20 @@ def sample(
     """
     import torch
 
-    from likely.cli.files import context_value, write_examples
+    from likely.cli.files import context_value, sizes_of, write_examples
+    from likely.event import shown
     from likely.jobs.generate import sample as draw
 
     console = Console(json)
     use(device, threads)
     model, preparation = with_preparation(run, device)
     value = None if context is None else context_value(context, n)
-    x = draw(model, n, value, temperature=temperature, generator=torch.Generator(device).manual_seed(seed))
-    write_examples(out, x, model.event, preparation)
+    sizes = None if size is None else sizes_of(size)
+    if sizes is None and model.event.varies:
+        raise InputError(f"--size HEIGHT,WIDTH is expected: the run's examples are of shape {shown(model.event.shape)}")
+    generator = torch.Generator(device).manual_seed(seed)
+    x = draw(model, n, value, size=sizes, temperature=temperature, generator=generator)
+    write_examples(out, x, model.event.of_size(x.shape[1:]), preparation)
     console.say(f"{n} samples in {out}")
     console.result({"n": n, "out": str(out), "temperature": temperature})
 
@@ -241,17 +249,21 @@ def infill(
         raise InputError(f"-n must be at least 1, found {n}")
     model, preparation, _, x = opened(run, data, context, seed, device)
     mask = read_mask(observed, model.event, preparation)
-    x, given = x[:n].read()
+    rows, found, exact = x[:n], {}, True
     generator = torch.Generator(device).manual_seed(seed)
-    infilled = complete(model, x, mask, given, generator=generator)
-    write_infilling(out, x, mask, infilled.x, model.event, preparation)
-    how = (
-        "exact draws from p(hidden | observed)"
-        if infilled.exact
-        else "observed values forced in the model's order, not exact"
-    )
-    console.say(f"{len(infilled.x)} completions in {out}: {how}")
-    console.result({"n": len(infilled.x), "out": str(out), "exact": infilled.exact})
+    for places in rows.places(len(rows)):
+        part, given = rows[places].read()
+        infilled = complete(model, part, mask, given, generator=generator)
+        exact &= infilled.exact
+        numbers = torch.arange(len(rows))[places].tolist()
+        found |= dict(zip(numbers, zip(part, infilled.x, strict=True), strict=True))
+    originals, completed = zip(*(found[number] for number in range(len(rows))), strict=True)
+    write_infilling(out, list(originals), mask, list(completed), model.event, preparation)
+    how = "observed values forced in the model's order, not exact"
+    if exact:
+        how = "exact draws from p(hidden | observed)"
+    console.say(f"{len(completed)} completions in {out}: {how}")
+    console.result({"n": len(completed), "out": str(out), "exact": exact})
 
 
 @app.command

@@ -29,6 +29,14 @@ def context_value(text: str, n: int) -> Tensor:
     return value[0] if len(numbers) == 1 else value
 
 
+def sizes_of(text: str) -> tuple[int, ...]:
+    """Sizes from the command line, with commas between them."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--size: HEIGHT,WIDTH is expected, as 32,48, found {text}") from None
+
+
 def read_mask(observed: str, event: Event, preparation: Preparation | None) -> Any:
     """ "top", "left", or a mask from a file, in the layout of the data."""
     if observed in ("top", "left"):
@@ -59,15 +67,30 @@ def write_examples(path: Path, x: Tensor, event: Event, preparation: Preparation
 
 
 def write_infilling(
-    path: Path, x: Tensor, mask: Any, completed: Tensor, event: Event, preparation: Preparation | None
+    path: Path, x: list[Tensor], mask: Any, completed: list[Tensor], event: Event, preparation: Preparation | None
 ) -> None:
-    """Write completions as an array, a table, or a picture beside the originals."""
+    """Write completions as arrays, a table, or a picture beside the originals.
+
+    Args:
+        path: .npy, .csv, .npz for examples of several sizes, or a picture.
+        x, completed: examples (*shape), which may be of several sizes.
+        mask: of what was observed, as `infill` takes it.
+        event: of the examples.
+        preparation: of the data.
+    """
+    if path.suffix == ".npz":
+        raw = [one if preparation is None else preparation.restore(one[None])[0] for one in completed]
+        write_file(path, lambda file: np.savez(file, *(one.cpu().numpy() for one in raw)))
+        return
     if path.suffix in (".npy", ".csv"):
-        write_examples(path, completed, event, preparation)
+        if len({one.shape for one in completed}) > 1:
+            raise InputError(f"--out: examples of several sizes go into a .npz file or a picture, found {path}")
+        write_examples(path, torch.stack(completed), event, preparation)
         return
     from likely.jobs.generate import observed_mask
 
-    shown = observed_mask(event, mask, x.shape)
+    sized = [(event.of_size(one.shape), one) for one in x]
+    shown = [observed_mask(own, mask, one[None].shape)[0] for own, one in sized]
     pictures.write(path, pictures.infilling(x, shown, completed, _levels(event)))
 
 

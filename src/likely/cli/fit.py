@@ -131,8 +131,8 @@ def _fit(
 
 
 def _said(event: Event) -> str:
-    shape = "×".join(map(str, event.shape)) or "1"
-    return f"{shape} with {event.levels} levels" if event.discrete else f"{shape} real value{'s' * (event.dims > 1)}"
+    shape = "×".join("any" if size is None else str(size) for size in event.shape) or "1"
+    return f"{shape} with {event.levels} levels" if event.discrete else f"{shape} real value{'s' * (shape != '1')}"
 
 
 @contextmanager

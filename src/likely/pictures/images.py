@@ -1,6 +1,7 @@
 """Images of symbols as PNG files."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from likely.errors import InputError
 from likely.runs.files import write_file
 
 LINE = 128  # grey of hidden pixels
+Images = Tensor | Sequence[Tensor]
 
 
 def grid(images: Tensor, levels: int, columns: int | None = None, side: int = 800) -> Image.Image:
@@ -26,10 +28,16 @@ def rows(images: Tensor, levels: int, side: int = 1200) -> Image.Image:
     return grid(images.flatten(0, 1), levels, images.shape[1], side)
 
 
-def infilling(original: Tensor, observed: Tensor, completed: Tensor, levels: int) -> Image.Image:
-    """Three rows per sixteen examples: the originals, what was shown of them (the rest grey), and the completions."""
-    original, completed = _bytes(original, levels), _bytes(completed, levels)
-    shown = torch.where(observed, original, torch.full_like(original, LINE))
+def infilling(original: Images, observed: Images, completed: Images, levels: int) -> Image.Image:
+    """Three rows per sixteen examples: the originals, what was shown of them (the rest grey), and the completions.
+
+    Args:
+        original, observed, completed: images (c, h, w) of symbols, which may be of several sizes; True where observed.
+        levels: size of the alphabet.
+    """
+    original, completed = ([_bytes(image, levels) for image in images] for images in (original, completed))
+    shown = [image.where(seen.cpu(), LINE) for image, seen in zip(original, observed, strict=True)]
+    original, shown, completed = (_framed(images) for images in (original, shown, completed))
     rows = []
     for i in range(0, len(original), 16):
         for part in (original[i : i + 16], shown[i : i + 16], completed[i : i + 16]):
@@ -52,6 +60,15 @@ def _format(path: Path) -> str:
 
 def _bytes(images: Tensor, levels: int) -> Tensor:
     return (images.float() * (255 / max(levels - 1, 1))).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def _framed(images: Sequence[Tensor]) -> Tensor:
+    """Images (c, h, w) of bytes as one tensor (n, c, h, w); smaller ones lie in white, above and to the left."""
+    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
+    frames = images[0].new_full((len(images), len(images[0]), height, width), 255)
+    for frame, image in zip(frames, images, strict=True):
+        frame[:, : image.shape[1], : image.shape[2]] = image
+    return frames
 
 
 def _tiled(images: Tensor, columns: int, side: int) -> Image.Image:
