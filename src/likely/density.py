@@ -293,12 +293,30 @@ class Autoregressive(Density):
         steps = self._steps(n, context, order)
         return steps if self.event.end is None else until_ended(steps, self.event.end)
 
+    def _places(self, order: int) -> list[Where]:
+        """Where the values of each step lie, seen by walking through one example; faster, where a model knows it."""
+        zeros = torch.zeros(1, *self.event.sizes, dtype=torch.int64)
+        context = None if self.context is None else zero_of(self.context)
+        places: list[Where] = []
+
+        def note(where: Where, p: Discrete) -> Tensor:
+            places.append(where)
+            return zeros[where]
+
+        run(self._steps(1, context, order), note)
+        return places
+
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         joint = [self._factors(x, context, k).log_prob(x).reshape(len(x), -1).sum(1) for k in range(self.orders)]
         return torch.stack(joint).logsumexp(0) - float(np.log(self.orders)) if self.orders > 1 else joint[0]
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return sample_with(self, n, context, lambda where, p: p.sample(generator), generator)
+
+
+def zero_of(event: Event) -> Tensor:
+    """Return one example of zeros."""
+    return torch.zeros(1, *event.sizes, dtype=torch.int64 if event.discrete else torch.get_default_dtype())
 
 
 def run(steps: Steps, choose: Callable[[Where, Discrete], Tensor]) -> Tensor:

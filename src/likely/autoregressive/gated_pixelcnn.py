@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from likely.density import Autoregressive, Steps, seeded
+from likely.density import Autoregressive, Steps, Where, seeded
 from likely.distributions import Discrete
 from likely.errors import InputError, require_choice, require_sizes
 from likely.event import Event, shown
@@ -19,6 +19,7 @@ from likely.nn import (
     RowsAbove,
     Symbols,
     VerticalConv2d,
+    raster_places,
     raster_steps,
 )
 from likely.nn.heads import HEADS, Head, head_of_symbols
@@ -128,6 +129,9 @@ class GatedPixelCNN(Autoregressive):
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
         features = self._features(context)
         return raster_steps(self.network, self.to_distribution, self.event, self.groups, n, features, self.device)
+
+    def _places(self, order: int) -> list[Where]:
+        return raster_places(self.event)
 
     def _features(self, context: Tensor | None) -> Tensor | None:
         return None if self.encode is None else self.encode(context)

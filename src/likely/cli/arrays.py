@@ -2,8 +2,10 @@
 
 import io
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,21 @@ from torch import Tensor
 
 from likely.coding.records import Sink
 from likely.data import load, load_context, load_stored, readers
-from likely.errors import FormatError
-from likely.runs.files import write_file
+from likely.errors import FormatError, InputError
+from likely.rows import Rows
+from likely.runs.files import write_file, write_folder
 
 HEADER = "npy"  # in a file's meta data: an .npy header that numpy would write otherwise
 
 
 @dataclass(frozen=True)
 class Raw:
-    """An array as it is stored, its context, what to call it, and what else its file needs to come back."""
+    """An array as it is stored, its context, what to call it, and what else its file needs to come back.
 
-    array: np.ndarray
+    Items of several sizes are rows.
+    """
+
+    array: np.ndarray | Rows
     context: Tensor | None
     note: str
     meta: dict[str, Any] = field(default_factory=dict)
@@ -36,7 +42,8 @@ def read_array(data: str, context: str | None) -> Raw:
     """
     if data != "-" and not data.endswith(".npy"):
         loaded = load(data, "test", context=context)
-        return Raw(load_stored(data, "test"), loaded.context, loaded.note)
+        array = load_stored(data, "test") if loaded.sizes is None else loaded
+        return Raw(array, loaded.context, loaded.note)
     if data == "-":
         content = sys.stdin.buffer.read()
         array = readers.parse_npy(content, "standard input")
@@ -54,9 +61,7 @@ def side_information(context: str | None) -> Tensor | None:
     return None if context is None else load_context(context, "test")
 
 
-def write_npy(
-    out: str, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[np.ndarray], meta: dict[str, Any]
-) -> None:
+def write_npy(out: str, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[Any], meta: dict[str, Any]) -> None:
     """Write an array part by part as .npy, with the header that the whole came with; - is standard output.
 
     Args:
@@ -78,6 +83,40 @@ def write_npy(
         sys.stdout.buffer.flush()
     else:
         write_file(Path(out), write)
+
+
+def write_items(out: str, parts: Iterable[Any], n: int) -> None:
+    """Write n arrays of several sizes, part by part: into a .npz file, or as pictures into a new folder.
+
+    They are numbered, 0000 and on. What is written appears whole, or not at all.
+
+    Raises:
+        InputError: pictures are to be written, and an array is none.
+        WriteError: it could not be written.
+    """
+    names = (f"{number:0{len(str(max(n - 1, 1000)))}}" for number in range(n))
+    items = zip(names, (item for part in parts for item in part), strict=True)
+    if Path(out).suffix == ".npz":
+        write_file(Path(out), partial(_write_npz, items))
+    else:
+        write_folder(Path(out), partial(_write_pictures, items))
+
+
+def _write_npz(items: Iterable[tuple[str, np.ndarray]], file: Any) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, item in items:
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, item)
+
+
+def _write_pictures(items: Iterable[tuple[str, np.ndarray]], folder: Path) -> None:
+    from PIL import Image
+
+    for name, item in items:
+        grey, coloured = item.ndim == 2, item.ndim == 3 and item.shape[-1] == 3
+        if item.dtype != np.uint8 or not (grey or coloured):
+            raise InputError(f"item {name}, {item.dtype} {item.shape}, is no picture: give -o FILE.npz")
+        Image.fromarray(np.ascontiguousarray(item)).save(folder / f"{name}.png")
 
 
 def _beginning(file: readers.Stream) -> bytes:

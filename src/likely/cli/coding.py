@@ -109,20 +109,18 @@ def decompress(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Give back the array that was compressed, as .npy.
+    """Give back the array that was compressed, as .npy; items of several sizes as .npz, or as a folder of pictures.
 
     Args:
         file: a .lk file; - is standard input.
     """
     import numpy as np
 
-    from likely.cli.arrays import side_information, write_npy
+    from likely.cli.arrays import side_information, write_items, write_npy
     from likely.coding import codec
 
     console = Console(json, data_on_stdout=out == "-")
     use("cpu", threads)
-    if out != "-" and Path(out).suffix != ".npy":
-        raise InputError(f"--out: a file that ends with .npy, or -, is expected, found {out}")
     _refuse_existing(out, force)
     if recover and (items is not None or file == "-"):
         raise InputError(
@@ -132,6 +130,8 @@ def decompress(
     with _opened(file) as stream:
         reader = codec.Reader(stream, max_output=max_output)
         header = reader.header
+        several = "sizes" in header.meta
+        _refuse_form(out, several)
         start, stop = (0, header.items) if items is None else _span(items)
         given = side_information(context)
         with console.counting(stop - start) as watch:
@@ -142,10 +142,14 @@ def decompress(
                 span = None if items is None else (start, stop)
                 parts = codec.decompress_parts(reader, model, items=span, context=given, workers=workers, watch=watch)
             shape, dtype = (stop - start, *header.shape[1:]), np.dtype(header.dtype)
-            write_npy(out, shape, dtype, parts, header.meta)
+            if several:
+                write_items(out, parts, stop - start)
+            else:
+                write_npy(out, shape, dtype, parts, header.meta)
     for span in lost:
         print(f"likely: lost: items {span.start} to {span.stop - 1}", file=sys.stderr)
-    console.say(f"{len(range(start, stop)):,} items {shape} {dtype} in {out}")
+    described = "of several sizes," if several else str(shape)
+    console.say(f"{len(range(start, stop)):,} items {described} {dtype} in {out}")
     result: dict[str, Any] = {"out": out, "shape": list(shape), "dtype": str(dtype)}
     console.result(result | ({"lost": [[span.start, span.stop] for span in lost]} if recover else {}))
 
@@ -194,7 +198,8 @@ def inspect(
                     pass  # each is checked as it comes
         model_bytes = reader.model_bytes
         file_bytes = whole.seek(0, 2)
-    dims = max(1, header.items * math.prod(header.shape[1:]))
+    sizes = header.meta.get("sizes")
+    dims = max(1, math.prod(header.shape) if sizes is None else sizes["values"])
     result = {
         "model": header.model_id.hex(),
         "model_inside": reader.has_model,
@@ -240,6 +245,15 @@ def _span(items: str) -> tuple[int, int]:
     if not (colon and items.isascii() and first.isdigit() and stop.isdigit() and len(items) < 40):
         raise InputError(f"--items: FIRST:STOP is expected, as 100:200, found {items}")
     return int(first), int(stop)
+
+
+def _refuse_form(out: str, several: bool) -> None:
+    """Refuse a name of another kind of file than one array, or arrays of several sizes, go into."""
+    suffix = Path(out).suffix
+    if several and (out == "-" or suffix not in ("", ".npz")):
+        raise InputError(f"--out: the items are of several sizes; a .npz file or a new folder is expected, found {out}")
+    if not several and out != "-" and suffix != ".npy":
+        raise InputError(f"--out: a file that ends with .npy, or -, is expected, found {out}")
 
 
 def _refuse_existing(out: str, force: bool) -> None:

@@ -119,7 +119,14 @@ def _fit(
     valid = load_validation(data, context=context)
     with _flags_named():
         planned = plan(
-            model, train, levels=levels, binarize=_threshold(binarize), real=real, seed=recipe.get("seed"), **own
+            model,
+            train,
+            levels=levels,
+            binarize=_threshold(binarize),
+            real=real,
+            any_size=bool(recipe.get("crop")),
+            seed=recipe.get("seed"),
+            **own,
         )
     built = planned.model.to(device)
     out = _free_folder(model) if out is None else out

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from likely.coding.family import Codec, codec, frequencies, of, zero_of
+from likely.coding.family import Codec, codec, frequencies, of
 from likely.coding.groups import Account, groups
 from likely.coding.rans import Stack
 from likely.coding.symbols import Uniform, in_proportion, pop, push
@@ -47,17 +47,8 @@ class InOrder(Codec):
 
     @cached_property
     def steps(self) -> list[Where]:
-        """Where in a batch the values of each step lie, seen by walking through one example."""
-        zeros = torch.zeros(1, *self.model.event.shape, dtype=torch.int64)
-        context = None if self.model.context is None else zero_of(self.model.context)
-        places: list[Where] = []
-
-        def note(where: Where, p: object) -> Tensor:
-            places.append(where)
-            return zeros[where]
-
-        run(self.model._steps(1, context, self.order), note)
-        return places
+        """Where in a batch the values of each step lie."""
+        return self.model._places(self.order)
 
     def intervals(self, x: Tensor, context: Tensor | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Return starts and widths, (digits, n, *event.shape) each, of every symbol given those before it."""

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from likely.coding.codecs import Codec, codec
+from likely.coding.family import of
 from likely.coding.frozen import Frozen
 from likely.coding.groups import OverdrawnError
+from likely.coding.layout import Items, Layout, ManySizes, OneSize, Shape, Sizes
 from likely.coding.rans import Stack
 from likely.coding.records import MODEL, Chunk, Header, pack, unpack
 from likely.coding.stored import Stored
@@ -29,7 +31,7 @@ from likely.errors import Error, FormatError, InputError
 from likely.latent.latent import LatentVariable
 
 RAW_CHUNK = 1 << 21  # bytes of the array that a chunk holds, unless told otherwise
-OWN_META = {"side_information", "prepared", "context"}  # what the codec says of a file in its meta data
+OWN_META = {"side_information", "prepared", "context", "sizes"}  # what the codec says of a file in its meta data
 SEED = 1 << 48  # a stack begins with it and the checksum of what it will hold
 
 
@@ -40,13 +42,13 @@ class ChunkCoder:
         self,
         frozen: Frozen,
         dtype: str,
-        shape: tuple[int, ...],
+        sizes: Sizes,
         context: np.ndarray | Tensor | None,
         side_information: bool,
         prepared: bool,
         batch: int,
     ) -> None:
-        self.frozen, self.dtype, self.shape = frozen, np.dtype(dtype), tuple(shape)
+        self.frozen, self.dtype, self.sizes = frozen, np.dtype(dtype), sizes
         self.side_information, self.prepared, self.batch = side_information, prepared, batch
         preparation = frozen.preparation
         if preparation is not None and not preparation.reversible:
@@ -64,12 +66,13 @@ class ChunkCoder:
         most = most_in_lockstep(frozen.model)
         if not isinstance(batch, Integral) or not 1 <= batch <= most:
             raise InputError(f"batch: 1 to {most} items in lock-step are expected of this model, found {batch}")
-        self.codec = codec(frozen.model, batch)
+        self.codecs: dict[Shape, Codec] = {}
+        self.most = 0  # bytes that the items of a file may have
         self.context = None if context is None or event is None else event.check(torch.as_tensor(context), "context")
         self.context_dtype = torch.int64 if self.context is None else self.context.dtype
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "frozen": None, "codec": None, "context": None}
+        return {**self.__dict__, "frozen": None, "codecs": None, "context": None}
 
     @classmethod
     def of(cls, header: Header, frozen: Frozen, context: np.ndarray | Tensor | None, max_output: int) -> "ChunkCoder":
@@ -88,12 +91,21 @@ class ChunkCoder:
         if not side and context is not None:
             raise InputError("the file holds its context, or needs none, but one was given")
         prepared = bool(header.meta.get("prepared"))
-        job = cls(frozen, header.dtype, header.shape[1:], context, side, prepared, header.batch)
+        sizes, values = OneSize(header.shape[1:]), math.prod(max(size, 1) for size in header.shape)
+        if "sizes" in header.meta:
+            sizes = ManySizes.from_json(header.meta["sizes"])
+            values = sizes.values
+        job = cls(frozen, header.dtype, sizes, context, side, prepared, header.batch)
         dtype = header.meta.get("context")
         if isinstance(dtype, str) and dtype in ("float16", "bfloat16", "float32", "float64"):
             job.context_dtype = getattr(torch, dtype)
-        job._restored(torch.zeros(0, *frozen.model.event.shape, dtype=torch.int64))
-        size = header.size + header.items * job._context_bytes
+        for _, shape in sizes.of([]).groups():
+            event = (
+                frozen.model.event.of_size(job._event_shape(shape)) if frozen.model.event.varies else frozen.model.event
+            )
+            job._restored(torch.zeros(0, *event.shape, dtype=torch.int64), shape)
+        job.most = job.dtype.itemsize * values
+        size = job.most + header.items * job._context_bytes
         if size > max_output:
             raise FormatError(f"with its contexts the array has {size} bytes; the limit is {max_output} (max_output)")
         return job
@@ -107,7 +119,7 @@ class ChunkCoder:
             found["prepared"] = True
         if self.context is not None and not self.side_information:
             found["context"] = str(self.context.dtype).removeprefix("torch.")
-        return found
+        return found | self.sizes.described()
 
     def check(self, data: Stored) -> None:
         """Refuse what the model cannot code, before anything is written."""
@@ -123,60 +135,114 @@ class ChunkCoder:
         step = usual_items(data)
         for start in range(0, len(data), step):
             name = f"data from example {start} on" if start else "data"
-            self.frozen.model.event.check(self._arranged(data.read(start, min(start + step, len(data)))), name)
+            items = data.read(start, min(start + step, len(data)))
+            layout = self.sizes.of(items)
+            for rows, _ in layout.groups():
+                self.frozen.model.event.check(self._arranged(layout.taken(items, rows)), name)
 
     def context_of(self, span: range) -> Tensor | None:
         """The contexts of some examples."""
         return None if self.context is None else self.context[span.start : span.stop]
 
-    def encode(self, part: tuple[int, np.ndarray, Tensor | None]) -> tuple[int, bytes, int]:
+    def encode(self, part: tuple[int, Items, Tensor | None]) -> tuple[int, bytes, int]:
         """A chunk's method, payload and raw checksum, from its key, its items and their contexts.
 
-        The raw checksum, going on from the key, is of the array's bytes and then the contexts'.
+        The raw checksum, going on from the key, is of the items' sizes where they vary, their bytes, and the contexts'.
         """
-        key, data, context = part
-        raw = data.tobytes()
+        key, items, context = part
+        layout = self.sizes.of(items)
+        raw = layout.written(items)
         if context is not None and not self.side_information:
             raw += _bytes(context)
-        crc = crc32(raw, key)
-        x = self.frozen.model.check(self._arranged(data))
-        if self._restored(x) != data.tobytes():
-            return *pack(raw), crc  # a number that equals a symbol and is written otherwise: −0.0
+        crc = crc32(layout.prefix + raw, key)
         stack = Stack(SEED | crc)
         try:
-            with _exactly():
-                self.codec.push(stack, x, context)
+            coded = self._push(stack, layout, items, context)
         except OverdrawnError:
-            return *pack(raw), crc
+            coded = False
         event = self.frozen.model.context
-        if context is not None and event is not None and not self.side_information:
+        if coded and context is not None and event is not None and not self.side_information:
             push_context(event, stack, context)
-        return *pack(raw, stack.to_bytes()), crc
+        method, payload = pack(raw, stack.to_bytes() if coded else None)
+        return method, layout.prefix + payload, crc
 
-    def decode(self, part: tuple[int, Chunk, Tensor | None]) -> np.ndarray:
-        """Return a chunk's examples (n, …) in the array's dtype, from its key, itself and its context.
+    def _push(self, stack: Stack, layout: Layout, items: Items, context: Tensor | None) -> bool:
+        """Push items, size by size, the last first; whether they come back as they were written.
+
+        A number that equals a symbol may be written otherwise: −0.0.
+        """
+        pushed = []
+        for rows, shape in layout.groups():
+            group = layout.taken(items, rows)
+            x = self.frozen.model.check(self._arranged(group))
+            if self._restored(x, shape).tobytes() != group.tobytes():
+                return False
+            pushed.append((rows, shape, x))
+        with _exactly():
+            for rows, shape, x in reversed(pushed):
+                self._codec(shape).push(stack, x, of(context, rows))
+        return True
+
+    def decode(self, part: tuple[int, Chunk, Tensor | None]) -> Items:
+        """Return a chunk's items in the array's dtype, from its key, itself and its context.
 
         Raises:
             FormatError: the payload is damaged.
         """
         key, chunk, context = part
+        layout, payload = self.sizes.before(chunk.payload, chunk.items)
         event = None if self.side_information else self.frozen.model.context
-        size = self.dtype.itemsize * math.prod(self.shape) * chunk.items
+        size = self.dtype.itemsize * layout.values
         if chunk.method != MODEL:
-            raw = unpack(chunk.method, chunk.payload, size + self._context_bytes * chunk.items)
-            if crc32(raw, key) != chunk.raw_crc:
+            raw = unpack(chunk.method, payload, size + self._context_bytes * chunk.items)
+            if crc32(layout.prefix + raw, key) != chunk.raw_crc:
                 raise FormatError(f"chunk {chunk.index} is damaged: its contents do not have their checksum")
-            return self._array(raw[:size], chunk.items)
-        stack = Stack.from_bytes(chunk.payload)
+            return layout.read(raw[:size], self.dtype)
+        stack = Stack.from_bytes(payload)
         if event is not None:
             context = pop_context(event, stack, chunk.items, self.context_dtype)
-        with _exactly():
-            x = self.codec.pop(stack, chunk.items, context)
-        raw = self._restored(x)
+        items = layout.joined(self._popped(stack, layout, context))
+        raw = layout.written(items)
         whole = raw if event is None or context is None else raw + _bytes(context)
-        if stack != Stack(SEED | chunk.raw_crc) or crc32(whole, key) != chunk.raw_crc:
+        if stack != Stack(SEED | chunk.raw_crc) or crc32(layout.prefix + whole, key) != chunk.raw_crc:
             raise FormatError(f"chunk {chunk.index} is damaged: it does not decode to what was coded")
-        return self._array(raw, chunk.items)
+        return items
+
+    def within(self, chunks: Iterable[Items]) -> Iterator[Items]:
+        """Hand chunks on, as long as their items have no more bytes than the file's header says.
+
+        Raises:
+            FormatError: they have more.
+        """
+        left = self.most
+        for items in chunks:
+            left -= sum(item.nbytes for item in items)
+            if left < 0:
+                raise FormatError(f"the items have more bytes than the file's header says, which is {self.most}")
+            yield items
+
+    def _popped(self, stack: Stack, layout: Layout, context: Tensor | None) -> list[np.ndarray]:
+        """Pop items, size by size, the first first: the inverse of `_push`."""
+        groups = []
+        with _exactly():
+            for rows, shape in layout.groups():
+                n = rows.stop if isinstance(rows, slice) else len(rows)
+                groups.append(self._restored(self._codec(shape).pop(stack, n, of(context, rows)), shape))
+        return groups
+
+    def _codec(self, shape: Shape) -> Codec:
+        """The codec of items of one shape."""
+        if shape not in self.codecs:
+            model = self.frozen.model
+            sized = model.of_size(self._event_shape(shape)) if model.event.varies else model
+            self.codecs[shape] = codec(sized, self.batch)
+        return self.codecs[shape]
+
+    def _event_shape(self, shape: Shape) -> Shape:
+        """The shape of an example, of one in the layout of the data."""
+        if self.preparation is None:
+            return shape
+        return self.preparation.event_of(torch.empty(1, *shape, device="meta")).sizes
 
     @property
     def _context_bytes(self) -> int:
@@ -184,19 +250,17 @@ class ChunkCoder:
         event = None if self.side_information else self.frozen.model.context
         return 0 if event is None else event.dims * self.context_dtype.itemsize
 
-    def _array(self, raw: bytes, n: int) -> np.ndarray:
-        return np.frombuffer(raw, self.dtype).reshape(n, *self.shape)
-
     def _arranged(self, data: np.ndarray) -> Tensor:
         native = torch.as_tensor(np.array(data, data.dtype.newbyteorder("="), order="C"))
         return native if self.preparation is None else self.preparation.apply(native)
 
-    def _restored(self, x: Tensor) -> bytes:
+    def _restored(self, x: Tensor, shape: Shape) -> np.ndarray:
+        """Examples in the layout and dtype of the data, which are of this shape."""
         raw = x if self.preparation is None else self.preparation.restore(x)
         array = raw.numpy().astype(self.dtype)
-        if array.shape[1:] != self.shape:
-            raise FormatError(f"the file declares items of shape {self.shape}; the model makes {array.shape[1:]}")
-        return array.tobytes()
+        if array.shape[1:] != shape:
+            raise FormatError(f"the file declares items of shape {shape}; the model makes {array.shape[1:]}")
+        return array
 
 
 def most_in_lockstep(model: Density) -> int:
@@ -209,8 +273,7 @@ def most_in_lockstep(model: Density) -> int:
 
 def usual_items(data: np.ndarray | Stored) -> int:
     """How many items of an array make a chunk."""
-    row = data.dtype.itemsize * math.prod(data.shape[1:])
-    return max(1, RAW_CHUNK // max(1, row * min(1, len(data))))
+    return max(1, RAW_CHUNK // max(1, data.nbytes // max(1, len(data))))
 
 
 def _bytes(context: Tensor) -> bytes:
@@ -230,14 +293,13 @@ class WorkerError(Error, RuntimeError):
     exit_code = 1
 
 
-_worker: list[tuple[Frozen, Codec]] = []
+_worker: list[tuple[Frozen, dict[Shape, Codec]]] = []
 
 
-def _start_worker(content: bytes, batch: int) -> None:
+def _start_worker(content: bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it cannot be held back
     torch.set_num_threads(1)
-    frozen = Frozen(content)
-    _worker.append((frozen, codec(frozen.model, batch)))
+    _worker.append((Frozen(content), {}))
 
 
 @contextmanager
@@ -254,7 +316,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _in_worker(task: Callable[[ChunkCoder, Any], Any], coder: ChunkCoder, part: Any) -> Any:
-    coder.frozen, coder.codec = _worker[0]
+    coder.frozen, coder.codecs = _worker[0]
     return task(coder, part)
 
 
@@ -266,7 +328,7 @@ def spread(
         yield from (task(coder, part) for part in parts)
         return
     # Not forked: a fork of a process whose libraries run threads may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (coder.frozen.content, coder.batch))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (coder.frozen.content,))
     waiting: deque[Future] = deque()
     try:
         for part in parts:

@@ -13,11 +13,13 @@ from torch import Tensor
 from likely.coding.chunks import OWN_META, ChunkCoder, most_in_lockstep, spread, usual_items
 from likely.coding.container import Reader, Writer
 from likely.coding.frozen import Frozen
+from likely.coding.layout import Items
 from likely.coding.rans import compile_coder
 from likely.coding.records import MAX_META, MODEL, Chunk, Header, Sink, Source, as_json
 from likely.coding.stored import Stored, stored
 from likely.density import Density
 from likely.errors import FormatError, InputError, require_sizes
+from likely.rows import Rows
 from likely.runs.files import write_file
 
 BATCH = 256
@@ -30,7 +32,7 @@ class Compressed:
 
     Attributes:
         items: examples.
-        dims: dimensions of one example.
+        dims: dimensions of one example; their mean, where sizes vary.
         raw_bytes: of the array.
         file_bytes: of the whole file, the model included where it is inside.
         model_bytes: of the model inside the file, 0 where it is not.
@@ -40,7 +42,7 @@ class Compressed:
     """
 
     items: int
-    dims: int
+    dims: int | float
     raw_bytes: int
     file_bytes: int
     model_bytes: int
@@ -65,7 +67,7 @@ class Compressed:
 
 def compress(
     model: Model,
-    data: np.ndarray | Stored,
+    data: np.ndarray | list[np.ndarray] | Rows | Stored,
     file: str | Path | Sink,
     *,
     context: np.ndarray | Tensor | None = None,
@@ -86,7 +88,7 @@ def compress(
     Args:
         model: a `Frozen`, its file, or a run that holds one.
         data: the array as it is stored, (n, …), of any dtype that holds the model's symbols exactly. A memory map is
-            read chunk by chunk.
+            read chunk by chunk. Items of several sizes are a list of arrays, or `Rows`.
         file: path or binary file (a pipe will do). A path is replaced in one step at the end.
         context: of each example, if the model is conditional; it is coded in the file.
         side_information: leave the context out of the file; `decompress` then wants the same one.
@@ -109,11 +111,12 @@ def compress(
     require_sizes(chunk_items=chunk_items, workers=workers)
     meta = {} if meta is None else meta
     _check_meta(meta)
-    coder = ChunkCoder(frozen, data.dtype.str, data.shape[1:], context, side_information, prepared, batch)
+    coder = ChunkCoder(frozen, data.dtype.str, data.sizes, context, side_information, prepared, batch)
     coder.check(data)
     described = meta | coder.described()
     try:
-        header = Header(frozen.id, data.dtype.str, data.shape, chunk_items, batch, described)
+        shape = data.shape[:1] if None in data.shape else data.shape
+        header = Header(frozen.id, data.dtype.str, shape, chunk_items, batch, described)
     except ValueError as error:
         raise InputError(f"data: {error}") from error
 
@@ -154,7 +157,7 @@ def _write(
     model_bytes = file.size - len(header._bytes(content is not None))
     done, without_model = 0, 0
     parts = (
-        (writer.key(index), np.ascontiguousarray(data.read(span.start, span.stop)), coder.context_of(span))
+        (writer.key(index), data.read(span.start, span.stop), coder.context_of(span))
         for index, span in enumerate(map(header.span, range(header.chunks)))
     )
     for index, (method, payload, crc) in enumerate(spread(ChunkCoder.encode, coder, parts, workers)):
@@ -166,8 +169,8 @@ def _write(
     writer.close()
     return Compressed(
         items=len(data),
-        dims=coder.frozen.model.event.dims,
-        raw_bytes=len(data) * data.row_bytes,
+        dims=data.dims,
+        raw_bytes=data.nbytes,
         file_bytes=file.size,
         model_bytes=model_bytes,
         frozen_bytes=len(coder.frozen.content),
@@ -185,8 +188,8 @@ def decompress(
     max_output: int = 1 << 30,
     workers: int = 1,
     watch: Callable[[int], None] | None = None,
-) -> np.ndarray:
-    """Read a .lk file: the array that was compressed, the same dtype, shape and bytes.
+) -> Items:
+    """Read a .lk file: the array that was compressed, the same dtype, shape and bytes; or the list of arrays.
 
     Args:
         file: path or binary file, which may be a pipe.
@@ -238,7 +241,7 @@ def recover(
     *,
     context: np.ndarray | Tensor | None = None,
     max_output: int = 1 << 30,
-) -> tuple[np.ndarray, list[range]]:
+) -> tuple[Items, list[range]]:
     """The intact examples of a damaged file, and the ranges of those that are lost.
 
     Args:
@@ -255,12 +258,12 @@ def recover(
 
 def recover_from(
     reader: Reader, model: Model | None, *, context: np.ndarray | Tensor | None = None
-) -> tuple[np.ndarray, list[range]]:
+) -> tuple[Items, list[range]]:
     """As `recover`, from a file whose header was read."""
     coder = ChunkCoder.of(reader.header, model_of(reader, model), context, reader.max_output)
     lost: list[range] = []
 
-    def intact() -> Iterator[np.ndarray]:
+    def intact() -> Iterator[Items]:
         for found in reader.recover():
             if isinstance(found, range):
                 lost.append(found)
@@ -271,7 +274,7 @@ def recover_from(
             except FormatError:
                 lost.append(span)
 
-    return _joined(intact(), reader.header), lost
+    return _joined(coder.within(intact()), reader.header), lost
 
 
 def decompress_from(
@@ -282,7 +285,7 @@ def decompress_from(
     context: np.ndarray | Tensor | None = None,
     workers: int = 1,
     watch: Callable[[int], None] | None = None,
-) -> np.ndarray:
+) -> Items:
     """As `decompress`, from a file whose header was read."""
     parts = decompress_parts(reader, model, items=items, context=context, workers=workers, watch=watch)
     return _joined(parts, reader.header)
@@ -296,7 +299,7 @@ def decompress_parts(
     context: np.ndarray | Tensor | None = None,
     workers: int = 1,
     watch: Callable[[int], None] | None = None,
-) -> Iterator[np.ndarray]:
+) -> Iterator[Items]:
     """Return the rows of what `decompress` returns, in their order and chunk by chunk: no more is in memory.
 
     Every part was held against its checksum. Arguments and errors are those of `decompress`; the file must stay open.
@@ -312,12 +315,13 @@ def decompress_parts(
         (reader.key(chunk.index), chunk, coder.context_of(header.span(chunk.index)))
         for chunk in reader.chunks(start, stop)
     )
-    return _wanted(spread(ChunkCoder.decode, coder, parts, workers), header, range(start, stop), watch)
+    decoded = coder.within(spread(ChunkCoder.decode, coder, parts, workers))
+    return _wanted(decoded, header, range(start, stop), watch)
 
 
 def _wanted(
-    chunks: Iterable[np.ndarray], header: Header, wanted: range, watch: Callable[[int], None] | None
-) -> Iterator[np.ndarray]:
+    chunks: Iterable[Items], header: Header, wanted: range, watch: Callable[[int], None] | None
+) -> Iterator[Items]:
     """Yield what is wanted of consecutive chunks, of which the first holds the first item that is wanted."""
     first = place = wanted.start // header.items_per_chunk * header.items_per_chunk
     for chunk in chunks:
@@ -328,12 +332,17 @@ def _wanted(
         yield part
 
 
-def _joined(parts: Iterable[np.ndarray], header: Header) -> np.ndarray:
-    """Return the parts as one array, which grows with them: a file may declare more than it holds."""
-    raw, rows = bytearray(), 0
+def _joined(parts: Iterable[Items], header: Header) -> Items:
+    """Return the parts as one array, or list, which grows with them: a file may declare more than it holds."""
+    raw, rows, several = bytearray(), 0, []
     for part in parts:
+        if isinstance(part, list):
+            several += part
+            continue
         raw += part.reshape(-1).view(np.uint8).data
         rows += len(part)
+    if "sizes" in header.meta:
+        return several
     return np.frombuffer(raw, header.dtype).reshape(rows, *header.shape[1:])
 
 

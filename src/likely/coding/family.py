@@ -7,14 +7,12 @@ Both see the same integers, because the density is frozen. A density made of den
 from abc import ABC, abstractmethod
 from functools import singledispatch
 
-import torch
 from torch import Tensor
 
 from likely.coding.rans import Stack
 from likely.density import Density
 from likely.distributions.frequencies import Frequencies
 from likely.errors import UncodableError
-from likely.event import Event
 
 
 class Codec(ABC):
@@ -51,11 +49,6 @@ def codec(density: Density, batch: int) -> Codec:
     raise UncodableError(
         f"{type(density).__name__} cannot be coded: autoregressive densities and latent-variable models can so far"
     )
-
-
-def zero_of(event: Event) -> Tensor:
-    """Return one example of zeros."""
-    return torch.zeros(1, *event.shape, dtype=torch.int64 if event.discrete else torch.get_default_dtype())
 
 
 def of(context: Tensor | None, rows: slice | Tensor) -> Tensor | None:

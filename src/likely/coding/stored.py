@@ -5,13 +5,15 @@ A chunk of a file needs no other rows than its own, so that an array on disk is 
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
 
+from likely.coding.layout import Items, ManySizes, OneSize, Sizes
 from likely.data import Preparation
 from likely.errors import EntryError, InputError
-from likely.rows import FileSource
+from likely.rows import FileSource, Rows
 from likely.rows.sources import file_of
 
 
@@ -19,24 +21,34 @@ class Stored(ABC):
     """Rows (n, …) in the dtype in which they are stored.
 
     Attributes:
-        shape: (n, *shape of one row).
+        shape: (n, *shape of one row); None stands for sizes that vary from row to row.
         dtype: with its byte order.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
     dtype: np.dtype
 
     @abstractmethod
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int) -> Items:
         """Read the rows from `start` to before `stop`."""
+
+    @property
+    def sizes(self) -> Sizes:
+        """What a file says of the sizes of these rows."""
+        return OneSize(self.shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return self.dtype.itemsize * math.prod(self.shape[1:])
+    def dims(self) -> int | float:
+        """Number of values in one row, or their mean."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return self.dtype.itemsize * len(self) * int(self.dims)
 
 
 class InMemory(Stored):
@@ -46,8 +58,8 @@ class InMemory(Stored):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Return a view."""
-        return self.array[start:stop]
+        """Return rows."""
+        return np.ascontiguousarray(self.array[start:stop])
 
 
 class InFile(Stored):
@@ -66,6 +78,35 @@ class InFile(Stored):
             InputError: the file is gone, or shorter than it was.
         """
         return self.source.as_stored(start, stop)
+
+
+class OfSeveralSizes(Stored):
+    """Rows whose sizes vary, such as the pictures of a folder."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.shape = rows, rows.shape
+        self.dtype = np.dtype(str(rows.dtype).removeprefix("torch."))
+
+    def read(self, start: int, stop: int) -> list[np.ndarray]:
+        """Read rows, each an array."""
+        return [self.rows[row : row + 1].x[0].numpy() for row in range(start, stop)]
+
+    @property
+    def sizes(self) -> Sizes:
+        """The shape that all have, and how large the sizes are that vary."""
+        assert self.rows.sizes is not None
+        return ManySizes.of_all(self.shape[1:], self.rows.sizes)
+
+    @property
+    def dims(self) -> float:
+        """Mean number of values in one row."""
+        return self.nbytes / self.dtype.itemsize / len(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        assert self.rows.sizes is not None
+        return self.dtype.itemsize * int(self.rows.sizes.prod(1).sum())
 
 
 class Prepared(Stored):
@@ -101,7 +142,9 @@ class Prepared(Stored):
         self.drawn = stop
         return found
 
-    def _applied(self, raw: np.ndarray) -> np.ndarray:
+    def _applied(self, raw: Items) -> np.ndarray:
+        if isinstance(raw, list):
+            raise InputError("binarised items of several sizes cannot be compressed so far; binarise them first")
         native = torch.from_numpy(np.array(raw, raw.dtype.newbyteorder("="), order="C"))
         symbols = self.preparation.apply(native, self.generator)
         self.event.check(symbols)
@@ -120,14 +163,20 @@ class Prepared(Stored):
         self.generator, self.drawn = torch.Generator().manual_seed(self.seed), 0
 
 
-def stored(data: np.ndarray | Stored) -> Stored:
-    """Return an array's rows as they are read: a memory map's from its file.
+def stored(data: np.ndarray | list | Rows | Stored) -> Stored:
+    """Return an array's rows as they are read: a memory map's from its file, arrays of several sizes one by one.
 
     Raises:
         InputError: no array, or one of a single number.
     """
     if isinstance(data, Stored):
         return data
+    if isinstance(data, list):
+        data = Rows(data)
+    if isinstance(data, Rows):
+        if data.sizes is not None:
+            return OfSeveralSizes(data)
+        data = data.x.numpy()
     if not isinstance(data, np.ndarray):
         raise InputError(f"data: a numpy array is expected, found {type(data).__name__}")
     if data.ndim == 0:

@@ -7,7 +7,7 @@ channels-last, (n, height, width, channels).
 """
 
 from likely.nn.attention import Attention
-from likely.nn.cache import Cache, Walk, raster_steps
+from likely.nn.cache import Cache, Walk, raster_places, raster_steps
 from likely.nn.codebook import Codebook
 from likely.nn.context import ContextEncoder
 from likely.nn.convolution import Conv2d, VerticalConv2d
@@ -66,5 +66,6 @@ __all__ = [
     "VerticalConv2d",
     "Walk",
     "masked_layers",
+    "raster_places",
     "raster_steps",
 ]

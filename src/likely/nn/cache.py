@@ -6,13 +6,14 @@ Networks hand the cache on and never ask whether they are drawing.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.density import Steps
+from likely.density import Steps, Where
 from likely.distributions import Discrete
 from likely.errors import InputError
 from likely.event import Event
@@ -102,13 +103,17 @@ def raster_steps(
     x = torch.zeros(n, *event.shape, dtype=torch.int64, device=device)
     pixels = x.movedim(1, -1)
     newest = pixels[:, :0, :0, :size]
-    for i in range(height):
-        for j in range(width):
-            for first in range(0, channels, size):
-                parameters = network(newest, features, cache)
-                newest = pixels[:, i : i + 1, j : j + 1, first : first + size]
-                values = newest.movedim(-1, 1)
-                for c in range(size):
-                    p = to_distribution(parameters, values, slice(first, first + size))
-                    values[:, c, 0, 0] = yield (slice(None), first + c, i, j), p[:, c, 0, 0]
+    for i, j, first in product(range(height), range(width), range(0, channels, size)):
+        parameters = network(newest, features, cache)
+        newest = pixels[:, i : i + 1, j : j + 1, first : first + size]
+        values = newest.movedim(-1, 1)
+        for c in range(size):
+            p = to_distribution(parameters, values, slice(first, first + size))
+            values[:, c, 0, 0] = yield (slice(None), first + c, i, j), p[:, c, 0, 0]
     return x
+
+
+def raster_places(event: Event) -> list[Where]:
+    """Return where the values of each of `raster_steps` lie."""
+    channels, height, width = event.sizes
+    return [(slice(None), c, i, j) for i, j, c in product(range(height), range(width), range(channels))]

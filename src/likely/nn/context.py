@@ -1,5 +1,7 @@
 """The one mechanism for context: features are computed once and handed to every layer that takes context."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -19,10 +21,11 @@ class ContextEncoder(nn.Module):
     Args:
         context: the event that the model is conditioned on.
         features: number of features.
-        size: (h, w) of the images that the network works on, if it does; other contexts become (n, 1, 1, features).
+        size: (h, w) of the images that the network works on, if it does; None where sizes vary. Contexts other than
+            images become (n, 1, 1, features).
     """
 
-    def __init__(self, context: Event, features: int, size: tuple[int, int] | None = None) -> None:
+    def __init__(self, context: Event, features: int, size: tuple[Any, Any] | None = None) -> None:
         super().__init__()
         self.context = context
         self.size = size

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,24 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Make a folder in one step; an interruption or a full disk leaves none.
+
+    Raises:
+        OSError: it could not be written, or there is something already.
+    """
+    made = None
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
+        write(made)
+        made.chmod(0o777 & ~umask())
+        made.replace(path)
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def umask() -> int:

@@ -6,15 +6,14 @@ metrics.jsonl       one line per evaluation during the fit
 checkpoint/         what resumption needs
 """
 
-import tempfile
 from pathlib import Path
 
 import torch
 
 from likely.density import Density
-from likely.errors import InputError, StoreError, WriteError
+from likely.errors import InputError, StoreError
 from likely.runs.configuration import build, configuration, renamed, tie, tied
-from likely.runs.files import read_weights, umask, write_weights
+from likely.runs.files import read_weights, write_folder, write_weights
 from likely.runs.run import CONFIG, Run
 
 WEIGHTS, METRICS, CHECKPOINT = "model.safetensors", "metrics.jsonl", "checkpoint/state.safetensors"
@@ -82,7 +81,6 @@ def create(path: str | Path, run: Run) -> Path:
         InputError: the path is taken, by a run or by something else, or may not be written to.
     """
     path = Path(path)
-    made = None
     try:
         if (path / CONFIG).exists():
             raise InputError(
@@ -90,19 +88,9 @@ def create(path: str | Path, run: Run) -> Path:
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path} exists and is not a run; choose another folder")
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
-        run.write(made)
-        made.chmod(0o777 & ~umask())
-        made.replace(path)  # so that the folder appears whole, or not at all
-    except WriteError:
-        raise
+        write_folder(path, run.write)
     except OSError as error:
         raise InputError(f"cannot write to {path}: {error.strerror}; choose another folder") from error
-    finally:
-        if made is not None and made.exists():
-            (made / CONFIG).unlink(missing_ok=True)
-            made.rmdir()
     return path
 
 

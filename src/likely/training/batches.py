@@ -8,6 +8,7 @@ from torch import Tensor
 from likely.data import Preparation
 from likely.density import Density
 from likely.errors import InputError
+from likely.event import Event
 from likely.rows import Batch, Rows
 from likely.training.chance import Chance
 
@@ -101,6 +102,13 @@ def windows(rows: Rows, crop: tuple[int, ...], generator: torch.Generator) -> Ro
         raise InputError("crop: windows are taken of examples whose sizes vary; these are of one size")
     crop = crop or (round(PLACES ** (1 / varying)),)
     return rows.windows(crop * varying if len(crop) == 1 else crop, generator)
+
+
+def of_any_size(rows: Rows, event: Event, preparation: Preparation | None) -> Rows:
+    """Return rows of one size as some of those whose places vary, of which windows are taken."""
+    if preparation is not None:
+        return rows.of_any_size(preparation.places(rows))
+    return rows.of_any_size([dimension for dimension, size in enumerate(event.shape) if size is None])
 
 
 def prepared(rows: Rows, preparation: Preparation | None, generator: torch.Generator) -> Rows:

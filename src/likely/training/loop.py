@@ -16,7 +16,7 @@ from likely.runs import store
 from likely.runs.files import write_weights
 from likely.runs.recipe import Recipe
 from likely.training import checkpoint
-from likely.training.batches import PLACES, Batches
+from likely.training.batches import PLACES, Batches, of_any_size
 from likely.training.chance import Chance
 from likely.training.checkpoint import Checkpoints
 from likely.training.freezing import freeze_run
@@ -55,6 +55,9 @@ class Loop:
         watch: Watcher | None = None,
     ) -> None:
         self.folder, self.preparation, self.recipe, self.watch = folder, preparation, recipe, watch
+        if recipe.crop and model.event.varies:
+            train = of_any_size(train, model.event, preparation)
+            valid = None if valid is None else of_any_size(valid, model.event, preparation)
         self.chance = Chance(recipe.seed)
         self.state = State(model, recipe)
         self.batches = Batches(train.to(model.device), preparation, recipe.batch_size, self.chance, recipe.crop)

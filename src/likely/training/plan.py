@@ -37,6 +37,7 @@ def plan(
     levels: int | tuple[int, ...] | None = None,
     binarize: float | Literal["stochastic"] | None = None,
     real: bool = False,
+    any_size: bool = False,
     seed: int | None = None,
     **arguments: Any,
 ) -> Plan:
@@ -54,6 +55,7 @@ def plan(
         levels: size of the alphabet, one for all or one per column.
         binarize: threshold, "stochastic" or None.
         real: take whole numbers as measurements, which are real values.
+        any_size: whether examples may be of other sizes than these data, which are of one size.
         seed: of the model's first weights; models without any take none.
         arguments: the model's own.
 
@@ -69,7 +71,8 @@ def plan(
     if levels is None and binarize is None and not real:
         levels = _levels_of_source(rows)
     preparation = Preparation.infer(rows, binarize=binarize, levels=levels, real=real)
-    event = preparation.event_of(rows)
+    sized = rows.of_any_size(preparation.places(rows)) if any_size else rows
+    event = preparation.event_of(sized)
     chosen = {"context": context} | ({} if seed is None else {"seed": seed})
     arguments |= {name: value for name, value in chosen.items() if name in taken}
     return Plan(model(event, **arguments), preparation, event, context)

@@ -1,0 +1,231 @@
+"""How the items of a chunk lie beside one another: all of one size in an array, or each an array of its own size."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likely.errors import FormatError
+
+Shape = tuple[int, ...]
+Items = np.ndarray | list[np.ndarray]  # (n, …), or n of several sizes
+MOST_BITS = 31  # of one size
+
+
+class Layout(ABC):
+    """Where the items of one chunk are.
+
+    Attributes:
+        prefix: what is written before a payload, for a reader to know the layout.
+        values: number of values in all items.
+    """
+
+    prefix: bytes
+    values: int
+
+    @abstractmethod
+    def groups(self) -> Iterator[tuple[slice | Tensor, Shape]]:
+        """Yield the items that are of one size, by their numbers, and their shape."""
+
+    @abstractmethod
+    def taken(self, items: Items, rows: slice | Tensor) -> np.ndarray:
+        """Return the items of a group as an array."""
+
+    @abstractmethod
+    def joined(self, groups: list[np.ndarray]) -> Items:
+        """Return the items of all groups, in their order."""
+
+    @abstractmethod
+    def written(self, items: Items) -> bytes:
+        """Return the bytes of all items, one after the other."""
+
+    @abstractmethod
+    def read(self, raw: bytes, dtype: np.dtype) -> Items:
+        """Return the items whose bytes these are: the inverse of `written`."""
+
+
+class Sizes(ABC):
+    """What a file says of the sizes of its items."""
+
+    @abstractmethod
+    def of(self, items: Items) -> Layout:
+        """Return the layout of some items."""
+
+    @abstractmethod
+    def before(self, payload: bytes, n: int) -> tuple[Layout, bytes]:
+        """Read the layout of n items before a payload; return it, and the payload.
+
+        Raises:
+            FormatError: there is none.
+        """
+
+    @abstractmethod
+    def described(self) -> dict[str, Any]:
+        """What the file's header keeps."""
+
+
+class OneSize(Sizes):
+    """All items are of one shape."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = tuple(shape)
+
+    def of(self, items: Items) -> Layout:
+        """Return the layout of some items."""
+        return InArray(len(items), self.shape)
+
+    def before(self, payload: bytes, n: int) -> tuple[Layout, bytes]:
+        """Return the layout of n items; nothing is written of it."""
+        return InArray(n, self.shape), payload
+
+    def described(self) -> dict[str, Any]:
+        """Nothing: the shape is in the header."""
+        return {}
+
+
+class ManySizes(Sizes):
+    """Items have a shape each, written before the payload of their chunk: every size that varies in as many bits.
+
+    Args:
+        shape: of an item; None stands for a size that varies.
+        bits: of each size that varies.
+        values: number of values in all items of the file.
+    """
+
+    def __init__(self, shape: Sequence[int | None], bits: Sequence[int], values: int) -> None:
+        self.shape, self.bits, self.values = tuple(shape), tuple(bits), values
+
+    @classmethod
+    def of_all(cls, shape: Sequence[int | None], sizes: Tensor) -> "ManySizes":
+        """Return what a file says of items with these shapes (n, dimensions)."""
+        largest = sizes.amax(0).tolist()
+        varying = [size for size, fixed in zip(largest, shape, strict=True) if fixed is None]
+        return cls(shape, [size.bit_length() for size in varying], int(sizes.prod(1).sum()))
+
+    @classmethod
+    def from_json(cls, described: Any) -> "ManySizes":
+        """Read back what `described` wrote.
+
+        Raises:
+            FormatError: something else.
+        """
+        try:
+            shape, bits, values = (described[name] for name in ("shape", "bits", "values"))
+            found = all(type(number) is int and 0 < number <= MOST_BITS for number in bits)
+            found &= all(size is None or (type(size) is int and 0 < size < 1 << MOST_BITS) for size in shape)
+            if not found or len(bits) != shape.count(None) or type(values) is not int or values < 0:
+                raise ValueError(f"shape {shape}, bits {bits}, values {values}")
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(f"the file's header does not say what sizes its items have: {error}") from error
+        return cls(shape, bits, values)
+
+    def described(self) -> dict[str, Any]:
+        """What the file's header keeps."""
+        return {"sizes": {"shape": list(self.shape), "bits": list(self.bits), "values": self.values}}
+
+    def of(self, items: Items) -> Layout:
+        """Return the layout of some items."""
+        written = 0
+        for item in items:
+            for size, bits in zip(self._varying(item.shape), self.bits, strict=True):
+                written = written << bits | size
+        return OneByOne([item.shape for item in items], written.to_bytes(self._length(len(items)), "little"))
+
+    def before(self, payload: bytes, n: int) -> tuple[Layout, bytes]:
+        """Read the layout of n items before a payload."""
+        length = self._length(n)
+        prefix, written = payload[:length], int.from_bytes(payload[:length], "little")
+        if len(prefix) < length or written >> n * sum(self.bits):
+            raise FormatError("the sizes of the items of a chunk are damaged")
+        shapes: list[Shape] = []
+        for _ in range(n):
+            varying = []
+            for bits in reversed(self.bits):
+                varying.append(written & (1 << bits) - 1)
+                written >>= bits
+            shapes.append(tuple(varying.pop() if size is None else size for size in self.shape))
+        layout = OneByOne(shapes[::-1], prefix)
+        if layout.values > self.values or any(0 in shape for shape in shapes):
+            raise FormatError("the items of a chunk have other sizes than the file's header allows")
+        return layout, payload[length:]
+
+    def _varying(self, shape: Shape) -> list[int]:
+        return [size for size, fixed in zip(shape, self.shape, strict=True) if fixed is None]
+
+    def _length(self, n: int) -> int:
+        return -(-n * sum(self.bits) // 8)
+
+
+class InArray(Layout):
+    """n items of one shape, in an array (n, …)."""
+
+    prefix = b""
+
+    def __init__(self, n: int, shape: Shape) -> None:
+        self.n, self.shape, self.values = n, shape, n * math.prod(shape)
+
+    def groups(self) -> Iterator[tuple[slice | Tensor, Shape]]:
+        """Yield them all."""
+        yield slice(0, self.n), self.shape
+
+    def taken(self, items: Items, rows: slice | Tensor) -> np.ndarray:
+        """Return them all."""
+        assert isinstance(items, np.ndarray)
+        return items
+
+    def joined(self, groups: list[np.ndarray]) -> Items:
+        """Return the only group."""
+        return groups[0]
+
+    def written(self, items: Items) -> bytes:
+        """Return the array's bytes."""
+        assert isinstance(items, np.ndarray)
+        return items.tobytes()
+
+    def read(self, raw: bytes, dtype: np.dtype) -> Items:
+        """Return an array of these bytes."""
+        return np.frombuffer(raw, dtype).reshape(self.n, *self.shape)
+
+
+class OneByOne(Layout):
+    """Items of these shapes, each an array."""
+
+    def __init__(self, shapes: list[Shape], prefix: bytes) -> None:
+        self.shapes, self.prefix, self.values = shapes, prefix, sum(map(math.prod, shapes))
+
+    def groups(self) -> Iterator[tuple[slice | Tensor, Shape]]:
+        """Yield the numbers of the items of each shape, by the first item that has it."""
+        alike: dict[Shape, list[int]] = {}
+        for number, shape in enumerate(self.shapes):
+            alike.setdefault(shape, []).append(number)
+        for shape, numbers in alike.items():
+            yield torch.tensor(numbers), shape
+
+    def taken(self, items: Items, rows: slice | Tensor) -> np.ndarray:
+        """Return the items of a group as an array."""
+        assert isinstance(rows, Tensor)
+        return np.stack([items[number] for number in rows.tolist()])
+
+    def joined(self, groups: list[np.ndarray]) -> Items:
+        """Return the items of all groups, in their order."""
+        found: dict[int, np.ndarray] = {}
+        for (rows, _), group in zip(self.groups(), groups, strict=True):
+            assert isinstance(rows, Tensor)
+            found |= dict(zip(rows.tolist(), group, strict=True))
+        return [found[number] for number in range(len(self.shapes))]
+
+    def written(self, items: Items) -> bytes:
+        """Return the bytes of each, one after the other."""
+        return b"".join(item.tobytes() for item in items)
+
+    def read(self, raw: bytes, dtype: np.dtype) -> Items:
+        """Return the arrays whose bytes these are."""
+        values = np.frombuffer(raw, dtype)
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes]).tolist()
+        starts = [0, *ends[:-1]]
+        spans = zip(starts, ends, self.shapes, strict=True)
+        return [values[start:end].reshape(shape) for start, end, shape in spans]
