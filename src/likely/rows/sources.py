@@ -227,7 +227,7 @@ class ItemSource(Source):
         part: which part of an item that is a tuple; None: the item as it is.
     """
 
-    def __init__(self, items: Sequence[Any], part: int | None = None) -> None:
+    def __init__(self, items: Any, part: int | None = None) -> None:
         self.items, self.part = items, part
         if not len(items):
             raise InputError("data: empty, at least one example is expected")
