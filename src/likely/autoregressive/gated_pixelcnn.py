@@ -28,21 +28,21 @@ from likely.nn.heads import HEADS, Head, head_of_symbols
 class GatedPixelCNN(Autoregressive):
     """p(x) = ∏ p(x_ijc | every earlier pixel, earlier channels of this one), in raster order.
 
-    A vertical stack of convolutions sees the rows above; a horizontal stack sees the pixels to the left and is handed
-    what the vertical one found, one row further down. Each layer is gated, tanh(a) · σ(b), and both stacks are
-    residual; the horizontal one is twice as wide, because it alone leads to the head. Under the categorical head the
-    channels of a pixel are coupled by masks on channel groups (R → G → B); under the logistics head by the head itself,
-    as in PixelCNN++.
+    A vertical stack of convolutions sees the rows above. A horizontal stack sees the pixels to the left, and the
+    vertical stack's features one row further down. Each layer is gated, tanh(a) · σ(b), and both stacks are residual.
+    The horizontal stack is twice as wide, because it alone leads to the head. Under the categorical head the channels
+    of a pixel are coupled by masks on channel groups (R → G → B); under the logistics head by the head itself, as in
+    PixelCNN++.
 
     Paper: Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
 
     Args:
         event: an image (channels, height, width) of symbols; height and width may vary (None).
-        context: what to condition on, if anything; an image is brought to the event's size.
+        context: the event that it is conditioned on, if any; an image is resized to the event's size.
         channels: width of the stacks (rounded up to a multiple of the channel groups).
         layers: number of gated layers.
-        kernel: odd side of the kernels after the first; together with `layers` it says how far a pixel sees (see
-            `receptive_field`), and strokes longer than that cost bits.
+        kernel: odd side of the kernels after the first. It and `layers` set the receptive field of a pixel (see
+            `receptive_field`); dependences over longer distances are not modelled.
         first_kernel: odd side of the first layer's kernel.
         head: "categorical" (any alphabet) or "logistics" (a mixture of discretised logistics, for ordered levels).
         components: number of logistics in the mixture.
@@ -85,8 +85,10 @@ class GatedPixelCNN(Autoregressive):
         categorical = self.head == "categorical"
         self.groups = colours if categorical else 1
         hidden = -(-self.channels // self.groups) * self.groups
-        features = None if self.context is None else self.features
-        self.encode = None if self.context is None else ContextEncoder(self.context, self.features, (height, width))
+        features = self.encode = None
+        if self.context is not None:
+            features = self.features
+            self.encode = ContextEncoder(self.context, features, (height, width))
         levels = self.event.most_levels
         self.symbols = Symbols(levels)
         self.to_distribution = head_of_symbols(self.head, (levels,) * colours, self.components)
@@ -95,20 +97,23 @@ class GatedPixelCNN(Autoregressive):
         stack = VerticalStack(inputs, hidden, kernels, features)
         self.above = RowsAbove(stack, [2 * hidden] * self.layers, self.groups, features)
         self.first = HorizontalLayer(inputs, hidden, self.first_kernel, "A", self.groups)
-        self.rest = nn.ModuleList(HorizontalLayer(2 * hidden, hidden, k, "B", self.groups) for k in kernels[1:])
-        self.mix = MaskedConv2d(2 * hidden, 2 * hidden, (1, 1), "B", self.groups)
-        self.output = MaskedConv2d(2 * hidden, round(colours * self.to_distribution.width), (1, 1), "B", self.groups)
+        wide = 2 * hidden
+        self.rest = nn.ModuleList(HorizontalLayer(wide, hidden, k, "B", self.groups) for k in kernels[1:])
+        self.mix = MaskedConv2d(wide, wide, (1, 1), "B", self.groups)
+        outputs = round(colours * self.to_distribution.width)
+        self.output = MaskedConv2d(wide, outputs, (1, 1), "B", self.groups)
         self.activation = ReLU()
 
     def receptive_field(self) -> Tensor:
-        """Which conditional depends on which earlier value, (dims, dims): S = Σ kernel // 2 columns to either side.
+        """Return True where a conditional (first index) depends on an earlier value (second), (dims, dims).
 
-        On its own row a pixel sees S pixels to the left, and above it S + 1 rows.
+        With S = Σ kernel // 2, a pixel sees S pixels to the left in its own row; in the S + 1 rows above it sees S
+        columns to either side.
         """
         colours, height, width = self.event.sizes
         reach = self.first_kernel // 2 + (self.layers - 1) * (self.kernel // 2)
-        row, column = (t.flatten() for t in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
-        up, left = row[:, None] - row, column[:, None] - column
+        places = torch.cartesian_prod(torch.arange(height), torch.arange(width))  # (pixels, 2)
+        up, left = (places[:, None] - places).unbind(-1)
         above = (up >= 1) & (up <= reach + 1) & (left.abs() <= reach)
         beside = (up == 0) & (left >= 0) & (left <= reach)
         return (above | beside).repeat(colours, colours)
@@ -134,7 +139,9 @@ class GatedPixelCNN(Autoregressive):
         return raster_places(self.event)
 
     def _features(self, context: Tensor | None) -> Tensor | None:
-        return None if self.encode is None else self.encode(context)
+        if self.encode is None:
+            return None
+        return self.encode(context)
 
 
 class VerticalStack(nn.Module):
@@ -155,12 +162,13 @@ class VerticalStack(nn.Module):
         for i, (layer, link) in enumerate(zip(self.layers, self.links, strict=True)):
             v = layer(x, features, cache)
             links.append(link(v))
-            x = x + self.gate(v) if i else self.gate(v)
+            gated = self.gate(v)
+            x = x + gated if i else gated
         return links
 
 
 class HorizontalLayer(nn.Module):
-    """Gated convolution over the pixels to the left, together with what the rows above say."""
+    """Gated convolution over the pixels to the left, with features of the rows above added."""
 
     def __init__(self, inputs: int, hidden: int, kernel: int, kind: Literal["A", "B"], groups: int) -> None:
         super().__init__()
@@ -170,14 +178,16 @@ class HorizontalLayer(nn.Module):
 
     def forward(self, x: Tensor, above: Tensor, cache: Cache | None) -> Tensor:
         """(n, h, w, inputs) → (n, h, w, 2 · hidden)."""
-        return self.mix(self.gate(self.convolution(x, None, cache) + above), None, cache)
+        left = self.convolution(x, None, cache)
+        return self.mix(self.gate(left + above), None, cache)
 
 
 def require_picture(model: str, event: Event) -> None:
-    """An image (channels, height, width) of one alphabet of at least 2 symbols.
+    """Require an image (channels, height, width) of one alphabet of at least 2 symbols.
 
     Raises:
-        InputError: another event; says it of the model that was asked for.
+        InputError: another event; the error names the model.
     """
-    if len(event.shape) != 3 or event.shape[0] is None or not isinstance(event.levels, int) or event.levels < 2:
+    image = len(event.shape) == 3 and event.shape[0] is not None
+    if not image or not isinstance(event.levels, int) or event.levels < 2:
         raise InputError(f"{model} models images (channels, height, width) of at least 2 levels, found {event}")

@@ -16,15 +16,15 @@ from likely.nn import Cache, CategoricalHead, ContextEncoder, ReLU, Symbols, Wal
 class MADE(Autoregressive):
     """p(x) = ∏_i p(x_i | x_<i), every conditional from one masked multilayer perceptron.
 
-    The masks are those of `likely.nn.masked_layers`. With several orderings the same weights serve them all, the masks
-    moving over them: training draws one per batch, and the model is their mixture p(x) = 1/K Σ_k p_k(x), exactly.
+    The masks are those of `likely.nn.masked_layers`. Several orderings share the same weights, each with masks of its
+    own: training draws one ordering per batch, and the model is exactly their mixture p(x) = 1/K Σ_k p_k(x).
 
     Paper: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle, 2015),
     https://arxiv.org/abs/1502.03509
 
     Args:
         event: any discrete event; columns of a table may have alphabets of their own.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         hidden: units of each hidden layer; none gives a masked linear model.
         orderings: number of orderings in the mixture, the first the raster order and the others drawn at random.
         features: number of context features.
@@ -54,43 +54,51 @@ class MADE(Autoregressive):
         self.hidden, self.orderings, self.features, self.seed = tuple(hidden), orderings, features, seed
         self.orders = orderings
         with seeded(seed):
-            self._build(event.dims, None if context is None else features)
+            self._build(event.dims)
 
-    def _build(self, dims: int, features: int | None) -> None:
+    def _build(self, dims: int) -> None:
         shuffled = [torch.randperm(dims) for _ in range(self.orderings - 1)]
         self.register_buffer("ordering", torch.stack([torch.arange(dims), *shuffled]))
-        self.encode = None if self.context is None else ContextEncoder(self.context, self.features)
+        features = self.encode = None
+        if self.context is not None:
+            features = self.features
+            self.encode = ContextEncoder(self.context, features)
         self.symbols = Symbols(self.event.most_levels)
         self.head = CategoricalHead(self.event.alphabets)
+        ordering = self.ordering if self.orderings > 1 else None
         self.layers, self.output = masked_layers(
             dims,
             self.symbols.width,
             self.hidden,
             self.head.width,
             features,
-            self.ordering if self.orderings > 1 else None,
+            ordering,
         )
         self.activation = ReLU()
 
     def receptive_field(self) -> Tensor:
-        """Which conditional depends on which value, wherever that comes first, (dims, dims): all with enough units.
+        """Return True where a conditional depends on a value wherever that is earlier, (dims, dims).
 
-        A hidden layer of fewer than dims − 1 units lacks some degrees: what these tell apart is not seen.
+        With enough units it depends on all earlier values. A hidden layer of fewer than dims − 1 units lacks some
+        degrees, and some dependences with them.
         """
         paths = self.output.mask.double()
         for layer in reversed(self.layers):
             paths = paths @ layer.get_buffer("mask").double()
-        dims, blocks = self.event.dims, (self.head.width, self.symbols.width)
+        dims = self.event.dims
         later_first = torch.ones(dims, dims, dtype=torch.bool, device=paths.device).triu()
-        by_place = (paths.view(dims, blocks[0], dims, blocks[1]).amax((1, 3)) > 0) | later_first
-        return torch.stack([by_place[rank][:, rank] for rank in self.ordering.argsort(1)]).all(0)
+        blocks = paths.view(dims, self.head.width, dims, self.symbols.width)
+        by_place = (blocks.amax((1, 3)) > 0) | later_first
+        by_order = [by_place[rank][:, rank] for rank in self.ordering.argsort(1)]
+        return torch.stack(by_order).all(0)
 
     def network(self, x: Tensor, features: Tensor | None = None, cache: Cache | None = None, order: int = 0) -> Tensor:
         """Return parameters of the conditionals (n, places, ·), from the symbols (n, places) in order."""
         h = self.symbols(x)
         for layer in self.layers:
             h = self.activation(layer(h, features, cache, order))
-        return self.output(h, features, cache, order).unflatten(1, (-1, self.head.width))
+        flat = self.output(h, features, cache, order)
+        return flat.unflatten(1, (-1, self.head.width))
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
         x, features = x.reshape(len(x), -1), self._features(context)
@@ -98,14 +106,16 @@ class MADE(Autoregressive):
             parameters = self.network(x, features)
         else:
             ordering = self.ordering[order]
-            parameters = self.network(x[:, ordering], features, None, order)[:, ordering.argsort()]
+            ordered = self.network(x[:, ordering], features, None, order)
+            parameters = ordered[:, ordering.argsort()]
         return self.head(parameters.flatten(1)).reshape(len(x), *self.event.shape)
 
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps:
         x = torch.zeros(n, self.event.dims, dtype=torch.int64, device=self.device)
         indices = list(product(*map(range, self.event.shape)))
         ordering = self.ordering[order].tolist()
-        walk = Walk(partial(self.network, order=order), self.event.dims, x[:, :0], self._features(context))
+        network = partial(self.network, order=order)
+        walk = Walk(network, self.event.dims, x[:, :0], self._features(context))
         for places, parameters in walk:
             own = ordering[places]
             for k, place in enumerate(own):
@@ -115,8 +125,12 @@ class MADE(Autoregressive):
         return x.view(n, *self.event.shape)
 
     def _features(self, context: Tensor | None) -> Tensor | None:
-        return None if self.encode is None else self.encode(context)
+        if self.encode is None:
+            return None
+        return self.encode(context)
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        order = int(torch.randint(self.orders, (), generator=generator)) if self.orders > 1 else 0
+        order = 0
+        if self.orders > 1:
+            order = int(torch.randint(self.orders, (), generator=generator))
         return -self._conditionals(x, context, order).log_prob(x).mean()

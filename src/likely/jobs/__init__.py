@@ -1,1 +1,1 @@
-"""What likelihood is for: evaluate, generate."""
+"""Uses of a model's likelihood: evaluate, generate, represent."""

@@ -1,4 +1,4 @@
-"""Generate: samples, tempered samples, samples from given noise, and in-filling of what is hidden."""
+"""Generate: samples, tempered samples, samples from given noise, and in-filling of hidden values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from likely.event import Event, refuse
 class Infilled:
     """Completed examples (n, *event.shape), and whether they are exact draws from p(hidden | observed).
 
-    They are exact where the observed values come first in the model's order. Where one comes after a hidden value, it
-    is forced when its turn comes, and the hidden values before it were drawn without knowing it.
+    They are exact where the observed values come first in the model's order. An observed value after a hidden one is
+    only forced: the hidden values before it were drawn without knowledge of it.
     """
 
     x: Tensor
@@ -38,15 +38,16 @@ def sample(
 ) -> Tensor:
     """Draw n examples (n, *event.shape); `context` is one value for all or n values.
 
-    Where the sizes of examples vary, `size` says of which size they are to be: (height, width) of pictures.
+    Where the sizes of examples vary, `size` is the size to draw: (height, width) of pictures.
 
-    A temperature t other than 1 draws from each conditional's p^(1/t), normalised: below 1 sharper, above 1 wilder.
+    A temperature t other than 1 draws from each conditional's p^(1/t), normalised: sharper below 1, flatter above.
     Such samples are no longer from the model's density.
 
     Raises:
         InputError: n, size, temperature or context is not as expected, or the model cannot be tempered.
     """
-    model = model if size is None else model.of_size(size)
+    if size is not None:
+        model = model.of_size(size)
     if temperature == 1:
         return model.sample(n, context, generator=generator)
     if not 0 < temperature < float("inf"):
@@ -55,12 +56,16 @@ def sample(
         raise InputError(f"the number of samples must be at least 1, found {n}")
     model = _autoregressive(model, "temperature")
     context = model.check_context(context, n, broadcast=True)
+
+    def choose(where: Where, p: Discrete) -> Tensor:
+        return p.tempered(temperature).sample(generator)
+
     with torch.no_grad():
-        return sample_with(model, n, context, lambda where, p: p.tempered(temperature).sample(generator), generator)
+        return sample_with(model, n, context, choose, generator)
 
 
 def sample_from_noise(model: Autoregressive, noise: Array, context: Array | None = None, *, order: int = 0) -> Tensor:
-    """The examples that uniform noise (n, *event.shape) in [0, 1) stands for: x_i = F_i⁻¹(u_i; x_<i).
+    """Return the examples of uniform noise u (n, *event.shape) in [0, 1): x_i = F_i⁻¹(u_i; x_<i).
 
     Raises:
         InputError: noise of another shape or beyond [0, 1), no such ordering, or context is not as expected.
@@ -73,7 +78,8 @@ def sample_from_noise(model: Autoregressive, noise: Array, context: Array | None
         raise InputError(f"order must be from 0 to {model.orders - 1}, found {order}")
     noise = noise.to(model.device)
     with torch.no_grad():
-        return run(model.steps(len(noise), context, order=order), lambda where, p: p.quantile(noise[where]))
+        steps = model.steps(len(noise), context, order=order)
+        return run(steps, lambda where, p: p.quantile(noise[where]))
 
 
 def infill(
@@ -86,8 +92,9 @@ def infill(
 ) -> Infilled:
     """Draw the hidden values of x given the observed ones.
 
-    A model with several orderings runs each of them and keeps, for every example, one drawn in proportion to the
-    probability that it gave to the observed values: its posterior, where the observed part comes first in all.
+    A model with several orderings runs each of them and keeps one for every example, drawn in proportion to the
+    probability that each gave to the observed values: the posterior of the ordering, where the observed values come
+    first in all.
 
     Args:
         model: an autoregressive density.
@@ -104,21 +111,28 @@ def infill(
     model.event.check_shape(tuple(x.shape))
     model = model.of_size(x.shape[1:])
     mask = observed_mask(model.event, observed, x.shape)
-    x = model.check(torch.where(mask.to(x.device), x, torch.zeros((), dtype=x.dtype)))
+    empty = torch.zeros((), dtype=x.dtype)
+    x = model.check(torch.where(mask.to(x.device), x, empty))
     mask = mask.to(model.device)
     context = model.check_context(context, len(x), broadcast=True)
     with torch.no_grad():
         runs = [_Forced(x, mask, generator).through(model, context, k) for k in range(model.orders)]
-    weights = torch.stack([forced.log_weight for forced in runs]).softmax(0)  # (orders, n)
-    chosen = torch.searchsorted(
-        weights.cumsum(0).T[:, :-1].contiguous(), uniform((len(x),), generator, weights)[:, None]
-    )[:, 0]
-    completed = torch.stack([forced.result for forced in runs])[chosen, torch.arange(len(x), device=chosen.device)]
+    chosen = _chosen(torch.stack([forced.log_weight for forced in runs]), generator)
+    results = torch.stack([forced.result for forced in runs])
+    completed = results[chosen, torch.arange(len(x), device=chosen.device)]
     return Infilled(completed, not any(forced.late for forced in runs))
 
 
+def _chosen(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw an ordering for every example (n,), from log-weights (orders, n)."""
+    weights = log_weights.softmax(0)
+    edges = weights.cumsum(0).T[:, :-1].contiguous()
+    u = uniform((len(edges),), generator, weights)
+    return torch.searchsorted(edges, u[:, None])[:, 0]
+
+
 class _Forced:
-    """One pass in which observed values are forced, and weighed by their probability."""
+    """One pass that forces the observed values and multiplies their probabilities."""
 
     def __init__(self, x: Tensor, observed: Tensor, generator: torch.Generator | None) -> None:
         self.x, self.observed, self.generator = x, observed, generator
@@ -132,11 +146,13 @@ class _Forced:
         rows = observed.reshape(len(observed), -1)
         self.late = self.late or bool((self.hidden[:, None] & rows).any())
         self.hidden |= (~rows).any(1)
-        self.log_weight = self.log_weight + (p.log_prob(value) * observed).reshape(len(observed), -1).sum(1)
+        log_p = (p.log_prob(value) * observed).reshape(rows.shape)
+        self.log_weight = self.log_weight + log_p.sum(1)
         return value
 
     def through(self, model: Autoregressive, context: Tensor | None, order: int) -> "_Forced":
-        self.result = run(model.steps(len(self.x), context, order=order), self.choose)
+        steps = model.steps(len(self.x), context, order=order)
+        self.result = run(steps, self.choose)
         return self
 
 
@@ -147,17 +163,20 @@ def _autoregressive(model: Density, job: str) -> Autoregressive:
 
 
 def observed_mask(event: Event, observed: Array | str, shape: torch.Size) -> Bool[Tensor, "..."]:
-    """`observed` as (n, *event.shape)."""
+    """Return `observed` as a mask (n, *event.shape)."""
     if isinstance(observed, str):
         mask = _half(event, observed)
     else:
         mask = torch.as_tensor(observed)
-        if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
+        binary = (mask == 0) | (mask == 1)
+        if mask.dtype != torch.bool and not bool(binary.all()):
             raise InputError("observed: True or 1 where given and False or 0 where hidden are expected")
     mask = mask.bool()
     if tuple(mask.shape) not in (event.shape, tuple(shape)):
         raise InputError(f"observed: expected shape {event.shape} or {tuple(shape)}, found {tuple(mask.shape)}")
-    return mask.expand(len(mask) if tuple(mask.shape) == tuple(shape) else shape[0], *event.shape)
+    if tuple(mask.shape) == tuple(shape):
+        return mask.expand(len(mask), *event.shape)
+    return mask.expand(shape[0], *event.shape)
 
 
 def _half(event: Event, name: str) -> Tensor:
@@ -165,5 +184,8 @@ def _half(event: Event, name: str) -> Tensor:
         raise InputError(f'observed: "top" or "left" of an image, or a mask, is expected; found {name!r} for {event}')
     mask = torch.zeros(event.shape, dtype=torch.bool)
     _, height, width = event.shape
-    mask[:, : height // 2 if name == "top" else height, : width // 2 if name == "left" else width] = True
+    if name == "top":
+        mask[:, : height // 2] = True
+    else:
+        mask[:, :, : width // 2] = True
     return mask

@@ -1,5 +1,6 @@
-"""Represent: what models make of examples (latents), and what becomes of latents that are moved."""
+"""Represent: latents of examples, and examples decoded from latents that are moved."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, Literal
@@ -19,22 +20,22 @@ from likely.rows import Rows
 
 Path = Literal["linear", "spherical"]
 DRAWS = 4096  # from a prior, for its mean and deviation
-EXAMPLES = 512  # at most, that say which latent values are active
+EXAMPLES = 512  # at most, from which the activity of latent values is measured
 BATCH = 64  # latents decoded at once
-STRAIGHT = 1e-4  # sine of an angle whose arc is a line
+STRAIGHT = 1e-4  # sine of an angle so small that its arc is a line
 
 
 def embed(model: Density, data: Any, *, batch_size: int = 128, generator: torch.Generator | None = None) -> Tensor:
-    """What a model represents examples by, (n, *latent shape), on the model's device.
+    """Return the latents of examples, (n, *latent shape), on the model's device.
 
     Of a latent-variable model E[z | x] under its encoder, exact or the mean of 64 draws; of a latent of symbols, the
-    code (or the symbol drawn most often). Of a flow z = f(x), for one draw of what it draws.
+    code (or the symbol drawn most often). Of a flow z = f(x), for one draw of its noise if it has any.
 
     Args:
         model: a latent-variable model with an encoder, or a flow.
         data: `Rows`, examples (n, *event.shape), a pair with their context, or a torch `Dataset`.
         batch_size: examples per pass.
-        generator: of what is drawn (None: seeded with 0).
+        generator: of the draws (None: seeded with 0).
 
     Raises:
         InputError: data that are not the model's, or a model that has no representation.
@@ -74,11 +75,11 @@ def _(model: Flow, x: Tensor, context: Tensor | None, generator: torch.Generator
 
 @dataclass(frozen=True)
 class Traversal:
-    """What is decoded where one latent value after the other is moved, all others being at the prior's mean.
+    """Examples decoded from latents with one value moved and all others at the prior's mean.
 
     Attributes:
         x: (latent values, places, *event.shape).
-        latents: which latent values, in raster order, the most active first.
+        latents: numbers of the latent values that are moved, in raster order, the most active first.
         activity: Var_x E[z | x] of each.
         places: in standard deviations of the prior.
     """
@@ -103,12 +104,12 @@ def traverse(
 
     Args:
         model: a latent-variable model with an encoder and real latents.
-        data: examples that say which latent values are active (the first 512 are used); None: samples of the model.
+        data: examples from which activity is measured (the first 512 are used); None: samples of the model.
         rows: latent values at most.
         columns: places of each.
         reach: standard deviations.
         means: whether to return the decoder's means where they are known (Gaussians, independent symbols), or samples.
-        generator: of what is drawn (None: seeded with 0).
+        generator: of the draws (None: seeded with 0).
 
     Raises:
         InputError: another model, data that are not its, or numbers out of range.
@@ -123,7 +124,10 @@ def traverse(
             f"rows={rows}, columns={columns}, reach={reach}"
         )
     generator = generator or torch.Generator(model.device).manual_seed(0)
-    x = model.sample(EXAMPLES, generator=generator) if data is None else model.check(Rows.of(data)[:EXAMPLES].x)
+    if data is None:
+        x = model.sample(EXAMPLES, generator=generator)
+    else:
+        x = model.check(Rows.of(data)[:EXAMPLES].x)
     activity = spread(model, x, generator=generator).flatten()
     latents = activity.argsort(descending=True, stable=True)[:rows]
     mean, deviation = _prior_moments(model.prior, generator)
@@ -155,12 +159,12 @@ def interpolate(
 
     Args:
         model: a flow, or a latent-variable model with an encoder and real latents.
-        first, second: examples (n, *event.shape), whose latents (see `embed`) are the ends.
+        first, second: examples (n, *event.shape); their latents (see `embed`) are the ends.
         context: of both ends and the way between (n, *context.shape), where the model is conditional.
         steps: places on the way, both ends included.
         path: "linear" in z, or "spherical", an arc along which the length changes evenly with the angle.
-        means: as for `traverse`; a flow has nothing but values.
-        generator: of what is drawn (None: seeded with 0).
+        means: as for `traverse`; a flow decodes to one value in any case.
+        generator: of the draws (None: seeded with 0).
 
     Raises:
         InputError: another model, examples that are not its or not as many, fewer than two steps, or no such path.
@@ -170,14 +174,18 @@ def interpolate(
     if steps < 2 or path not in ("linear", "spherical"):
         raise InputError(f'at least 2 steps and a "linear" or "spherical" path are expected, found {steps}, {path!r}')
     generator = generator or torch.Generator(model.device).manual_seed(0)
-    start, end = (embed(model, (x, context), generator=generator) for x in (first, second))
+    start = embed(model, (first, context), generator=generator)
+    end = embed(model, (second, context), generator=generator)
     if not start.is_floating_point():
         raise InputError(f"symbols have nothing between them: real latents are expected, found {_described(model)}")
     t = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)
-    z = (_along_line if path == "linear" else _along_arc)(start, end, t)  # (n, steps, *latent shape)
-    given = model.check_context(context, len(start))
-    contexts = None if given is None else given.repeat_interleave(steps, 0)
-    return _decoded_all(model, z.flatten(0, 1), contexts, means, generator).unflatten(0, (len(start), steps))
+    along = _along_line if path == "linear" else _along_arc
+    z = along(start, end, t)  # (n, steps, *latent shape)
+    contexts = model.check_context(context, len(start))
+    if contexts is not None:
+        contexts = contexts.repeat_interleave(steps, 0)
+    decoded = _decoded_all(model, z.flatten(0, 1), contexts, means, generator)
+    return decoded.unflatten(0, (len(start), steps))
 
 
 def _along_line(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
@@ -186,34 +194,59 @@ def _along_line(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
 
 
 def _along_arc(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
-    """sin((1 − t) ω) / sin ω · start + sin(t ω) / sin ω · end, ω the angle between; a line where it is 0 or π."""
-    a, b = start.reshape(len(start), 1, -1), end.reshape(len(end), 1, -1)
+    """Return (sin((1 − t) ω) start + sin(t ω) end) / sin ω, ω the angle between; a line where ω is 0 or π."""
+    a = start.reshape(len(start), 1, -1)
+    b = end.reshape(len(end), 1, -1)
     cosine = torch.cosine_similarity(a, b, -1)[..., None].clamp(-1, 1)
     angle, t = cosine.acos(), t[:, None]
     sine = angle.sin()
     arc = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / sine
     line = (1 - t) * a + t * b
-    turns = (sine > STRAIGHT) & (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True) > 0)
+    lengths = a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
+    turns = (sine > STRAIGHT) & (lengths > 0)
     return torch.where(turns, arc, line).view(len(start), -1, *start.shape[1:])
 
 
+@singledispatch
 def _prior_moments(prior: Density, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every latent value: known of a `Normal`, else of draws."""
     z = prior.sample(DRAWS, generator=generator)
-    if isinstance(prior, Normal):
-        return torch.zeros_like(z[0]), torch.ones_like(z[0])
     return z.mean(0), z.std(0)
+
+
+@_prior_moments.register
+def _(prior: Normal, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    z = prior.sample(DRAWS, generator=generator)  # so that later draws do not depend on the kind of prior
+    return torch.zeros_like(z[0]), torch.ones_like(z[0])
 
 
 @torch.no_grad()
 def _decoded_all(model: Density, z: Tensor, context: Tensor | None, means: bool, generator: torch.Generator) -> Tensor:
-    contexts = [None] * len(z) if context is None else context.split(BATCH)
-    parts = zip(z.split(BATCH), contexts, strict=False)
-    if isinstance(model, Flow):
-        return torch.cat([model.transform.inverse(part, model.encoded(given))[0] for part, given in parts])
-    assert isinstance(model, LatentVariable)
+    """Decode latents (m, *latent shape), batch by batch; contexts (m, *context.shape) for a flow."""
+    parts = z.split(BATCH)
+    contexts: Sequence[Tensor | None] = [None] * len(parts)
+    if context is not None:
+        contexts = context.split(BATCH)
+    batches = zip(parts, contexts, strict=True)
+    return torch.cat([_decoded_batch(model, part, given, means, generator) for part, given in batches])
+
+
+@singledispatch
+def _decoded_batch(
+    model: Density, z: Tensor, context: Tensor | None, means: bool, generator: torch.Generator
+) -> Tensor:
+    raise InputError(f"{type(model).__name__} decodes no latents")
+
+
+@_decoded_batch.register
+def _(model: Flow, z: Tensor, context: Tensor | None, means: bool, generator: torch.Generator) -> Tensor:
+    return model.transform.inverse(z, model.encoded(context))[0]
+
+
+@_decoded_batch.register
+def _(model: LatentVariable, z: Tensor, context: Tensor | None, means: bool, generator: torch.Generator) -> Tensor:
     decode = _decoded if means else _drawn
-    return torch.cat([decode(model.decoder, part, generator) for part, _ in parts])
+    return decode(model.decoder, z, generator)
 
 
 def _drawn(decoder: Density, z: Tensor, generator: torch.Generator) -> Tensor:
@@ -228,14 +261,16 @@ def _decoded(decoder: Density, z: Tensor, generator: torch.Generator) -> Tensor:
 
 @_decoded.register
 def _(decoder: ConditionalNormal, z: Tensor, generator: torch.Generator) -> Tensor:
-    return decoder.parameters_of(z).mu.view(-1, *decoder.event.shape) * decoder.deviation + decoder.mean
+    mu = decoder.parameters_of(z).mu.view(-1, *decoder.event.shape)
+    return mu * decoder.deviation + decoder.mean
 
 
 @_decoded.register
 def _(decoder: ConditionalSymbols, z: Tensor, generator: torch.Generator) -> Tensor:
-    anything = torch.zeros(len(z), *decoder.event.shape, dtype=torch.int64, device=z.device)
-    if decoder.head == "logistics" and len(decoder.event.shape) == 3 and decoder.event.shape[0] > 1:
+    shape = decoder.event.shape
+    if decoder.head == "logistics" and len(shape) == 3 and shape[0] > 1:
         return _drawn(decoder, z, generator)  # channels depend on one another
+    anything = torch.zeros(len(z), *shape, dtype=torch.int64, device=z.device)
     table = decoder.conditionals(anything, z).table()
     return table @ torch.arange(table.shape[-1], dtype=table.dtype, device=table.device)
 
@@ -245,7 +280,12 @@ def _(decoder: OfLowestLayer, z: Tensor, generator: torch.Generator) -> Tensor:
     return _decoded(decoder.decoder, z[:, : decoder.size], generator)
 
 
+@singledispatch
 def _described(model: Density) -> str:
-    if not isinstance(model, LatentVariable):
-        return type(model).__name__
-    return f"{type(model).__name__} with {'no' if model.encoder is None else 'an'} encoder of {model.prior.event}"
+    return type(model).__name__
+
+
+@_described.register
+def _(model: LatentVariable) -> str:
+    article = "no" if model.encoder is None else "an"
+    return f"{type(model).__name__} with {article} encoder of {model.prior.event}"

@@ -1,4 +1,4 @@
-"""Axes with ticks and numbers on a picture, and what is drawn between them; Pillow is all it takes."""
+"""Axes with ticks and numbers on a picture, and points, lines and bars between them; Pillow is all it takes."""
 
 import math
 from functools import cache
@@ -26,37 +26,45 @@ class Panels:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        size = (LEFT + count * (SIDE + GAP) + (count - 1) * LEFT, TOP + SIDE + BOTTOM)
-        self.image = Image.new("RGB", (size[0] * FINE, size[1] * FINE), "white")
+        width = LEFT + count * (SIDE + GAP) + (count - 1) * LEFT
+        height = TOP + SIDE + BOTTOM
+        self.image = Image.new("RGB", (width * FINE, height * FINE), "white")
 
     def panel(self, place: int, x: Range, y: Range) -> "Axes":
-        """The axes of one panel, over these ranges."""
+        """Return the axes of one panel, over these ranges."""
         return Axes(self.image, LEFT + place * (SIDE + GAP + LEFT), TOP, x, y)
 
     def finished(self) -> Image.Image:
-        """The picture in its proper size."""
-        return self.image.resize((self.image.width // FINE, self.image.height // FINE), Image.Resampling.LANCZOS)
+        """Return the picture in its proper size."""
+        size = (self.image.width // FINE, self.image.height // FINE)
+        return self.image.resize(size, Image.Resampling.LANCZOS)
 
 
 class Axes:
-    """A square with a scale on either side; what is drawn beyond its ranges is cut off."""
+    """A square with a scale on either side; drawings are cut off at its ranges."""
 
     def __init__(self, image: Image.Image, left: int, top: int, x: Range, y: Range) -> None:
-        self.image, self.left, self.top, self.x, self.y = image, left * FINE, top * FINE, x, y
+        self.image = image
+        self.left, self.top = left * FINE, top * FINE
+        self.x, self.y = x, y
         self.side = SIDE * FINE
         self.inside = Image.new("RGB", (self.side, self.side), "white")
         self.draw = ImageDraw.Draw(self.inside, "RGBA")
 
     def _across(self, x: Tensor) -> Tensor:
-        return (x - self.x[0]) / (self.x[1] - self.x[0]) * self.side
+        low, high = self.x
+        return (x - low) / (high - low) * self.side
 
     def _down(self, y: Tensor) -> Tensor:
-        return (self.y[1] - y) / (self.y[1] - self.y[0]) * self.side
+        low, high = self.y
+        return (high - y) / (high - low) * self.side
 
     def _places(self, points: Tensor) -> list[tuple[float, float]]:
         """Points (n, 2) in pixels."""
         points = points.double().cpu()
-        return list(zip(self._across(points[:, 0]).tolist(), self._down(points[:, 1]).tolist(), strict=True))
+        across = self._across(points[:, 0])
+        down = self._down(points[:, 1])
+        return list(zip(across.tolist(), down.tolist(), strict=True))
 
     def surface(self, values: Tensor) -> None:
         """Colour the panel by values from 0 to 1 (rows from the bottom, columns)."""
@@ -66,16 +74,19 @@ class Axes:
     def points(self, points: Tensor, colour: Colour, opacity: float = 0.5, radius: float = 1.6) -> None:
         """Draw points (n, 2)."""
         r = radius * FINE
+        end = self.side + r
+        fill = (*colour, round(255 * opacity))
         for x, y in self._places(points):
-            if -r < x < self.side + r and -r < y < self.side + r:
-                self.draw.ellipse((x - r, y - r, x + r, y + r), fill=(*colour, round(255 * opacity)))
+            if -r < x < end and -r < y < end:
+                self.draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
 
     def line(self, points: Tensor, colour: Colour, width: float = 2.0) -> None:
         """Draw a line through points (n, 2), cut at holes (NaN)."""
         pieces: list[list[tuple[float, float]]] = [[]]
         for x, y in self._places(points):
             if math.isfinite(x) and math.isfinite(y):
-                pieces[-1].append((x, min(max(y, -self.side), 2 * self.side)))
+                cut = min(max(y, -self.side), 2 * self.side)
+                pieces[-1].append((x, cut))
             elif pieces[-1]:
                 pieces.append([])
         for piece in filter(None, pieces):
@@ -83,40 +94,56 @@ class Axes:
 
     def bars(self, edges: Tensor, heights: Tensor, colour: Colour, opacity: float = 0.45) -> None:
         """Draw bars from zero between edges (n + 1,)."""
-        across, foot = self._across(edges).tolist(), float(self._down(torch.zeros(())))
-        for left, right, top in zip(across, across[1:], self._down(heights).tolist(), strict=False):
+        across = self._across(edges).tolist()
+        tops = self._down(heights).tolist()
+        foot = float(self._down(torch.zeros(())))
+        fill = (*colour, round(255 * opacity))
+        for left, right, top in zip(across, across[1:], tops, strict=False):
             if top < foot:
-                self.draw.rectangle((left, top, right - 1, foot), fill=(*colour, round(255 * opacity)))
+                self.draw.rectangle((left, top, right - 1, foot), fill=fill)
 
     def frame(self, title: str, legend: tuple[tuple[str, Colour], ...] = ()) -> None:
         """Put the panel into the picture, with its frame, ticks, numbers, title and legend."""
         self.image.paste(self.inside, (self.left, self.top))
-        draw, right, bottom = ImageDraw.Draw(self.image), self.left + self.side, self.top + self.side
+        draw = ImageDraw.Draw(self.image)
+        self._ticks_below(draw)
+        self._ticks_beside(draw)
+        right, above = self.left + self.side, self.top - 10 * FINE
+        draw.text((self.left, above), title, fill=INK, font=_font(14), anchor="ls")
+        place, font = right, _font(13)
+        for text, colour in reversed(legend):
+            draw.text((place, above), text, fill=colour, font=font, anchor="rs")
+            place -= round(draw.textlength(text, font=font)) + 10 * FINE
+
+    def _ticks_below(self, draw: ImageDraw.ImageDraw) -> None:
+        """Draw the frame, and ticks with numbers along x."""
+        right, bottom = self.left + self.side, self.top + self.side
         draw.rectangle((self.left, self.top, right, bottom), outline=PALE, width=FINE)
         for value in ticks(*self.x):
             x = self.left + float(self._across(torch.tensor(value)))
             draw.line((x, bottom, x, bottom + 5 * FINE), fill=PALE, width=FINE)
-            draw.text((x, bottom + 8 * FINE), f"{value:.4g}", fill=INK, font=_font(12), anchor="mt")
+            place = (x, bottom + 8 * FINE)
+            draw.text(place, f"{value:.4g}", fill=INK, font=_font(12), anchor="mt")
+
+    def _ticks_beside(self, draw: ImageDraw.ImageDraw) -> None:
         for value in ticks(*self.y):
             y = self.top + float(self._down(torch.tensor(value)))
             draw.line((self.left - 5 * FINE, y, self.left, y), fill=PALE, width=FINE)
-            draw.text((self.left - 8 * FINE, y), f"{value:.4g}", fill=INK, font=_font(12), anchor="rm")
-        draw.text((self.left, self.top - 10 * FINE), title, fill=INK, font=_font(14), anchor="ls")
-        place = right
-        for text, colour in reversed(legend):
-            draw.text((place, self.top - 10 * FINE), text, fill=colour, font=_font(13), anchor="rs")
-            place -= round(draw.textlength(text, font=_font(13))) + 10 * FINE
+            place = (self.left - 8 * FINE, y)
+            draw.text(place, f"{value:.4g}", fill=INK, font=_font(12), anchor="rm")
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """At most seven round numbers inside a range: multiples of 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10((high - low) / 7))
-    step = next(factor * power for factor in (1, 2, 5, 10) if 7 * factor * power >= high - low)
-    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    """Return at most seven round numbers inside a range: multiples of 1, 2 or 5 times a power of ten."""
+    length = high - low
+    power = 10.0 ** math.floor(math.log10(length / 7))
+    step = next(factor * power for factor in (1, 2, 5, 10) if 7 * factor * power >= length)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [k * step for k in range(first, last + 1)]
 
 
 def colours(t: Tensor) -> np.ndarray:
-    """Numbers from 0 to 1 as colours from white to dark violet (…, 3), equal steps looking equal.
+    """Return numbers from 0 to 1 as colours from white to dark violet (…, 3), in steps that look equal.
 
     Lightness falls evenly in OKLab (Ottosson, 2020), https://bottosson.github.io/posts/oklab/, while the hue turns.
     """
@@ -124,7 +151,8 @@ def colours(t: Tensor) -> np.ndarray:
     lightness, hue = 1 - 0.72 * t, torch.deg2rad(215 + 80 * t)
     chroma = 0.18 * t.pow(0.7) * (1 - 0.4 * t)
     a, b = chroma * hue.cos(), chroma * hue.sin()
-    cone = torch.stack([lightness + f * a + g * b for f, g in TO_CONES], -1) ** 3
+    roots = [lightness + f * a + g * b for f, g in TO_CONES]
+    cone = torch.stack(roots, -1) ** 3
     linear = (cone @ torch.tensor(TO_RGB, dtype=cone.dtype).T).clamp(0, 1)
     srgb = torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.pow(1 / 2.4) - 0.055)
     return (255 * srgb).round().to(torch.uint8).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Densities of one or two real values, seen: p(x), samples beside data, and where a flow takes them."""
+"""Pictures of densities of one or two real values: p(x), samples beside data, and z = f(x) of a flow."""
 
 import torch
 from PIL import Image
@@ -22,7 +22,7 @@ def density(
     *,
     generator: torch.Generator | None = None,
 ) -> Image.Image:
-    """Panels of a model of one or two real values: its density, its samples with data, and of a flow z = f(x).
+    """Draw panels of a model of one or two real values: its density, its samples with data, and of a flow z = f(x).
 
     Args:
         model: over one or two real values.
@@ -35,9 +35,11 @@ def density(
     """
     _refuse_others(model.event)
     drawn = _rows(model.sample(SHOWN, context, generator=generator))
-    shown = drawn[:0] if data is None else _rows(model.check(data[_some(len(data))]))
+    shown = drawn[:0]
+    if data is not None:
+        shown = _rows(model.check(data[_some(len(data))]))
     view = _View(model, context, drawn, shown, generator)
-    panels = Panels(3 if view.flow is not None else 2)
+    panels = Panels(2 + (view.flow is not None))
     if model.event.dims == 1:
         view.curve(panels)
         view.histograms(panels)
@@ -50,7 +52,7 @@ def density(
 
 
 def scatter(x: Tensor, event: Event) -> Image.Image:
-    """Examples (n, *event.shape) of one or two real values: points, or a histogram.
+    """Draw examples (n, *event.shape) of one or two real values: points, or a histogram.
 
     Raises:
         InputError: an event of symbols or of more than two values.
@@ -61,15 +63,16 @@ def scatter(x: Tensor, event: Event) -> Image.Image:
         axes = panels.panel(0, *_square(rows))
         axes.points(rows, BLUE)
     else:
-        edges, heights = _histogram(rows, _range(rows[:, 0]))
-        axes = panels.panel(0, _range(rows[:, 0]), (0.0, 1.1 * float(heights.max())))
+        width = _range(rows[:, 0])
+        edges, heights = _histogram(rows, width)
+        axes = panels.panel(0, width, _from_zero(heights))
         axes.bars(edges, heights, BLUE)
     axes.frame(f"{len(rows):,} samples")
     return panels.finished()
 
 
 class _View:
-    """A model, what was drawn from it and what is shown beside, (n, dims) each."""
+    """A model, samples drawn from it and data shown beside them, (n, dims) each."""
 
     def __init__(
         self,
@@ -79,98 +82,114 @@ class _View:
         shown: Tensor,
         generator: torch.Generator | None,
     ) -> None:
-        self.model, self.context, self.drawn, self.shown, self.generator = model, context, drawn, shown, generator
+        self.model, self.context, self.generator = model, context, generator
+        self.drawn, self.shown = drawn, shown
         self.points = torch.cat([drawn, shown])
-        self.flow = model if isinstance(model, Flow) and model.base.event.dims == model.event.dims else None
-        self.title = "density p(x)" if model.kind == "exact" else "density p(x), a lower bound"
-        self.legend = (("samples", ORANGE), ("data", GREY)) if len(shown) else (("samples", ORANGE),)
+        self.flow = None
+        if isinstance(model, Flow) and model.base.event.dims == model.event.dims:
+            self.flow = model
+        self.title = "density p(x)"
+        if model.kind != "exact":
+            self.title += ", a lower bound"
+        self.heading, self.legend = "samples", (("samples", ORANGE),)
+        if len(shown):
+            self.heading, self.legend = "samples beside data", (("samples", ORANGE), ("data", GREY))
 
     def _contexts(self, n: int) -> Tensor | None:
         return self.model.check_context(self.context, n, broadcast=True)
 
     def p(self, x: Tensor) -> Tensor:
-        """The density at points (n, dims), zero outside the support."""
+        """Return the density at points (n, dims), zero outside the support."""
         p, support = x.new_zeros(len(x)), self.model.support
         inside = ((x > support.low) & (x < support.high)).all(1).nonzero()[:, 0]
         with torch.no_grad():
             for rows in inside.split(BATCH):
                 at = x[rows].view(-1, *self.model.event.shape)
-                p[rows] = self.model.log_prob(at, self._contexts(len(rows)), generator=self.generator).exp()
+                contexts = self._contexts(len(rows))
+                p[rows] = self.model.log_prob(at, contexts, generator=self.generator).exp()
         return p
 
+    @torch.no_grad()
     def z(self, x: Tensor) -> Tensor:
-        """z = f(x) of points (n, dims) inside the support."""
+        """Return z = f(x) of points (n, dims) inside the support."""
         assert self.flow is not None
-        with torch.no_grad():
-            parts = [
-                self.flow.transform(
-                    rows.view(-1, *self.model.event.shape), self.flow.encoded(self._contexts(len(rows)))
-                )
-                for rows in x.split(BATCH)
-            ]
-        return torch.cat([_rows(z) for z, _ in parts])
+        parts = []
+        for rows in x.split(BATCH):
+            features = self.flow.encoded(self._contexts(len(rows)))
+            z, _ = self.flow.transform(rows.view(-1, *self.model.event.shape), features)
+            parts.append(_rows(z))
+        return torch.cat(parts)
 
     def surface(self, panels: Panels) -> None:
-        """p over the plane."""
+        """Draw p over the plane."""
         x, y = _square(self.points)
         axes = panels.panel(0, x, y)
         p = self.p(_grid(x, y, self.drawn)).view(CELLS, CELLS)
-        axes.surface(p / p.max().clamp_min(torch.finfo(p.dtype).tiny))
+        most = p.max().clamp_min(torch.finfo(p.dtype).tiny)
+        axes.surface(p / most)
         axes.frame(self.title, ((f"darkest {p.max().item():.3g}", BLUE),))
 
     def scattered(self, panels: Panels) -> None:
-        """Samples on data."""
+        """Draw samples on data."""
         axes = panels.panel(1, *_square(self.points))
         axes.points(self.shown, GREY)
         axes.points(self.drawn, ORANGE)
-        axes.frame("samples beside data" if len(self.shown) else "samples", self.legend)
+        axes.frame(self.heading, self.legend)
 
     def mapped(self, panels: Panels) -> None:
-        """Data, or else samples, in the space of z, over the base's density."""
+        """Draw data, or else samples, in the space of z, over the base's density."""
         if self.flow is None:
             return
-        z = self.z(self.shown if len(self.shown) else self.drawn)
+        kind, points = "samples", self.drawn
+        if len(self.shown):
+            kind, points = "data", self.shown
+        z = self.z(points)
         base = self.flow.base
         given = self.context if base.context else None
-        x, y = _square(torch.cat([z, _rows(base.sample(SHOWN, given, generator=self.generator))]))
+        drawn = _rows(base.sample(SHOWN, given, generator=self.generator))
+        x, y = _square(torch.cat([z, drawn]))
         axes = panels.panel(2, x, y)
         at = _grid(x, y, z).view(-1, *base.event.shape)
+        contexts = self._contexts(len(at)) if base.context else None
         with torch.no_grad():
-            p = base.log_prob(at, self._contexts(len(at)) if base.context else None).exp()
+            p = base.log_prob(at, contexts).exp()
         axes.surface(0.45 * p.view(CELLS, CELLS) / p.max())
         axes.points(z, INK)
-        axes.frame("z = f(x)", (("data" if len(self.shown) else "samples", INK), ("base", BLUE)))
+        axes.frame("z = f(x)", ((kind, INK), ("base", BLUE)))
 
     def curve(self, panels: Panels) -> None:
-        """p along the line, over a histogram of the data."""
+        """Draw p along the line, over a histogram of the data."""
         x = _range(self.points[:, 0])
         line = torch.linspace(*x, 5 * CELLS, dtype=self.drawn.dtype)
         p = self.p(line[:, None])
-        heights = _histogram(self.shown, x)[1] if len(self.shown) else p
-        axes = panels.panel(0, x, (0.0, 1.1 * float(torch.maximum(p.max(), heights.max()))))
         if len(self.shown):
-            axes.bars(*_histogram(self.shown, x), GREY)
+            edges, heights = _histogram(self.shown, x)
+            axes = panels.panel(0, x, _from_zero(p, heights))
+            axes.bars(edges, heights, GREY)
+            legend = (("data", GREY),)
+        else:
+            axes = panels.panel(0, x, _from_zero(p))
+            legend = ()
         axes.line(torch.stack([line, p], 1), BLUE)
-        axes.frame(self.title, (("data", GREY),) if len(self.shown) else ())
+        axes.frame(self.title, legend)
 
     def histograms(self, panels: Panels) -> None:
-        """Samples beside data."""
+        """Draw samples beside data."""
         x = _range(self.points[:, 0])
-        found = [
-            (_histogram(rows, x), colour) for rows, colour in ((self.shown, GREY), (self.drawn, ORANGE)) if len(rows)
-        ]
-        axes = panels.panel(1, x, (0.0, 1.1 * max(float(heights.max()) for (_, heights), _ in found)))
-        for (edges, heights), colour in found:
+        coloured = [(rows, colour) for rows, colour in ((self.shown, GREY), (self.drawn, ORANGE)) if len(rows)]
+        bars = [_histogram(rows, x) for rows, _ in coloured]
+        axes = panels.panel(1, x, _from_zero(*(heights for _, heights in bars)))
+        for (edges, heights), (_, colour) in zip(bars, coloured, strict=True):
             axes.bars(edges, heights, colour)
-        axes.frame("samples beside data" if len(self.shown) else "samples", self.legend)
+        axes.frame(self.heading, self.legend)
 
     def map(self, panels: Panels) -> None:
-        """z against x."""
+        """Draw z against x."""
         if self.flow is None:
             return
         x, support = _range(self.points[:, 0]), self.model.support
-        line = torch.linspace(*x, 5 * CELLS, dtype=self.drawn.dtype)[:, None]
-        line = line[(line[:, 0] > support.low) & (line[:, 0] < support.high)]
+        line = torch.linspace(*x, 5 * CELLS, dtype=self.drawn.dtype)
+        line = line[(line > support.low) & (line < support.high)][:, None]
         z = self.z(line)
         axes = panels.panel(2, x, _range(z[:, 0]))
         axes.line(torch.cat([line, z], 1), BLUE)
@@ -183,8 +202,9 @@ def _refuse_others(event: Event) -> None:
 
 
 def _some(n: int) -> Tensor:
-    """Which of n examples are shown."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:SHOWN]
+    """Return the numbers of the examples that are shown, of n."""
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    return shuffled[:SHOWN]
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -192,32 +212,43 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _range(values: Tensor) -> Range:
-    """All but the outermost thousandths, and some room."""
-    low, high = (
-        values.double().quantile(torch.tensor([0.001, 0.999], dtype=torch.float64, device=values.device)).tolist()
-    )
+    """Return a range of all values but the outermost thousandths, and some room."""
+    edges = torch.tensor([0.001, 0.999], dtype=torch.float64, device=values.device)
+    low, high = values.double().quantile(edges).tolist()
     room = 0.08 * (high - low) or max(1.0, abs(low)) * 1e-3
     return low - room, high + room
 
 
+def _from_zero(*heights: Tensor) -> Range:
+    """Return a range from zero to a tenth above the largest height."""
+    return 0.0, 1.1 * max(float(part.max()) for part in heights)
+
+
 def _square(points: Tensor) -> tuple[Range, Range]:
-    """Ranges of equal length around points (n, 2), so that both axes have one scale."""
-    ranges = [_range(points[:, i]) for i in range(2)]
-    half = max(high - low for low, high in ranges) / 2
-    x, y = (((low + high) / 2 - half, (low + high) / 2 + half) for low, high in ranges)
-    return x, y
+    """Return ranges of equal length around points (n, 2), so that both axes have one scale."""
+    x, y = _range(points[:, 0]), _range(points[:, 1])
+    half = max(x[1] - x[0], y[1] - y[0]) / 2
+    return _around(x, half), _around(y, half)
+
+
+def _around(ends: Range, half: float) -> Range:
+    middle = sum(ends) / 2
+    return middle - half, middle + half
 
 
 def _grid(x: Range, y: Range, like: Tensor) -> Tensor:
-    """The middles of the cells, rows from the bottom, (cells², 2)."""
+    """Return the middles of the cells, rows from the bottom, (cells², 2)."""
     middles = (torch.arange(CELLS, dtype=torch.float64) + 0.5) / CELLS
-    across, up = (low + (high - low) * middles for low, high in (x, y))
+    across = x[0] + (x[1] - x[0]) * middles
+    up = y[0] + (y[1] - y[0]) * middles
     rows, columns = torch.meshgrid(up, across, indexing="ij")
     return torch.stack([columns, rows], -1).view(-1, 2).to(like)
 
 
 def _histogram(rows: Tensor, x: Range, bars: int = 50) -> tuple[Tensor, Tensor]:
-    """Edges and heights of a histogram whose area is one."""
-    values, edges = rows[:, 0].double().cpu(), torch.linspace(*x, bars + 1, dtype=torch.float64)
+    """Return the edges and heights of a histogram of area one."""
+    values = rows[:, 0].double().cpu()
+    edges = torch.linspace(*x, bars + 1, dtype=torch.float64)
     counts = torch.histogram(values, edges).hist
-    return edges, counts / (len(values) * (x[1] - x[0]) / bars)
+    area = len(values) * (x[1] - x[0]) / bars
+    return edges, counts / area
