@@ -32,6 +32,7 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/coding.py
+	$(BIN)/python benchmarks/memory.py
 
 results: $(STAMP)
 	$(BIN)/python benchmarks/results.py --data $(DATA) $(NAMES)

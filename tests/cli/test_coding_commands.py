@@ -94,6 +94,14 @@ def test_compress_prints_size_rate_and_ratio(runs, capsys):
     )
 
 
+def test_compress_says_where_the_model_is_no_help(runs, capsys):
+    np.save("black.npy", np.zeros((40, 8, 8), np.uint8))
+    np.save("mixed.npy", np.concatenate([np.zeros((40, 8, 8), np.uint8), digits()[:40]]))
+    for data, chunks in (("black.npy", "1 of 1"), ("mixed.npy", "1 of 2")):
+        compressed(runs, "--chunk-items", 40, "--force", data=data)
+        assert capsys.readouterr().out.endswith(f"array; {chunks} chunks are smaller without the model\n")
+
+
 def test_compress_reports_the_same_as_json(runs, capsys):
     plain = compressed(runs, "--json")
     report = printed(capsys)

@@ -86,9 +86,12 @@ def compress(
             watch=watch,
         )
     model = f"its model inside: {found.model_bytes:,}" if with_model else f"model apart: {found.frozen_bytes:,}"
+    without = f"; {found.stored_chunks:,} of {found.chunks:,} chunks are smaller without the model"
     console.say(
         f"{source.note}: {found.items:,} items in {found.file_bytes:,} bytes ({model}), "
         f"{found.bits_per_dim:.4f} bits/dim, {found.ratio:.2f} times smaller than the array"
+        + without
+        * (found.stored_chunks > 0)
     )
     console.result({"out": out, **found.to_json()})
 
