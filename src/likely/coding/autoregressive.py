@@ -17,7 +17,7 @@ from likely.distributions import integers
 from likely.distributions.frequencies import BITS, Frequencies, digits
 from likely.errors import FormatError
 
-PASS = 32  # items per parallel pass: a matter of memory, which changes no bit
+PASS = 32  # items per parallel pass: a matter of memory alone, no bit depends on it
 
 
 class InOrder(Codec):
@@ -39,7 +39,7 @@ class InOrder(Codec):
         """Pop group by group, the first first."""
         x = torch.zeros(n, *self.model.event.shape, dtype=torch.int64)
         for rows in groups(n, self.batch, growing=False):
-            if rows.start and stack.spent:  # a chunk, then, which begins with 2^48 and is only pushed on
+            if rows.start and stack.spent:  # a chunk, then: it begins with 2^48 and is only pushed on
                 raise FormatError(f"the payload ends after {rows.start} of {n} items")
             steps = self.model._walk(rows.stop - rows.start, of(context, rows), self.order)
             x[rows] = run(steps, lambda where, p: pop(stack, frequencies(p)))
@@ -109,4 +109,6 @@ class AnyOrder(Codec):
 
 @codec.register
 def _(density: Autoregressive, batch: int) -> Codec:
-    return InOrder(density, 0, batch) if density.orders == 1 else AnyOrder(density, batch)
+    if density.orders == 1:
+        return InOrder(density, 0, batch)
+    return AnyOrder(density, batch)

@@ -1,7 +1,7 @@
 """Codecs of latent-variable models, by bits back.
 
-To push x, z is popped by q(z | x), x is pushed by p(x | z), and z by p(z). What was popped is not lost: it stands for
-what had been pushed before, so that −ln q(z | x) comes back. x costs −ln p(x | z) − ln p(z) + ln q(z | x), the evidence
+To push x, z is popped by q(z | x), x is pushed by p(x | z), and z by p(z). The popped bits are not lost: they are
+bits pushed before, so that −ln q(z | x) comes back. x costs −ln p(x | z) − ln p(z) + ln q(z | x), the evidence
 lower bound in the mean. Real latents are cut into parts that are equally probable, and z lies in the middle of one.
 
 Paper: Practical Lossless Compression with Latent Variables using Bits Back Coding (Townsend, Bird, Barber, 2019),
@@ -71,8 +71,8 @@ class BitsBack(Codec):
         """Return how many items, the first to be pushed, are pushed plainly, and the groups of the others.
 
         The plain ones fill the stack with the bits that the first latents are popped from: twice those of one item.
-        Later groups are an eighth of what has been coded, so that it is enough for all their latents. Nothing has to be
-        there first where nothing is popped.
+        Later groups are an eighth of the items coded so far: enough for all their latents. Nothing has to be there
+        first where nothing is popped.
         """
         if isinstance(self.posterior, Determined):
             return 0, groups(n, self.batch, growing=False)
@@ -106,7 +106,7 @@ def posterior_codec(model: LatentVariable, batch: int) -> Codec:
 
 
 class Independent(Codec):
-    """Symbols, or numbers of parts, each under a distribution of its own; a subclass says which."""
+    """Symbols, or numbers of parts, each under a distribution of its own, given by a subclass."""
 
     @abstractmethod
     def _frequencies(self, n: int, context: Tensor | None) -> Frequencies:
@@ -206,8 +206,8 @@ class Layers(StandardNormal):
 
     All layers are popped before x is pushed, and pushed after it, so that an item needs the bits of all its latents to
     be there. Bit-Swap takes turns and needs those of one layer, but asks for inference from x upwards,
-    q(z_1 | x) q(z_2 | z_1) …. Here z_1, which x is pushed by, is the last to be popped; and no pop could come later
-    than that push, because popping x undoes it by x, which is not known yet.
+    q(z_1 | x) q(z_2 | z_1) …. Here z_1 is the last to be popped, and x is pushed by it; no pop could come later
+    than that push, because popping x undoes it by x, not known yet.
 
     Paper on taking turns: Bit-Swap: Recursive Bits-Back Coding for Lossless Compression with Hierarchical Latent
     Variables (Kingma, Abbeel, Ho, 2019), https://arxiv.org/abs/1905.06845
@@ -249,7 +249,7 @@ class Layers(StandardNormal):
 
 
 class LayersOfPrior(StandardNormal):
-    """Layers of the prior itself, whose parts are all alike."""
+    """Layers of the prior itself: all parts alike."""
 
     def __init__(self, density: TopDown) -> None:
         super().__init__(density)
@@ -266,7 +266,9 @@ class LayersOfPrior(StandardNormal):
 
 @codec.register
 def _(density: TopDown, batch: int) -> Codec:
-    return LayersOfPrior(density) if density.prior is density else Layers(density)
+    if density.prior is density:
+        return LayersOfPrior(density)
+    return Layers(density)
 
 
 class GivenFirst(Codec):
@@ -297,7 +299,7 @@ def middles(parts: Int[Tensor, "*batch"]) -> Tensor:
 
 
 def at(p: Normals, parts: Int[Tensor, "n dims"]) -> Tensor:
-    """Return the values of which (z − μ) / σ is in the middle of its part."""
+    """Return the values z with (z − μ) / σ in the middle of its part."""
     return p.mu + scale(p.log_sigma) * middles(parts)
 
 
@@ -320,7 +322,9 @@ def push_plain(event: Event, stack: Stack, x: Tensor) -> None:
 def pop_plain(event: Event, stack: Stack, n: int) -> Tensor:
     """Pop n items: the inverse of `push_plain`."""
     p = alike(event, n)
-    return (pop(stack, p) - scramble(p)) % p.alphabets if n else torch.zeros(p.shape, dtype=torch.int64)
+    if not n:
+        return torch.zeros(p.shape, dtype=torch.int64)
+    return (pop(stack, p) - scramble(p)) % p.alphabets
 
 
 def scramble(p: Uniform) -> Int[Tensor, "n *shape"]:

@@ -31,12 +31,12 @@ from likely.errors import Error, FormatError, InputError
 from likely.latent.latent import LatentVariable
 
 RAW_CHUNK = 1 << 21  # bytes of the array that a chunk holds, unless told otherwise
-OWN_META = {"side_information", "prepared", "context", "sizes"}  # what the codec says of a file in its meta data
-SEED = 1 << 48  # a stack begins with it and the checksum of what it will hold
+OWN_META = {"side_information", "prepared", "context", "sizes"}  # the codec's own entries in a file's meta data
+SEED = 1 << 48  # a stack begins with it and the checksum of its contents
 
 
 class ChunkCoder:
-    """What coding a chunk needs beside its items; it travels to other processes without the model and the contexts."""
+    """The codec of chunks; it travels to other processes without the model and the contexts."""
 
     def __init__(
         self,
@@ -68,8 +68,10 @@ class ChunkCoder:
             raise InputError(f"batch: 1 to {most} items in lock-step are expected of this model, found {batch}")
         self.codecs: dict[Shape, Codec] = {}
         self.most = 0  # bytes that the items of a file may have
-        self.context = None if context is None or event is None else event.check(torch.as_tensor(context), "context")
-        self.context_dtype = torch.int64 if self.context is None else self.context.dtype
+        self.context, self.context_dtype = None, torch.int64
+        if context is not None and event is not None:
+            self.context = event.check(torch.as_tensor(context), "context")
+            self.context_dtype = self.context.dtype
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "frozen": None, "codecs": None, "context": None}
@@ -97,13 +99,10 @@ class ChunkCoder:
             values = sizes.values
         job = cls(frozen, header.dtype, sizes, context, side, prepared, header.batch)
         dtype = header.meta.get("context")
-        if isinstance(dtype, str) and dtype in ("float16", "bfloat16", "float32", "float64"):
+        if dtype in ("float16", "bfloat16", "float32", "float64"):
             job.context_dtype = getattr(torch, dtype)
-        for _, shape in sizes.of([]).groups():
-            event = (
-                frozen.model.event.of_size(job._event_shape(shape)) if frozen.model.event.varies else frozen.model.event
-            )
-            job._restored(torch.zeros(0, *event.shape, dtype=torch.int64), shape)
+        for *_, shape in sizes.of([]).groups():
+            job._restored(torch.zeros(0, *job._sized(shape).event.shape, dtype=torch.int64), shape)
         job.most = job.dtype.itemsize * values
         size = job.most + header.items * job._context_bytes
         if size > max_output:
@@ -111,7 +110,7 @@ class ChunkCoder:
         return job
 
     def described(self) -> dict[str, Any]:
-        """What the file's header keeps."""
+        """Return its entries in the file's meta data."""
         found: dict[str, Any] = {}
         if self.side_information:
             found["side_information"] = True
@@ -122,7 +121,7 @@ class ChunkCoder:
         return found | self.sizes.described()
 
     def check(self, data: Stored) -> None:
-        """Refuse what the model cannot code, before anything is written."""
+        """Refuse items that the model cannot code, before anything is written."""
         event = self.frozen.model.context
         if data.dtype.kind not in "biuf" or data.dtype.itemsize > 8:
             raise InputError(f"data: numbers of at most 64 bits are expected, found dtype {data.dtype}")
@@ -137,12 +136,12 @@ class ChunkCoder:
             name = f"data from example {start} on" if start else "data"
             items = data.read(start, min(start + step, len(data)))
             layout = self.sizes.of(items)
-            for rows, _ in layout.groups():
+            for rows, *_ in layout.groups():
                 self.frozen.model.event.check(self._arranged(layout.taken(items, rows)), name)
 
     def context_of(self, span: range) -> Tensor | None:
         """The contexts of some examples."""
-        return None if self.context is None else self.context[span.start : span.stop]
+        return of(self.context, slice(span.start, span.stop))
 
     def encode(self, part: tuple[int, Items, Tensor | None]) -> tuple[int, bytes, int]:
         """A chunk's method, payload and raw checksum, from its key, its items and their contexts.
@@ -172,7 +171,7 @@ class ChunkCoder:
         A number that equals a symbol may be written otherwise: −0.0.
         """
         pushed = []
-        for rows, shape in layout.groups():
+        for rows, _, shape in layout.groups():
             group = layout.taken(items, rows)
             x = self.frozen.model.check(self._arranged(group))
             if self._restored(x, shape).tobytes() != group.tobytes():
@@ -203,7 +202,9 @@ class ChunkCoder:
             context = pop_context(event, stack, chunk.items, self.context_dtype)
         items = layout.joined(self._popped(stack, layout, context))
         raw = layout.written(items)
-        whole = raw if event is None or context is None else raw + _bytes(context)
+        whole = raw
+        if event is not None and context is not None:
+            whole += _bytes(context)
         if stack != Stack(SEED | chunk.raw_crc) or crc32(layout.prefix + whole, key) != chunk.raw_crc:
             raise FormatError(f"chunk {chunk.index} is damaged: it does not decode to what was coded")
         return items
@@ -225,37 +226,42 @@ class ChunkCoder:
         """Pop items, size by size, the first first: the inverse of `_push`."""
         groups = []
         with _exactly():
-            for rows, shape in layout.groups():
-                n = rows.stop if isinstance(rows, slice) else len(rows)
-                groups.append(self._restored(self._codec(shape).pop(stack, n, of(context, rows)), shape))
+            for rows, n, shape in layout.groups():
+                x = self._codec(shape).pop(stack, n, of(context, rows))
+                groups.append(self._restored(x, shape))
         return groups
 
     def _codec(self, shape: Shape) -> Codec:
         """The codec of items of one shape."""
         if shape not in self.codecs:
-            model = self.frozen.model
-            sized = model.of_size(self._event_shape(shape)) if model.event.varies else model
-            self.codecs[shape] = codec(sized, self.batch)
+            self.codecs[shape] = codec(self._sized(shape), self.batch)
         return self.codecs[shape]
 
-    def _event_shape(self, shape: Shape) -> Shape:
-        """The shape of an example, of one in the layout of the data."""
-        if self.preparation is None:
-            return shape
-        return self.preparation.event_of(torch.empty(1, *shape, device="meta")).sizes
+    def _sized(self, shape: Shape) -> Density:
+        """The model of items of one shape, in the layout of the data."""
+        model = self.frozen.model
+        if not model.event.varies:
+            return model
+        if self.preparation is not None:
+            shape = self.preparation.event_of(torch.empty(1, *shape, device="meta")).sizes
+        return model.of_size(shape)
 
     @property
     def _context_bytes(self) -> int:
         """Of one example, as they are coded."""
         event = None if self.side_information else self.frozen.model.context
-        return 0 if event is None else event.dims * self.context_dtype.itemsize
+        if event is None:
+            return 0
+        return event.dims * self.context_dtype.itemsize
 
     def _arranged(self, data: np.ndarray) -> Tensor:
         native = torch.as_tensor(np.array(data, data.dtype.newbyteorder("="), order="C"))
-        return native if self.preparation is None else self.preparation.apply(native)
+        if self.preparation is None:
+            return native
+        return self.preparation.apply(native)
 
     def _restored(self, x: Tensor, shape: Shape) -> np.ndarray:
-        """Examples in the layout and dtype of the data, which are of this shape."""
+        """Return examples of this shape in the layout and dtype of the data."""
         raw = x if self.preparation is None else self.preparation.restore(x)
         array = raw.numpy().astype(self.dtype)
         if array.shape[1:] != shape:
@@ -282,7 +288,7 @@ def _bytes(context: Tensor) -> bytes:
 
 @contextmanager
 def _exactly() -> Iterator[None]:
-    """No autograd, and no autocast that would round what must not be rounded."""
+    """No autograd, and no autocast: nothing is rounded."""
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         yield
 
@@ -327,7 +333,7 @@ def spread(
     if workers == 1:
         yield from (task(coder, part) for part in parts)
         return
-    # Not forked: a fork of a process whose libraries run threads may hang.
+    # Not forked: a fork of a process with threads may hang.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (coder.frozen.content,))
     waiting: deque[Future] = deque()
     try:

@@ -28,7 +28,7 @@ Model = Frozen | str | Path
 
 @dataclass(frozen=True)
 class Compressed:
-    """What a file came to.
+    """The sizes of a file.
 
     Attributes:
         items: examples.
@@ -36,7 +36,7 @@ class Compressed:
         raw_bytes: of the array.
         file_bytes: of the whole file, the model included where it is inside.
         model_bytes: of the model inside the file, 0 where it is not.
-        frozen_bytes: of the frozen model, which whoever decompresses needs.
+        frozen_bytes: of the frozen model, needed to decompress.
         chunks: how many chunks.
         stored_chunks: how many of them were smaller by other means than the model.
     """
@@ -93,21 +93,23 @@ def compress(
         context: of each example, if the model is conditional; it is coded in the file.
         side_information: leave the context out of the file; `decompress` then wants the same one.
         prepared: the data are the model's symbols already (in the layout of the raw data).
-        with_model: put the frozen model into the file, which then needs nothing else.
+        with_model: put the frozen model into the file: nothing else is needed to read it.
         chunk_items: examples per chunk, the unit of random access, of damage and of parallel work; None: about 2 MiB.
-        batch: examples of a chunk that are decoded in lock-step; None: 256, or what memory allows for wide alphabets.
+        batch: examples of a chunk that are decoded in lock-step; None: 256, fewer of wide alphabets, as memory allows.
         workers: processes that chunks are spread over.
         meta: to keep in the file, JSON; not the codec's own `side_information`, `prepared` and `context`.
         watch: called with the number of examples done.
 
     Raises:
         InputError: the data are not the model's, the preparation cannot be undone, the model is not frozen, or another
-            argument is not what it should be; names it.
-        WriteError: the file could not be written; what was there before is untouched.
+            argument is wrong; names it.
+        WriteError: the file could not be written; the one before is untouched.
     """
     frozen, data = opened(model), stored(data)
-    batch = min(BATCH, most_in_lockstep(frozen.model)) if batch is None else batch
-    chunk_items = usual_items(data) if chunk_items is None else chunk_items
+    if batch is None:
+        batch = min(BATCH, most_in_lockstep(frozen.model))
+    if chunk_items is None:
+        chunk_items = usual_items(data)
     require_sizes(chunk_items=chunk_items, workers=workers)
     meta = {} if meta is None else meta
     _check_meta(meta)
@@ -192,7 +194,7 @@ def decompress(
     """Read a .lk file: the array that was compressed, the same dtype, shape and bytes; or the list of arrays.
 
     Args:
-        file: path or binary file, which may be a pipe.
+        file: path or binary file, also a pipe.
         model: a `Frozen`, its file, or a run that holds one; None: the model in the file.
         items: the first example wanted and the one after the last; None: all.
         context: the side information, where the file was written with it: of all examples in the file.
@@ -232,7 +234,9 @@ def opened(model: Model) -> Frozen:
     """A frozen model, from wherever it is."""
     if isinstance(model, Density):
         raise InputError(f"{type(model).__name__} is not frozen; make it so with likely.freeze(model, examples)")
-    return model if isinstance(model, Frozen) else Frozen.load(model)
+    if isinstance(model, Frozen):
+        return model
+    return Frozen.load(model)
 
 
 def recover(
@@ -259,7 +263,7 @@ def recover(
 def recover_from(
     reader: Reader, model: Model | None, *, context: np.ndarray | Tensor | None = None
 ) -> tuple[Items, list[range]]:
-    """As `recover`, from a file whose header was read."""
+    """As `recover`, from the rest of a file after its header."""
     coder = ChunkCoder.of(reader.header, model_of(reader, model), context, reader.max_output)
     lost: list[range] = []
 
@@ -286,7 +290,7 @@ def decompress_from(
     workers: int = 1,
     watch: Callable[[int], None] | None = None,
 ) -> Items:
-    """As `decompress`, from a file whose header was read."""
+    """As `decompress`, from the rest of a file after its header."""
     parts = decompress_parts(reader, model, items=items, context=context, workers=workers, watch=watch)
     return _joined(parts, reader.header)
 
@@ -300,7 +304,7 @@ def decompress_parts(
     workers: int = 1,
     watch: Callable[[int], None] | None = None,
 ) -> Iterator[Items]:
-    """Return the rows of what `decompress` returns, in their order and chunk by chunk: no more is in memory.
+    """Return the rows that `decompress` returns, in their order and chunk by chunk: no more is in memory.
 
     Every part was held against its checksum. Arguments and errors are those of `decompress`; the file must stay open.
     """
@@ -322,7 +326,7 @@ def decompress_parts(
 def _wanted(
     chunks: Iterable[Items], header: Header, wanted: range, watch: Callable[[int], None] | None
 ) -> Iterator[Items]:
-    """Yield what is wanted of consecutive chunks, of which the first holds the first item that is wanted."""
+    """Yield the wanted items of consecutive chunks; the first chunk holds the first wanted item."""
     first = place = wanted.start // header.items_per_chunk * header.items_per_chunk
     for chunk in chunks:
         part = chunk[max(wanted.start - place, 0) : wanted.stop - place]
@@ -333,16 +337,13 @@ def _wanted(
 
 
 def _joined(parts: Iterable[Items], header: Header) -> Items:
-    """Return the parts as one array, or list, which grows with them: a file may declare more than it holds."""
-    raw, rows, several = bytearray(), 0, []
+    """Return the parts as one array or list. It grows with them: a file may declare more than it holds."""
+    if "sizes" in header.meta:
+        return [item for part in parts for item in part]
+    raw, rows = bytearray(), 0
     for part in parts:
-        if isinstance(part, list):
-            several += part
-            continue
         raw += part.reshape(-1).view(np.uint8).data
         rows += len(part)
-    if "sizes" in header.meta:
-        return several
     return np.frombuffer(raw, header.dtype).reshape(rows, *header.shape[1:])
 
 

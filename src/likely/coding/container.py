@@ -48,7 +48,7 @@ class Writer:
 
     Args:
         file: open for writing, buffered, at its beginning. The caller closes it.
-        header: what the file says of itself.
+        header: of the file.
         model: the frozen model, to make the file self-contained.
 
     Raises:
@@ -68,7 +68,7 @@ class Writer:
         file.write(start)
 
     def key(self, index: int) -> int:
-        """What the raw checksum of a chunk goes on from: it ties contents to their place in this file."""
+        """The number that the raw checksum of a chunk goes on from: it ties contents to their place in this file."""
         return key_of(index, self._checksum)
 
     def add(self, chunk: Chunk) -> None:
@@ -88,7 +88,7 @@ class Writer:
         self._lengths.append(len(chunk.payload))
 
     def close(self) -> None:
-        """Write what ends a file; it stays open.
+        """Write the index and the footer; the file stays open.
 
         Raises:
             ValueError: chunks are missing.
@@ -139,7 +139,7 @@ class Reader:
         return model
 
     def key(self, index: int) -> int:
-        """What the raw checksum of a chunk goes on from."""
+        """The number that the raw checksum of a chunk goes on from."""
         return key_of(index, self._checksum)
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
@@ -149,15 +149,18 @@ class Reader:
             FormatError: the index or a chunk is damaged, or does not fit the header.
             ValueError: there are no such items, or a pipe was read already.
         """
-        stop = self.header.items if stop is None else stop
+        if stop is None:
+            stop = self.header.items
         if not 0 <= start <= stop <= self.header.items:
             raise ValueError(f"items {start} to {stop} are asked for, and there are {self.header.items}")
         first, last = start // self.header.items_per_chunk, -(-stop // self.header.items_per_chunk)
         wanted = range(first, last if start < stop else first)
-        return self._jump(wanted) if self.file.seekable() else self._stream(wanted)
+        if self.file.seekable():
+            return self._jump(wanted)
+        return self._stream(wanted)
 
     def recover(self) -> Iterator[Chunk | range]:
-        """What is left of a damaged file that can seek: its intact chunks, and in their order the ranges of lost items.
+        """Yield the intact chunks of a damaged file that can seek, and in their order the ranges of lost items.
 
         Raises:
             FormatError: chunks that contradict one another were put in on purpose.
@@ -183,7 +186,7 @@ class Reader:
 
     @cached_property
     def _model_block(self) -> tuple[int, bytes, int] | None:
-        """What `unpack` takes."""
+        """The arguments of `unpack`."""
         if not self.has_model:
             return None
         if self.file.seekable():
@@ -202,9 +205,11 @@ class Reader:
 
     @property
     def model_bytes(self) -> int:
-        """What the model takes of the file; 0 if it is not inside."""
+        """Bytes of the model in the file; 0 if it is not inside."""
         block = self._model_block
-        return 0 if block is None else MODEL_BLOCK.size + CRC.size + len(block[1])
+        if block is None:
+            return 0
+        return MODEL_BLOCK.size + CRC.size + len(block[1])
 
     @property
     def _start(self) -> int:
@@ -254,7 +259,7 @@ class Reader:
                 raise FormatError("what follows the chunks is damaged, or is not their index")
 
     def _next(self, index: int) -> Chunk:
-        """The chunk at the file's position, which must be number `index`."""
+        """Read the chunk at the file's position; it must be number `index`."""
         found = self._fields(read_exactly(self.file, CHUNK.size + CRC.size))
         if found is None or found[0] != index:
             raise FormatError(f"chunk {index} is damaged: its header is wrong, or another chunk's")
@@ -267,7 +272,9 @@ class Reader:
         tag, *fields = CHUNK.unpack(data[:-4])
         index, items, method, length, crc, raw_crc = fields
         fits = index < self.header.chunks and items == len(self.header.span(index)) and method in METHODS
-        return (index, items, method, length, crc, raw_crc) if tag == b"CHNK" and fits else None
+        if tag != b"CHNK" or not fits:
+            return None
+        return index, items, method, length, crc, raw_crc
 
     def _payload(self, index: int, items: int, method: int, length: int, crc: int, raw_crc: int) -> Chunk:
         if length > self.max_output:
@@ -295,7 +302,7 @@ class Reader:
 
 
 def read_exactly(file: Source, n: int) -> bytes:
-    """The next n bytes, in blocks: what a file declares is not what it has."""
+    """Read the next n bytes, in blocks: a file may declare more than it has."""
     parts = []
     while n:
         parts.append(file.read(min(n, BLOCK)))
@@ -306,7 +313,7 @@ def read_exactly(file: Source, n: int) -> bytes:
 
 
 def read_head(file: Source) -> bytes:
-    """The file's header, of which magic, version, length and checksum are right."""
+    """Read the file's header, and check magic, version, length and checksum."""
     begin = read_exactly(file, 16)
     magic, major, minor, length = struct.unpack("<8sHHI", begin)
     if magic != MAGIC:

@@ -1,6 +1,6 @@
 """A codec pushes examples onto a stack and pops them again: one class for each family of densities.
 
-The two directions stand under one another, and mirror each other line by line: what is pushed last is popped first.
+The two directions stand under one another, and mirror each other line by line: last pushed is first popped.
 Both see the same integers, because the density is frozen. A density made of densities has a codec made of codecs.
 """
 
@@ -57,6 +57,6 @@ def of(context: Tensor | None, rows: slice | Tensor) -> Tensor | None:
 
 
 def frequencies(p: object) -> Frequencies:
-    """Return the distribution, which a frozen head gives in whole numbers."""
+    """Return a frozen head's distribution: it is in whole numbers."""
     assert isinstance(p, Frequencies)
     return p

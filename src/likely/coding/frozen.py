@@ -34,7 +34,7 @@ EXAMPLES = 1000
 BATCH = 100  # of them at a time
 METADATA = "likely"
 
-# What a damaged file leads to, where its configuration and its numbers meet the constructors of models.
+# Errors that damaged files lead to, where their configuration and numbers meet the constructors of models.
 DAMAGE = (
     *(SafetensorError, LookupError, TypeError, ValueError, AttributeError, AssertionError),
     *(ArithmeticError, RuntimeError, MemoryError),
@@ -46,9 +46,9 @@ class Frozen:
 
     Attributes:
         model: the density, of the same class as the one that was frozen; in float64.
-        preparation: what turns raw data into its symbols, if known.
+        preparation: of raw data into its symbols, if known.
         content: the file.
-        id: SHA-256 of the file, by which compressed files name their model.
+        id: SHA-256 of the file; compressed files name their model by it.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -91,7 +91,7 @@ class Frozen:
             StoreError: there is none, or it is damaged.
         """
         path = Path(path)
-        file = path / FROZEN if path.is_dir() else path
+        file = _file(path)
         try:
             content = file.read_bytes()
         except FileNotFoundError as error:
@@ -116,19 +116,25 @@ class Frozen:
 
     def save(self, path: str | Path) -> None:
         """Write the file, atomically; into the folder where the path is one."""
-        path = Path(path)
-        write_atomic(path / FROZEN if path.is_dir() else path, self.content)
+        write_atomic(_file(Path(path)), self.content)
+
+
+def _file(path: Path) -> Path:
+    """Return the file of a frozen model, by its path or a run's."""
+    if path.is_dir():
+        return path / FROZEN
+    return path
 
 
 def freeze(model: Density, calibration: Any, *, preparation: Preparation | None = None) -> Frozen:
     """Bring a fitted model into exact arithmetic, with 16-bit weights and activations.
 
     Args:
-        model: a density whose network is made of the library's leaf layers.
+        model: a density with a network of the library's leaf layers.
         calibration: data (n, *event.shape) like those to be coded, or a pair with their context; the first thousand
-            are used. They fix the range of every layer's inputs; what lies beyond at coding time is clamped, which
+            are used. They fix the range of every layer's inputs; beyond it, inputs are clamped at coding time: this
             costs rate and never correctness.
-        preparation: what turned raw data into symbols, kept with the frozen model.
+        preparation: of raw data into symbols, kept with the frozen model.
 
     Raises:
         InputError: the data are not the model's, or a part of its network has no exact twin; names it.

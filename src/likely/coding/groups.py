@@ -1,4 +1,4 @@
-"""Which items are decoded in lock-step, and what a stack may owe between groups of them."""
+"""Groups of items that are decoded in lock-step, and the bits that a stack may owe between them."""
 
 from collections.abc import Iterator
 from itertools import chain, count, repeat
@@ -10,13 +10,13 @@ LENT = 1 << 12  # bits: by how much less than its items' cost a stack may hold; 
 
 
 class OverdrawnError(Exception):
-    """Items were pushed on a stack without bits, which so holds far fewer than they cost."""
+    """Items were pushed on a stack without bits: it holds far fewer than they cost."""
 
 
 class Account:
     """Holds a stack, between groups of items, to the bits that they cost: `pop` accepts all that `push` lets pass.
 
-    A forged file may declare years of items, which are popped from next to nothing. What is owed then rises by their
+    A forged file may declare years of items, popped from next to nothing. The bits owed then rise by their
     cost. Coding by bits back may empty the stack of a good file too, where it pops before it pushes, and symbols that
     are pushed there cost nothing. Pushing refuses to go on where that has saved LENT bits, −(change of `owed`).
     Popping goes the same way back, so that no file that was written can have `owed` rise by more.
@@ -71,7 +71,7 @@ def slices(n: int, batch: int, growing: Iterator[int]) -> Iterator[slice]:
 
 
 def eighths(coded: int) -> Iterator[int]:
-    """Return sizes of groups, each an eighth of all that was coded before, which pays for the latents of it."""
+    """Return sizes of groups, each an eighth of all items coded before: these pay for its latents."""
     while True:
         size = max(1, coded // 8)
         yield size

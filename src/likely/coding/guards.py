@@ -42,7 +42,7 @@ def refuse_sizes(config: Any, name: str = "") -> None:
 
 
 class _Eager(TorchDispatchMode):
-    """A mode that does not import torch's compiler, which would take most of the time of loading a model."""
+    """A mode that does not import torch's compiler: that would take most of the time of loading a model."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -69,7 +69,7 @@ class Modest(_Eager):
         if self.left < 0:
             raise FormatError("the configuration asks for far more numbers than the file holds")
         if func.overloadpacket.__name__ in ("uniform_", "normal_"):
-            return args[0].zero_()  # a layer's first weights, in place of which the file's come
+            return args[0].zero_()  # a layer's first weights, soon replaced by the file's
         return func(*args, **(kwargs or {}))
 
 
@@ -79,7 +79,7 @@ def _together(shapes: Sequence[torch.Size]) -> int:
 
 
 class _Portable(_Eager):
-    """Refuse operations between the leaves whose results differ from machine to machine."""
+    """Refuse operations between the leaves with results that differ from machine to machine."""
 
     def __init__(self) -> None:
         super().__init__()

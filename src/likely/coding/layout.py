@@ -12,7 +12,8 @@ from torch import Tensor
 from likely.errors import FormatError
 
 Shape = tuple[int, ...]
-Items = np.ndarray | list[np.ndarray]  # (n, …), or n of several sizes
+Items = Any  # an array (n, …), or a list of n arrays of several sizes
+Group = tuple[slice | Tensor, int, Shape]  # items of one shape: their numbers, how many they are, the shape
 MOST_BITS = 31  # of one size
 
 
@@ -20,7 +21,7 @@ class Layout(ABC):
     """Where the items of one chunk are.
 
     Attributes:
-        prefix: what is written before a payload, for a reader to know the layout.
+        prefix: bytes written before a payload, for a reader to know the layout.
         values: number of values in all items.
     """
 
@@ -28,8 +29,8 @@ class Layout(ABC):
     values: int
 
     @abstractmethod
-    def groups(self) -> Iterator[tuple[slice | Tensor, Shape]]:
-        """Yield the items that are of one size, by their numbers, and their shape."""
+    def groups(self) -> Iterator[Group]:
+        """Yield the items that are of one size."""
 
     @abstractmethod
     def taken(self, items: Items, rows: slice | Tensor) -> np.ndarray:
@@ -45,11 +46,11 @@ class Layout(ABC):
 
     @abstractmethod
     def read(self, raw: bytes, dtype: np.dtype) -> Items:
-        """Return the items whose bytes these are: the inverse of `written`."""
+        """Return items from their bytes: the inverse of `written`."""
 
 
 class Sizes(ABC):
-    """What a file says of the sizes of its items."""
+    """The sizes of a file's items, as its header and its chunks hold them."""
 
     @abstractmethod
     def of(self, items: Items) -> Layout:
@@ -65,7 +66,7 @@ class Sizes(ABC):
 
     @abstractmethod
     def described(self) -> dict[str, Any]:
-        """What the file's header keeps."""
+        """Return its entry in the file's meta data."""
 
 
 class OneSize(Sizes):
@@ -101,14 +102,14 @@ class ManySizes(Sizes):
 
     @classmethod
     def of_all(cls, shape: Sequence[int | None], sizes: Tensor) -> "ManySizes":
-        """Return what a file says of items with these shapes (n, dimensions)."""
+        """Return the sizes of items with these shapes (n, dimensions)."""
         largest = sizes.amax(0).tolist()
         varying = [size for size, fixed in zip(largest, shape, strict=True) if fixed is None]
         return cls(shape, [size.bit_length() for size in varying], int(sizes.prod(1).sum()))
 
     @classmethod
     def from_json(cls, described: Any) -> "ManySizes":
-        """Read back what `described` wrote.
+        """Read the entry that `described` returns.
 
         Raises:
             FormatError: something else.
@@ -124,7 +125,7 @@ class ManySizes(Sizes):
         return cls(shape, bits, values)
 
     def described(self) -> dict[str, Any]:
-        """What the file's header keeps."""
+        """Return its entry in the file's meta data."""
         return {"sizes": {"shape": list(self.shape), "bits": list(self.bits), "values": self.values}}
 
     def of(self, items: Items) -> Layout:
@@ -168,13 +169,12 @@ class InArray(Layout):
     def __init__(self, n: int, shape: Shape) -> None:
         self.n, self.shape, self.values = n, shape, n * math.prod(shape)
 
-    def groups(self) -> Iterator[tuple[slice | Tensor, Shape]]:
+    def groups(self) -> Iterator[Group]:
         """Yield them all."""
-        yield slice(0, self.n), self.shape
+        yield slice(0, self.n), self.n, self.shape
 
     def taken(self, items: Items, rows: slice | Tensor) -> np.ndarray:
         """Return them all."""
-        assert isinstance(items, np.ndarray)
         return items
 
     def joined(self, groups: list[np.ndarray]) -> Items:
@@ -183,7 +183,6 @@ class InArray(Layout):
 
     def written(self, items: Items) -> bytes:
         """Return the array's bytes."""
-        assert isinstance(items, np.ndarray)
         return items.tobytes()
 
     def read(self, raw: bytes, dtype: np.dtype) -> Items:
@@ -197,33 +196,32 @@ class OneByOne(Layout):
     def __init__(self, shapes: list[Shape], prefix: bytes) -> None:
         self.shapes, self.prefix, self.values = shapes, prefix, sum(map(math.prod, shapes))
 
-    def groups(self) -> Iterator[tuple[slice | Tensor, Shape]]:
+    def groups(self) -> Iterator[Group]:
         """Yield the numbers of the items of each shape, by the first item that has it."""
         alike: dict[Shape, list[int]] = {}
         for number, shape in enumerate(self.shapes):
             alike.setdefault(shape, []).append(number)
         for shape, numbers in alike.items():
-            yield torch.tensor(numbers), shape
+            yield torch.tensor(numbers), len(numbers), shape
 
     def taken(self, items: Items, rows: slice | Tensor) -> np.ndarray:
         """Return the items of a group as an array."""
-        assert isinstance(rows, Tensor)
-        return np.stack([items[number] for number in rows.tolist()])
+        numbers = range(len(items))
+        return np.stack([items[number] for number in torch.tensor(numbers)[rows].tolist()])
 
     def joined(self, groups: list[np.ndarray]) -> Items:
         """Return the items of all groups, in their order."""
-        found: dict[int, np.ndarray] = {}
-        for (rows, _), group in zip(self.groups(), groups, strict=True):
-            assert isinstance(rows, Tensor)
-            found |= dict(zip(rows.tolist(), group, strict=True))
-        return [found[number] for number in range(len(self.shapes))]
+        waiting: dict[Shape, Iterator[np.ndarray]] = {}
+        for (_, _, shape), group in zip(self.groups(), groups, strict=True):
+            waiting[shape] = iter(group)
+        return [next(waiting[shape]) for shape in self.shapes]
 
     def written(self, items: Items) -> bytes:
         """Return the bytes of each, one after the other."""
         return b"".join(item.tobytes() for item in items)
 
     def read(self, raw: bytes, dtype: np.dtype) -> Items:
-        """Return the arrays whose bytes these are."""
+        """Return arrays from their bytes."""
         values = np.frombuffer(raw, dtype)
         ends = np.cumsum([math.prod(shape) for shape in self.shapes]).tolist()
         starts = [0, *ends[:-1]]

@@ -12,12 +12,12 @@ fetches them back. With L = 2^(64 − w), the invariant is
 
 under it push and pop are exact inverses of one another in either order, for every x from 0 up. Push never lets a new
 state reach 2^64, and leaves x ≥ L if it moved a word out. Pop without words fetches nothing: the state shrinks, at
-last to 0, which stays 0 and goes on giving the symbol that owns 0; pushing those symbols again brings all back.
+last to 0. It stays 0 and goes on giving the symbol that owns 0; pushing those symbols again brings all back.
 (A state below L on top of words is brought to the invariant by fetching words: the same number, written otherwise.)
 
 Asymmetric numeral systems: entropy coding combining speed of Huffman coding with compression rate of arithmetic
 coding (Duda, 2013), https://arxiv.org/abs/1311.2540. With 32-bit words and 24 bits the stack is that of the package
-`constriction`. With 16-bit words, which files have, coding loses nothing measurable (at most 2^(bits − 48)
+`constriction`. With the 16-bit words of files, coding loses nothing measurable (at most 2^(bits − 48)
 nats a symbol).
 """
 
@@ -42,11 +42,11 @@ class Stack:
     """A stack of symbols: a state in [0, 2^64) on top of words of `word_bits` bits (16 in all files, or 32).
 
     Args:
-        state: what the stack holds at first; popping everything that was pushed returns to it.
+        state: the first; popping everything that was pushed returns to it.
         words: words below the state, the bottom first.
 
     Attributes:
-        owed: bits that the stack holds beyond what was pushed less what was popped, at −log2 p a symbol. It changes
+        owed: bits that the stack holds beyond those pushed less those popped, at −log2 p a symbol. It changes
             only without words, where a pop takes more bits than there are and its inverse gives them back.
 
     Raises:
@@ -107,7 +107,7 @@ class Stack:
         return symbols
 
     def to_bytes(self) -> bytes:
-        """The state (8 bytes), then the words in the order in which popping takes them; all little endian."""
+        """The state (8 bytes), then the words in the order of popping; all little endian."""
         words = np.array(self.words[::-1], f"<u{self.word_bits // 8}")
         return self.state.to_bytes(8, "little") + words.tobytes()
 
@@ -259,12 +259,12 @@ def _coder() -> tuple[Callable[..., Any], Callable[..., Any]]:
         compiled = njit(cache=True, nogil=True)
         push, pop = (compiled(inspect.unwrap(loop)) for loop in (_push_loop, _pop_loop))  # of a type checker's wrapper
         return functools.partial(_push_compiled, push), functools.partial(_pop_compiled, pop)
-    except (ImportError, RuntimeError):  # absent, of another numpy, or with no folder to keep what it compiled
+    except (ImportError, RuntimeError):  # absent, of another numpy, or with no folder for its compiled code
         return _push, _pop
 
 
 def compile_coder() -> None:
-    """Import and compile now what the first symbols would otherwise wait for."""
+    """Import and compile now, so that the first symbols need not wait."""
     stack = Stack()
     stack.push(np.zeros(1, np.int64), np.ones(1, np.int64))
     stack.pop(np.array([[0, 1 << 24]]))

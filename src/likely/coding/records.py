@@ -4,7 +4,7 @@
 
 Writing never seeks. Reading jumps by the index where the file can seek, else goes chunk by chunk. All integers are
 little endian, all checksums CRC-32; that of a chunk's header goes on from that of the file's header, so that no chunk
-of another file passes for one of this. Sizes are declared before what they measure, and held against limits before
+of another file passes for one of this. Sizes are declared before their contents, and held against limits before
 anything is read.
 """
 
@@ -39,18 +39,18 @@ BLOCK = 1 << 16
 
 @runtime_checkable
 class Sink(Protocol):
-    """What is asked of a file to be written."""
+    """A file to write to."""
 
     def write(self, data: bytes, /) -> object:
         """Take all of the data."""
 
     def flush(self) -> object:
-        """Hand on what is kept back."""
+        """Write everything that is held in memory."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """What is asked of a file to be read; a pipe is never asked to seek."""
+    """A file to read from; a pipe is never asked to seek."""
 
     def read(self, n: int, /) -> bytes:
         """The next n bytes, or fewer, or none at the end."""
@@ -67,13 +67,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """The header of a file.
 
     Args:
         model_id: the SHA-256 of the frozen model, 32 bytes.
         dtype: the array's, as numpy writes it: "|u1", "<i8", ">f4".
         shape: the array's; the first number counts the items.
-        items_per_chunk: of every chunk but the last, which has what is left.
+        items_per_chunk: of every chunk but the last; that one has the rest.
         batch: items of a chunk that are coded in lock-step.
         meta: JSON, for the codec.
         profile: the arithmetic; 0 is exact.
@@ -146,7 +146,7 @@ class Chunk:
         items: how many items it holds.
         method: STORED, MODEL or LZMA.
         payload: the coded items.
-        raw_crc: CRC-32 of what the payload decodes to, going on from the chunk's `key`.
+        raw_crc: CRC-32 of the decoded payload, going on from the chunk's `key`.
     """
 
     index: int
@@ -204,18 +204,18 @@ def filters(raw_length: int) -> list[dict]:
 
 
 def sealed(data: bytes, before: int = 0) -> bytes:
-    """With its checksum behind it, which goes on from one `before`."""
+    """Return data with a checksum behind them, going on from the one `before`."""
     return data + CRC.pack(crc32(data, before))
 
 
-def unsealed(data: bytes, what: str) -> bytes:
+def unsealed(data: bytes, name: str) -> bytes:
     """Return bytes without their checksum.
 
     Raises:
-        FormatError: it is not theirs; calls them `what`.
+        FormatError: it is not theirs; calls them by `name`.
     """
     if sealed(data[:-4]) != data:
-        raise FormatError(f"{what} is damaged: its {len(data)} bytes do not have their checksum")
+        raise FormatError(f"{name} is damaged: its {len(data)} bytes do not have their checksum")
     return data[:-4]
 
 
@@ -243,7 +243,7 @@ def parse(head: bytes) -> tuple[Header, bool]:
 
 
 def tail_of(header: Header, start: int, lengths: Sequence[int]) -> bytes:
-    """Index and footer for chunks whose payloads have these lengths, the first of which begins at byte `start`."""
+    """Return index and footer for chunks with payloads of these lengths, from byte `start` on."""
     entries = np.zeros(len(lengths), ENTRY)
     entries["length"] = lengths
     ends = start + (np.array(lengths, np.int64) + CHUNK.size + CRC.size).cumsum()

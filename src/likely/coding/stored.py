@@ -18,7 +18,7 @@ from likely.rows.sources import file_of
 
 
 class Stored(ABC):
-    """Rows (n, …) in the dtype in which they are stored.
+    """Rows (n, …) in their stored dtype.
 
     Attributes:
         shape: (n, *shape of one row); None stands for sizes that vary from row to row.
@@ -34,7 +34,7 @@ class Stored(ABC):
 
     @property
     def sizes(self) -> Sizes:
-        """What a file says of the sizes of these rows."""
+        """The sizes of these rows, for a file."""
         return OneSize(self.shape[1:])
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class InFile(Stored):
 
 
 class OfSeveralSizes(Stored):
-    """Rows whose sizes vary, such as the pictures of a folder."""
+    """Rows of several sizes, such as the pictures of a folder."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows, self.shape = rows, rows.shape
@@ -112,7 +112,7 @@ class OfSeveralSizes(Stored):
 class Prepared(Stored):
     """Rows that are binarised when they are read, in the layout that they had.
 
-    What is drawn depends on the seed and the row alone.
+    Draws depend on the seed and the row alone.
 
     Args:
         rows: the raw ones.
@@ -125,7 +125,9 @@ class Prepared(Stored):
         self.event = preparation.event_of(torch.empty(rows.shape, device="meta"))
         self._restart()
         self.shape = rows.shape
-        self.dtype = self._applied(rows.read(0, 1)).dtype if len(rows) else np.dtype(np.uint8)
+        self.dtype = np.dtype(np.uint8)
+        if len(rows):
+            self.dtype = self._applied(rows.read(0, 1)).dtype
         self._restart()
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -182,4 +184,6 @@ def stored(data: np.ndarray | list | Rows | Stored) -> Stored:
     if data.ndim == 0:
         raise InputError("data: at least one dimension is expected, found a single number")
     source = file_of(data)
-    return InMemory(data) if source is None else InFile(source)
+    if source is None:
+        return InMemory(data)
+    return InFile(source)

@@ -1,4 +1,4 @@
-"""Symbols to a stack and back, given the distribution of each; and contexts, whose symbols are all alike."""
+"""Symbols to a stack and back, given the distribution of each; and contexts: every symbol alike."""
 
 from collections.abc import Callable
 
@@ -64,12 +64,12 @@ def pop(stack: Stack, p: Frequencies) -> Int[Tensor, "*batch"]:
 
 
 def alike(event: Event, n: int) -> Uniform:
-    """Return the distributions of n examples in which all symbols of an event are alike."""
+    """Return the distributions of n examples with all symbols of an event alike."""
     return Uniform(torch.tensor(event.alphabets).view(event.shape).expand(n, *event.shape))
 
 
 def in_proportion(bits: Int[Tensor, "n k"]) -> Frequencies:
-    """Return distributions whose logarithms to base 2 are these, in units of 2⁻²⁰, up to a constant for each."""
+    """Return distributions from their logarithms to base 2, in units of 2⁻²⁰, up to a constant for each."""
     below = (bits.amax(1, keepdim=True) - bits).clamp(max=1 << 26)
     nats = (below * 744261118) >> 40  # ln 2 in units of 2⁻³⁰: from 2⁻²⁰ bits to 2⁻¹⁰ nats
     return Cumulative.of_weights(softmax(-nats, integers.UNIT))
