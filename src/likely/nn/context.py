@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from likely.event import Event
-from likely.nn.convolution import Conv2d
-from likely.nn.elementwise import ReLU
-from likely.nn.linear import Linear
+from likely.nn.network import Perceptron, Upscaling
 from likely.nn.symbols import Symbols
 
 
@@ -38,11 +36,10 @@ class ContextEncoder(nn.Module):
             rows, columns = (torch.arange(new) * old // new for new, old in zip(size, context.shape[1:], strict=True))
             self.register_buffer("rows", rows, persistent=False)
             self.register_buffer("columns", columns, persistent=False)
-            self.layers = nn.Sequential(
-                Conv2d(context.shape[0] * width, features, 3), ReLU(), Conv2d(features, features, 3)
-            )
+            layers = Upscaling(features, blocks=0).layers((*size, context.shape[0] * width), (*size, features))
         else:
-            self.layers = nn.Sequential(Linear(context.dims * width, features), ReLU(), Linear(features, features))
+            layers = Perceptron((features,), "relu").layers((context.dims * width,), (features,))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, context: Tensor) -> Tensor:
         """Encode (n, *context.shape)."""
