@@ -198,5 +198,5 @@ def test_large_measurements_keep_every_digit():
 
 
 def test_whole_numbers_below_zero_are_no_symbols():
-    with pytest.raises(InputError, match=r"found -3; symbols are the whole numbers 0, 1, 2, …: .* \(--real\)"):
+    with pytest.raises(InputError, match=r"found -3; symbols are the whole numbers 0, 1, 2, …: .* \(real=True\)"):
         Preparation.infer(torch.tensor([[-3, 5]]))

@@ -1,4 +1,4 @@
-"""Examples and what they are conditioned on, passed about without being copied, and where they are read from."""
+"""Examples and their contexts, passed about without a copy, and the sources that they are read from."""
 
 from likely.rows.rows import Batch, Rows
 from likely.rows.sources import FileSource, ItemSource, Source

@@ -1,4 +1,4 @@
-"""`Rows`: examples and their context, of which slices, selections and shuffles are views that read nothing."""
+"""`Rows`: examples and their context. Slices, selections and shuffles are views that read nothing."""
 
 import copy
 import math
@@ -11,27 +11,29 @@ from jaxtyping import Int
 from torch import Tensor
 
 from likely.errors import EntryError, InputError
-from likely.rows.sources import AnySize, Arrays, ItemSource, Picked, Source, Windows, items_of, source_of
+from likely.rows.forms import columns_of, source_of
+from likely.rows.picked import Picked, chosen, numbers_of, read
+from likely.rows.sources import AnySize, Arrays, Windows
 
 Batch = tuple[Tensor, Tensor | None]
 Prepare = Callable[[Tensor], Tensor]
-VALUES = 1 << 24  # of the slices in which all of the data are gone through: 128 MB as int64
+VALUES = 1 << 24  # of a slice, when all of the data are read slice by slice: 128 MB as int64
 
 
 class Rows:
-    """Examples x, row by row, and what each is conditioned on.
+    """Examples x, row by row, and the context of each.
 
-    Rows are read by `read`, or in `batches`. Until then a slice, a selection, a shuffle or a preparation says only what
-    will be read, so that data need not fit into memory.
+    Rows are read by `read`, or in `batches`. A slice, a selection, a shuffle and a preparation read nothing: they are
+    noted until then, so that data need not fit into memory.
 
     Args:
-        x: (n, …): a tensor, an array, a memory map, a frame, or what has a length and items by number.
+        x: (n, …): a tensor, an array, a memory map, a frame, or a thing with a length and items by number.
         context: (n, …) likewise; None without.
 
     Attributes:
-        source: where x comes from, in full: "digits:train", "/home/me/mnist.npz:test_images"; None: given in Python.
-        note: one line that says which rows these are.
-        context_source: where the context comes from, in the same form.
+        source: full name or path of x: "digits:train", "/home/me/mnist.npz:test_images"; None: given in Python.
+        note: one line that describes these rows.
+        context_source: full name or path of the context.
 
     Raises:
         InputError: no rows of numbers, or a context that is not one per example.
@@ -45,12 +47,10 @@ class Rows:
         self._x = source_of(x)
         self._context = None if context is None else source_of(context, "context")
         if not self._x.shape:
-            raise InputError(f"data: expected rows, shape (n, …), found a single value, shape {tuple(self._x.shape)}")
+            raise InputError("data: expected rows, shape (n, …), found a single value, shape ()")
         n = self._x.shape[0]
-        if self._context is not None and tuple(self._context.shape[:1]) != (n,):
-            raise InputError(
-                f"context: {n} values are expected, one per example, found shape {tuple(self._context.shape)}"
-            )
+        if self._context is not None and self._context.shape[:1] != (n,):
+            raise InputError(f"context: {n} values are expected, one per example, found shape {self._context.shape}")
         self._picked: range | Tensor = range(n)
         self._prepare: Prepare | None = None
         self._device: torch.device | None = None
@@ -60,22 +60,16 @@ class Rows:
         """Return data of any form as rows.
 
         Args:
-            data: rows as they are, an array, a pair with its context, or a torch `Dataset` or `DataLoader`, of whose
-                items that are pairs the second part is the context.
-            conditional: whether the model takes a context; where not, that of a `Dataset` is left out.
+            data: rows as they are, an array, a pair with its context, or a torch `Dataset` or `DataLoader`; where its
+                items are pairs, the second part is the context.
+            conditional: whether the model takes a context; if not, that of a `Dataset` is left out.
 
         Raises:
             InputError: as of `Rows`.
         """
         if isinstance(data, Rows):
             return data
-        if isinstance(data, tuple):
-            return cls(*data)
-        items = items_of(data)
-        first = _first_pair(items)
-        if first is None:
-            return cls(items)
-        return cls(ItemSource(items, 0), ItemSource(items, 1) if conditional and len(first) > 1 else None)
+        return cls(*columns_of(data, conditional))
 
     def __len__(self) -> int:
         return len(self._picked)
@@ -88,21 +82,20 @@ class Rows:
     @property
     def sizes(self) -> Int[Tensor, "n dimensions"] | None:
         """Shape of every row of x as it is stored, where they vary; else None."""
-        sizes = getattr(self._x, "sizes", None)
-        return None if sizes is None else sizes[_numbers(self._picked)]
+        if self._x.sizes is None:
+            return None
+        return self._x.sizes[numbers_of(self._picked)]
 
     @property
     def read_shape(self) -> tuple[Any, ...]:
         """(n, …) of x as it is read, after its preparation; None stands for sizes that vary."""
-        first = self[:1].x.shape[1:]
-        others = [self[row : row + 1].x.shape[1:] for row in self._unlike_first()]
-        return (
-            len(self),
-            *(size if {*sizes} == {size} else None for size, *sizes in zip(first, first, *others, strict=True)),
-        )
+        rows = [0, *self._unlike_first()]
+        shapes = [self[row : row + 1].x.shape[1:] for row in rows]
+        sizes = (set(lengths) for lengths in zip(*shapes, strict=True))
+        return (len(self), *(length.pop() if len(length) == 1 else None for length in sizes))
 
     def _unlike_first(self) -> list[int]:
-        """A row for every dimension in which sizes vary, that differs there from the first."""
+        """Return a row for every dimension in which sizes vary, of another size there than the first."""
         sizes = self.sizes
         if sizes is None:
             return []
@@ -116,8 +109,8 @@ class Rows:
 
     @property
     def in_memory(self) -> bool:
-        """Whether x is in memory already."""
-        return isinstance(self._x, Tensor)
+        """Whether x is one tensor in memory."""
+        return self._x.in_memory
 
     @property
     def x(self) -> Tensor:
@@ -127,14 +120,15 @@ class Rows:
     @property
     def context(self) -> Tensor | None:
         """All of the context, read."""
-        return None if self._context is None else self._moved(_picked(self._context, self._picked))
+        if self._context is None:
+            return None
+        return self._moved(read(self._picked, self._context))
 
     def __getitem__(self, rows: Picked) -> "Rows":
         """Return the rows of a slice, or of a tensor of numbers, in that order."""
-        if isinstance(rows, slice) or isinstance(self._picked, Tensor):
+        if isinstance(rows, slice):
             return self._with(_picked=self._picked[rows])
-        every = self._picked
-        return self._with(_picked=rows.cpu() if every == range(len(every)) else _numbers(every)[rows])
+        return self._with(_picked=chosen(self._picked, rows))
 
     def shuffled(self, generator: torch.Generator) -> "Rows":
         """Return all rows in an order drawn from a generator."""
@@ -145,10 +139,10 @@ class Rows:
 
         Args:
             fraction: of the rows, between 0 and 1; rounded, at least one row on either side.
-            seed: of the permutation that decides; torch's own generator is left alone.
+            seed: of the permutation that decides; torch's own generator is not used.
 
         Returns:
-            What is left, and what is held out, each in the order of the rows.
+            The rows that are left, and those held out, each in their order.
 
         Raises:
             InputError: fewer than 2 rows, or a fraction that is not between 0 and 1.
@@ -158,45 +152,54 @@ class Rows:
             raise InputError(f"at least 2 rows and a fraction between 0 and 1 are expected, found {n} rows, {fraction}")
         held = min(max(round(fraction * n), 1), n - 1)
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-        return self[order[held:].sort().values], self[order[:held].sort().values]
+        left_rows, held_rows = order[held:].sort().values, order[:held].sort().values
+        return self[left_rows], self[held_rows]
 
     def prepared(self, prepare: Prepare) -> "Rows":
-        """Return rows whose x goes through a function when it is read, after those given before."""
+        """Return rows that apply a function to x when it is read, after the functions given before."""
         before = self._prepare
-        return self._with(_prepare=prepare if before is None else lambda x: prepare(before(x)))
+        if before is None:
+            return self._with(_prepare=prepare)
+        return self._with(_prepare=lambda x: prepare(before(x)))
 
     def with_x(self, x: Tensor) -> "Rows":
-        """Return rows of which x is another, and the context the same."""
+        """Return rows with another x and the same context."""
         return Rows(x, self.context)
 
     def to(self, device: torch.device | str) -> "Rows":
-        """Return rows that are brought to a device when they are read."""
+        """Return rows that are moved to a device when they are read."""
         return self._with(_device=torch.device(device))
 
     def read(self) -> Batch:
         """Read all of these rows: x (n, …), and the context (n, …)."""
-        x = _picked(self._x, self._picked)
-        with self.named():
-            x = x if self._prepare is None else self._prepare(x)
+        x = read(self._picked, self._x)
+        if self._prepare is not None:
+            with self.named():
+                x = self._prepare(x)
         return self._moved(x), self.context
 
     def held(self) -> "Rows":
         """Return these rows, read and held in memory."""
         if self.sizes is None:
             return Rows(*self.read())
-        return Rows(Arrays([self[row : row + 1].x[0] for row in range(len(self))]), self.context)
+        arrays = [self[row : row + 1].x[0] for row in range(len(self))]
+        return Rows(Arrays(arrays), self.context)
 
     def columns(self) -> tuple["Rows", "Rows | None"]:
         """Return x as it is stored, and the context, each as rows by itself."""
-        context = None if self._context is None else Rows(self._context)._with(_picked=self._picked)
-        return Rows(self._x)._with(_picked=self._picked), context
+        x = Rows(self._x)._with(_picked=self._picked)
+        if self._context is None:
+            return x, None
+        return x, Rows(self._context)._with(_picked=self._picked)
 
     def of_any_size(self, dimensions: Sequence[int]) -> "Rows":
-        """Return these rows as some of those whose size varies in some dimensions (of one row), as theirs may not."""
-        return self if self.sizes is not None else self._with(_x=AnySize(self._x, dimensions))
+        """Return these rows, declared to be of sizes that vary in some dimensions of one row."""
+        if self.sizes is not None:
+            return self
+        return self._with(_x=AnySize(self._x, dimensions))
 
     def windows(self, size: Sequence[int], generator: torch.Generator) -> "Rows":
-        """Return rows of which each is a window of one of these, at a place that is drawn.
+        """Return a window of each row, at a place that is drawn; rows of one size as they are.
 
         Args:
             size: of a window in each dimension that varies; a row that is smaller is taken whole there.
@@ -205,7 +208,9 @@ class Rows:
         Raises:
             InputError: not one size for each dimension that varies.
         """
-        return self._with(_x=Windows(self._x, size, generator)) if isinstance(self._x, Source) else self
+        if self._x.sizes is None:
+            return self
+        return self._with(_x=Windows(self._x, size, generator))
 
     def batches(self, size: int) -> "Iterator[Rows]":
         """Yield the rows, at most `size` at a time, in their order; where sizes vary, those of one size together."""
@@ -213,57 +218,39 @@ class Rows:
             yield self[places]
 
     def places(self, size: int) -> Iterator[Picked]:
-        """Yield where among these rows those of each of `batches` are."""
+        """Yield the places of the rows of each of `batches` among these rows."""
         sizes = self.sizes
         if sizes is None:
             yield from (slice(start, start + size) for start in range(0, len(self), size))
             return
         kind = sizes.unique(dim=0, return_inverse=True)[1]
-        for places in kind.argsort(stable=True).split(kind.bincount().tolist()):
+        of_one_size = kind.argsort(stable=True).split(kind.bincount().tolist())
+        for places in of_one_size:
             yield from places.split(size)
 
     def slices(self) -> "Iterator[Rows]":
         """Yield the rows as `batches` does, as many at a time as go well into memory."""
         sizes = self.sizes
-        largest = math.prod(self.shape[1:]) if sizes is None else int(sizes.prod(1).max())
+        if sizes is None:
+            largest = math.prod(self.shape[1:])
+        else:
+            largest = int(sizes.prod(1).max())
         return self.batches(max(1, VALUES // max(1, largest)))
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Let an error inside, that names an entry of these rows, name its row as it was given."""
+        """Number the row in an error inside, if it names an entry, as in the data that were given."""
         try:
             yield
         except EntryError as error:
             raise error.in_row(lambda row: int(self._picked[row])) from None
 
     def _moved(self, values: Tensor) -> Tensor:
-        return values if self._device is None else values.to(self._device)
+        if self._device is None:
+            return values
+        return values.to(self._device)
 
     def _with(self, **changes: Any) -> "Rows":
         other = copy.copy(self)
         vars(other).update(changes)
         return other
-
-
-def _first_pair(items: Any) -> tuple | list | None:
-    """Return the first item of a data set whose items have parts, None of anything else."""
-    if isinstance(items, Tensor | Source | list) or hasattr(items, "to_numpy") or hasattr(items, "dtype"):
-        return None
-    if not hasattr(items, "__getitem__") or not hasattr(items, "__len__") or not len(items):
-        return None
-    first = items[0]
-    return first if isinstance(first, tuple | list) else None
-
-
-def _numbers(picked: range | Tensor) -> Tensor:
-    """Return the numbers of rows as a tensor."""
-    return picked if isinstance(picked, Tensor) else torch.arange(picked.start, picked.stop, picked.step)
-
-
-def _picked(source: Tensor | Source, rows: range | Tensor) -> Tensor:
-    """Read some rows; a tensor's own storage where they are consecutive."""
-    if isinstance(rows, Tensor):
-        return source[rows.to(source.device) if isinstance(source, Tensor) else rows]
-    if rows.step == 1:
-        return source[rows.start : rows.stop]
-    return source[_numbers(rows)]

@@ -1,4 +1,4 @@
-"""What rows are read from: a tensor in memory, or a source that reads them when they are asked for."""
+"""Sources of rows: in memory, in a file, or in a data set. They are read when they are asked for."""
 
 import math
 import mmap
@@ -12,26 +12,26 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from likely.errors import InputError
 from likely.event import as_tensor
-
-Picked = slice | Tensor  # consecutive rows, or their numbers
+from likely.rows.picked import Picked, spans_of
 
 
 class Source(ABC):
-    """Rows (n, …) that are read when they are asked for; to a reader it is like a tensor.
+    """Rows (n, …) that are read when they are asked for, by an index as of a tensor.
 
     Attributes:
         shape: (n, *shape of one row); None stands for sizes that vary from row to row.
         sizes: shape of every row (n, dimensions), where they vary; else None.
-        dtype: of what is read.
+        dtype: of the rows when they are read.
+        in_memory: whether all rows are one tensor in memory.
     """
 
     shape: tuple[Any, ...]
     sizes: Int[Tensor, "n dimensions"] | None = None
     dtype: torch.dtype
+    in_memory: bool = False
 
     @abstractmethod
     def __getitem__(self, rows: Picked) -> Tensor:
@@ -42,14 +42,16 @@ class Source(ABC):
 
     def numbers(self, rows: Picked) -> Sequence[int]:
         """Return the numbers of the rows of a slice or a tensor."""
-        return range(*rows.indices(len(self))) if isinstance(rows, slice) else rows.tolist()
+        if isinstance(rows, slice):
+            return range(*rows.indices(len(self)))
+        return rows.tolist()
 
     def of_sizes(self, sizes: Int[Tensor, "n dimensions"]) -> None:
         """Set `shape` and `sizes` from the shape of every row."""
-        same = (sizes == sizes[:1]).all(0).tolist()
-        first = sizes[0].tolist()
-        self.shape = (len(sizes), *(size if alike else None for size, alike in zip(first, same, strict=True)))
-        self.sizes = None if all(same) else sizes
+        smallest, largest = sizes.amin(0).tolist(), sizes.amax(0).tolist()
+        ends = zip(smallest, largest, strict=True)
+        self.shape = (len(sizes), *(low if low == high else None for low, high in ends))
+        self.sizes = sizes if None in self.shape else None
 
 
 def stacked(rows: Sequence[Tensor]) -> Tensor:
@@ -65,6 +67,18 @@ def stacked(rows: Sequence[Tensor]) -> Tensor:
                 "read those of one size together, as `Rows.batches` does"
             )
     return torch.stack(list(rows))
+
+
+class TensorSource(Source):
+    """Rows in memory as one tensor; slices of them share its storage."""
+
+    in_memory = True
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows, self.shape, self.dtype = rows, tuple(rows.shape), rows.dtype
+
+    def __getitem__(self, rows: Picked) -> Tensor:
+        return self.rows[rows]
 
 
 class Arrays(Source):
@@ -95,14 +109,14 @@ class Arrays(Source):
 
 
 class AnySize(Source):
-    """Rows of one size, as if theirs varied.
+    """Rows of one size, declared to be of sizes that vary.
 
     Args:
         rows: all of one size.
-        dimensions: of one row, that are said to vary.
+        dimensions: of one row, declared to vary.
     """
 
-    def __init__(self, rows: Tensor | Source, dimensions: Sequence[int]) -> None:
+    def __init__(self, rows: Source, dimensions: Sequence[int]) -> None:
         n, *size = rows.shape
         self.rows, self.dtype = rows, rows.dtype
         self.sizes = torch.tensor(size).expand(n, len(size))
@@ -132,7 +146,8 @@ class Windows(Source):
         sizes = rows.sizes.clone()
         sizes[:, varying] = torch.minimum(sizes[:, varying], torch.tensor(size))
         places = torch.rand(sizes.shape, dtype=torch.float64, generator=generator)
-        self.rows, self.first, self.dtype = rows, (places * (rows.sizes - sizes + 1)).long(), rows.dtype
+        self.rows, self.dtype = rows, rows.dtype
+        self.first = (places * (rows.sizes - sizes + 1)).long()
         self.last = self.first + sizes
         self.of_sizes(sizes)
 
@@ -140,8 +155,9 @@ class Windows(Source):
         return stacked([self._window(number) for number in self.numbers(rows)])
 
     def _window(self, number: int) -> Tensor:
+        row = self.rows[number : number + 1][0]
         ends = zip(self.first[number].tolist(), self.last[number].tolist(), strict=True)
-        return self.rows[number : number + 1][0][tuple(slice(first, last) for first, last in ends)]
+        return row[tuple(slice(first, last) for first, last in ends)]
 
 
 class FileSource(Source):
@@ -167,8 +183,8 @@ class FileSource(Source):
         self.dtype = as_tensor(np.empty(0, self.wanted)).dtype
 
     def __getitem__(self, rows: Picked) -> Tensor:
-        spans = [rows.indices(len(self))[:2]] if isinstance(rows, slice) else _spans(rows)
-        return as_tensor(self._rows(spans).astype(self.wanted, copy=False))
+        stored = self._rows(spans_of(rows, len(self)))
+        return as_tensor(stored.astype(self.wanted, copy=False))
 
     def as_stored(self, start: int, stop: int) -> np.ndarray:
         """Read the rows from `start` to before `stop` in the dtype that they have in the file.
@@ -179,8 +195,8 @@ class FileSource(Source):
         return self._rows([(start, stop)])
 
     def _rows(self, spans: list[tuple[int, int]]) -> np.ndarray:
-        found = np.empty((sum(stop - start for start, stop in spans), *self.shape[1:]), self.stored)
-        filled = 0
+        n = sum(stop - start for start, stop in spans)
+        found, filled = np.empty((n, *self.shape[1:]), self.stored), 0
         with self._opened() as file:
             for start, stop in spans:
                 self._read(file, start, found[filled : filled + stop - start])
@@ -209,22 +225,12 @@ class FileSource(Source):
             place = place[count:]
 
 
-def _spans(rows: Tensor) -> list[tuple[int, int]]:
-    """Return the runs of consecutive numbers in `rows`, as pairs of first and one past the last."""
-    numbers = rows.numpy()
-    if not len(numbers):
-        return []
-    breaks = np.flatnonzero(np.diff(numbers) != 1)
-    first, last = numbers[np.r_[0, breaks + 1]], numbers[np.r_[breaks, len(numbers) - 1]]
-    return list(zip(first.tolist(), (last + 1).tolist(), strict=True))
-
-
 class ItemSource(Source):
     """Rows that are got one by one by their number, as from a torch `Dataset`.
 
     Args:
-        items: what has a length, and an item for every number below it.
-        part: which part of an item that is a tuple; None: the item as it is.
+        items: a thing with a length, and an item for every number below it.
+        part: number of the part of each item that is taken; None: the item as it is.
     """
 
     def __init__(self, items: Any, part: int | None = None) -> None:
@@ -243,62 +249,26 @@ class ItemSource(Source):
                 raise InputError(
                     f"item {number} is {item.dtype} {tuple(item.shape)}; {expected}, like item 0, is expected"
                 )
-        return torch.stack(found) if found else torch.empty(0, *self.shape[1:], dtype=self.dtype)
+        if not found:
+            return torch.empty(0, *self.shape[1:], dtype=self.dtype)
+        return torch.stack(found)
 
     def _item(self, number: int) -> Tensor:
-        item = self.items[number] if self.part is None else self.items[number][self.part]
-        return item if isinstance(item, Tensor) else as_tensor(np.asarray(item), f"item {number}")
-
-
-def source_of(data: Any, name: str = "data") -> Tensor | Source:
-    """Return rows of any kind as a tensor, without a copy where that can be, or as a source.
-
-    Args:
-        data: a tensor, an array, a memory map, a frame of pandas or polars (by position), a list of numbers, or a thing
-            with a length and items by number.
-        name: what to call it in an error.
-
-    Raises:
-        InputError: something else, or no numbers.
-    """
-    if isinstance(data, list):
-        data = _of_list(data)
-    if isinstance(data, Source):
-        return data
-    if not isinstance(data, Tensor | np.ndarray):
-        if not hasattr(data, "to_numpy"):
-            return _items_of(data, name)
-        data = data.to_numpy()
-    return as_tensor(data, name) if (mapped := file_of(data)) is None else mapped
-
-
-def _of_list(data: list) -> Tensor | Source:
-    arrays = [part for part in data if isinstance(part, Tensor | np.ndarray)]
-    if len(arrays) == len(data) and len({tuple(array.shape) for array in arrays}) > 1:
-        return Arrays(arrays)
-    return torch.as_tensor(np.asarray(data)) if arrays else torch.as_tensor(data)
-
-
-def _items_of(data: Any, name: str) -> Source:
-    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-        raise InputError(
-            f"{name}: an array, a tensor, or a thing with a length and items by number is expected, "
-            f"found {type(data).__name__}"
-        )
-    return ItemSource(data)
-
-
-def items_of(data: Any) -> Any:
-    """Return the data set that a loader draws from, anything else as it is."""
-    return data.dataset if isinstance(data, DataLoader) else data
+        item = self.items[number]
+        if self.part is not None:
+            item = item[self.part]
+        if isinstance(item, Tensor):
+            return item
+        return as_tensor(np.asarray(item), f"item {number}")
 
 
 def file_of(array: Tensor | np.ndarray, wanted: str | None = None) -> FileSource | None:
-    """Return where a memory map's rows are in its file; None of what has no file, or another order or contents."""
+    """Return the rows of a memory map as they lie in its file; None: no file, not in C order, or no numbers."""
     if not isinstance(array, np.memmap) or array.filename is None or array.ndim == 0:
         return None
     if array.mode == "c" or not array.flags.c_contiguous or array.dtype.kind not in "biuf":
         return None
-    start = np.frombuffer(vars(array)["_mmap"], np.uint8).__array_interface__["data"][0]
-    mapped = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
-    return FileSource(os.fspath(array.filename), mapped + array.ctypes.data - start, array.shape, array.dtype, wanted)
+    mapped = np.frombuffer(vars(array)["_mmap"], np.uint8)
+    place = array.ctypes.data - mapped.ctypes.data  # of the array in the map, which begins at a page of the file
+    page = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+    return FileSource(os.fspath(array.filename), page + place, array.shape, array.dtype, wanted)
