@@ -173,7 +173,7 @@ def stored(data: np.ndarray | list | Rows | Stored) -> Stored:
     """
     if isinstance(data, Stored):
         return data
-    if isinstance(data, list):
+    if isinstance(data, list) and data and all(isinstance(item, np.ndarray) for item in data):
         data = Rows(data)
     if isinstance(data, Rows):
         if data.sizes is not None:
