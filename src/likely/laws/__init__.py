@@ -1,7 +1,7 @@
-"""The laws: what every density must keep, measured for anybody's model.
+"""The laws: properties that every density must have, measured for anybody's model.
 
 `check_model` runs them all and returns a table. Each law is a function of a `Case` (a model, the same model with every
-weight redrawn, and examples) that returns what it measured; the list in `check` sets a limit to each.
+weight redrawn, and examples) that returns a measured value; the list in `check` sets a limit to each.
 """
 
 from likely.laws.check import check_model

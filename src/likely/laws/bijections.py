@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +11,8 @@ from torch import Tensor
 from likely.errors import Error
 from likely.event import Interval
 from likely.flows import Composition, Flow, Transform
-from likely.flows.transforms.transform import vectors
-from likely.laws.case import Case, inside
+from likely.flows.transforms.transform import Pair, vectors
+from likely.laws.case import Case, inside, picked
 from likely.laws.probability import worst
 from likely.laws.table import Measured, NotApplicable
 
@@ -23,39 +24,47 @@ SIZES = (1e-30, 1e-3, 1.0, 30.0, 1e3, 1e6)
 
 
 def invertible(case: Case, dtype: torch.dtype) -> Measured:
-    """|f⁻¹(f(x)) − x| over what rounding may do to it, for x of sizes from 1e-30 to 1e6; the largest.
+    """Return the largest ratio of |f⁻¹(f(x)) − x| to a bound of its rounding error, for x of sizes 1e-30 to 1e6.
 
-    It is held for every transform f by itself, where x is what the transforms before it make of such values, and for
-    all of them together. z = f(x) is rounded, and so are what it is a sum of and the parameters of f. With the Jacobian
-    G this moves x by eps |x| + |G⁻¹| e to first order, where e is eps u, u = |z| + |G| |x|, or the error that is seen
-    in float32, in units of eps (1 + u), where that is larger (and up to 1024 times); together, what z has been moved by
-    later is added to e. A transform that is solved to a stated `tolerance` t may be out by 10 t (1 + |z|) beside that.
-    Whatever is refused is not wrong. What noise was added to must come back.
+    It is measured for every transform f by itself, at x = the output of the transforms before it, and for all of them
+    together. Rounding changes z = f(x), the terms of its sums and the parameters of f. With the Jacobian G this moves x
+    by eps |x| + |G⁻¹| e to first order. Here e is eps u, u = |z| + |G| |x|, or the error that is seen in float32, in
+    units of eps (1 + u), where that is larger (up to 1024 times). For all transforms together, e includes the errors of
+    those after f. A transform that is solved to a stated `tolerance` t may be out by a further 10 t (1 + |z|). Refused
+    values are not counted as wrong. Noise added to symbols must come off again.
     """
     found, compared, tried = {}, 0, 0
     for name, model in flows(case, dtype).items():
         first, bijection = parts(model)
-        (_, rough), (_, exact) = (parts(case.models(other)[name]) for other in (torch.float32, torch.float64))
+        _, rough = parts(case.models(torch.float32)[name])
+        _, exact = parts(case.models(torch.float64)[name])
         entered, features = enter(case, model)
         if first.stochastic:
             off = first.inverse(entered, features)[0] != case.x[: len(entered)]
             found[f"noise off, {name}"] = math.inf if off.any() else 0.0
-        t = torch.randn(entered.shape, generator=case.generator(), dtype=dtype).to(entered.device)
+        t = normal_like(entered, dtype, case)
         started = {f"size {size:g}": inside(size * t, bijection.domain) for size in SIZES}
         for kind, x in {"examples": entered, **started}.items():
             for part, ratio in round_trips(bijection, rough, exact, x, features).items():
-                compared, tried = compared + len(ratio), tried + len(x)
-                found[f"{part}, {kind}, {name}"] = float(ratio.max()) if len(ratio) else 0.0
+                compared += len(ratio)
+                tried += len(x)
+                found[f"{part}, {kind}, {name}"] = max(ratio.tolist(), default=0.0)
     value, remark = worst(found)
     return Measured(value, f"{compared} of {tried} round trips can tell, {remark}")
+
+
+def normal_like(x: Tensor, dtype: torch.dtype, case: Case) -> Tensor:
+    """Draw standard normal numbers in the shape of x."""
+    t = torch.randn(x.shape, generator=case.generator(), dtype=dtype)
+    return t.to(x.device)
 
 
 def round_trips(
     bijection: Composition, rough: Composition, exact: Composition, x: Tensor, features: Tensor | None
 ) -> dict[str, Tensor]:
-    """The largest error in each f⁻¹(f(x)), over what is allowed: of each transform, and of all together.
+    """Return the ratio of error to allowed error in each f⁻¹(f(x)): of each transform, and of all together.
 
-    Examples that are refused are left out, and those that rounding alone may carry so far that nothing can be said.
+    Refused examples are left out, and examples that rounding alone may move too far for a judgement.
 
     Args:
         bijection: f.
@@ -64,7 +73,7 @@ def round_trips(
         features: that f is conditioned on (n, features).
     """
 
-    def there_and_back(x: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+    def there_and_back(x: Tensor, features: Tensor | None) -> Pair:
         z, _ = bijection(x, features)
         exact(x.double(), as_type(features, torch.float64))
         return z, bijection.inverse(z, features)[0]
@@ -72,66 +81,94 @@ def round_trips(
     rows, (_, back) = accepted(there_and_back, x, features)
     if not len(rows):
         return {}
-    x, features = x[rows], None if features is None else features[rows]
+    x, features = x[rows], picked(features, rows)
     eps, found, steps, start = torch.finfo(x.dtype).eps, {}, [], x
     for k, (part, roughly, exactly) in enumerate(zip(*map(leaves, (bijection, rough, exact)), strict=True)):
         z, _ = part(x, features)
-        size, wide = vectors(x.double().abs()), as_type(features, torch.float64)
-        own = jacobian(exactly, x.double(), wide)
-        inverse = torch.linalg.inv_ex(own)[0].abs()
-        least = vectors(z.double().abs()) + times(own.abs(), size)
-        summed = (rounding(roughly, exactly, x.double(), wide) / (1 + least)).amax(0).clamp_max(SUMMED)
-        error = eps * least.maximum(summed * (1 + least))
-        slack = 10 * tolerance(part) * (1 + vectors(z.double().abs()))
-        steps.append((size, inverse, error, slack))
+        step = errors_of(part, roughly, exactly, x, z, features)
+        steps.append(step)
         with suppress(Error):
-            moved = eps * size + times(inverse, error)
-            trip = ratios(x, part.inverse(z, features)[0], moved, times(inverse, slack))
-            found[f"transform {k} ({type(part).__name__})"] = trip[told(moved, size)]
+            moved = eps * step.size + times(step.inverse, step.error)
+            back_again, _ = part.inverse(z, features)
+            trip = ratios(x, back_again, moved, times(step.inverse, step.slack))
+            found[f"transform {k} ({type(part).__name__})"] = trip[told(moved, step.size)]
         x = z
     moved = slack = torch.zeros_like(vectors(x.double()))
     tells = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    for size, inverse, error, late in reversed(steps):
-        moved, slack = eps * size + times(inverse, error + moved), times(inverse, late + slack)
-        tells &= told(moved, size)
+    for step in reversed(steps):
+        moved = eps * step.size + times(step.inverse, step.error + moved)
+        slack = times(step.inverse, step.slack + slack)
+        tells &= told(moved, step.size)
     found["all transforms"] = ratios(start, back, moved, slack)[tells]
     return found
 
 
+class Errors(NamedTuple):
+    """Errors of one transform at x, to first order."""
+
+    size: Tensor  # (n, dims): |x|
+    inverse: Tensor  # (n, dims, dims): |G⁻¹|
+    error: Tensor  # (n, dims): e, of z
+    slack: Tensor  # (n, dims): of z, of a solver
+
+
+def errors_of(
+    part: Transform, rough: Transform, exact: Transform, x: Tensor, z: Tensor, features: Tensor | None
+) -> Errors:
+    """Return bounds of the errors of a transform, also given in float32 and float64, at x with z = f(x)."""
+    wide, features = x.double(), as_type(features, torch.float64)
+    size, size_of_z = vectors(wide.abs()), vectors(z.double().abs())
+    own = jacobian(exact, wide, features)
+    inverse = torch.linalg.inv_ex(own)[0].abs()
+    least = size_of_z + times(own.abs(), size)
+    relative = rounding(rough, exact, wide, features) / (1 + least)
+    summed = relative.amax(0).clamp_max(SUMMED)
+    error = torch.finfo(x.dtype).eps * least.maximum(summed * (1 + least))
+    slack = 10 * tolerance(part) * (1 + size_of_z)
+    return Errors(size, inverse, error, slack)
+
+
 def times(matrices: Tensor, values: Tensor) -> Tensor:
-    """(n, dims, dims) · (n, dims) → (n, dims), where what is not a number is infinite."""
-    return (matrices @ values[..., None])[..., 0].nan_to_num(math.inf, math.inf)
+    """Return matrices (n, dims, dims) times values (n, dims), with infinity in place of NaN: (n, dims)."""
+    product = (matrices @ values[..., None])[..., 0]
+    return product.nan_to_num(math.inf, math.inf)
 
 
 def told(moved: Tensor, size: Tensor) -> Tensor:
-    """Which examples (n,) rounding moves so little that first order holds."""
+    """Return True for examples (n,) that rounding moves so little that first order holds."""
     return moved.amax(1) <= LOST * size.amax(1).clamp_min(1)
 
 
 def ratios(x: Tensor, back: Tensor, moved: Tensor, slack: Tensor) -> Tensor:
-    """The largest error of each example (n,), over what is allowed."""
-    error = (vectors((back.double() - x.double()).abs()) - slack).clamp_min(0)
-    return (error / (moved + torch.finfo(x.dtype).tiny)).amax(1).nan_to_num(math.inf, math.inf)
+    """Return the largest ratio of error to allowed error in each example (n,)."""
+    difference = vectors((back.double() - x.double()).abs())
+    error = (difference - slack).clamp_min(0)
+    allowed = moved + torch.finfo(x.dtype).tiny
+    return (error / allowed).amax(1).nan_to_num(math.inf, math.inf)
 
 
 def rounding(rough: Transform, exact: Transform, x: Tensor, features: Tensor | None) -> Tensor:
-    """|z in float32 − z in float64| / eps of float32 (n, dims), at x or near it: what is rounded on the way to z."""
+    """Return |z in float32 − z in float64| / eps of float32 (n, dims), at x or near it: the rounding within f."""
     given = as_type(features, torch.float32)
-    beside = x + LOST * x.abs().clamp_min(1) * torch.arange(1.0, x.numel() + 1).cos().view_as(x).to(x)
-    beside = torch.where((beside > exact.domain.low) & (beside < exact.domain.high), beside, x)
+    direction = torch.arange(1.0, x.numel() + 1).cos().view_as(x).to(x)
+    beside = x + LOST * x.abs().clamp_min(1) * direction
+    within = (beside > exact.domain.low) & (beside < exact.domain.high)
+    beside = torch.where(within, beside, x)
     seen = torch.zeros_like(vectors(x))
     for near in (x.float(), beside.float()):
         with suppress(Error):  # float32 may not reach as far
-            error = rough(near, given)[0].double() - exact(near.double(), as_type(given, torch.float64))[0]
-            seen = seen.maximum(vectors(error.abs()).nan_to_num(0.0, 0.0) / torch.finfo(torch.float32).eps)
+            z, _ = rough(near, given)
+            expected, _ = exact(near.double(), as_type(given, torch.float64))
+            error = vectors((z.double() - expected).abs()).nan_to_num(0.0, 0.0)
+            seen = seen.maximum(error / torch.finfo(torch.float32).eps)
     return seen
 
 
 def log_determinant(case: Case, dtype: torch.dtype) -> Measured:
-    """|ln|det| − that of the Jacobian by automatic differentiation|, and of ln p(x) − ln p_base(z); the largest.
+    """Return the largest error of a log-determinant against autodiff, and of ln p(x) against ln p_base(z) + ln|det|.
 
-    The Jacobian's is the sum over the transforms, each in the precision that is tried and in both of its directions.
-    Ten times the stated tolerance of a solver is taken off.
+    The Jacobian's log-determinant is the sum over the transforms, each in the precision that is tried and in both of
+    its directions. Ten times the stated tolerance of a solver is taken off.
     """
     if case.event.dims > DIMS:
         raise NotApplicable(f"{case.event.dims} dimensions, Jacobians of up to {DIMS} are compared")
@@ -139,23 +176,27 @@ def log_determinant(case: Case, dtype: torch.dtype) -> Measured:
     for name, model in flows(case, dtype).items():
         first, bijection = parts(model)
         entered, features = enter(case, model)
-        t = torch.randn(entered.shape, generator=case.generator(), dtype=dtype).to(entered.device)
-        for kind, x in {"examples": entered, "drawn": inside(t, values(first, bijection))}.items():
+        drawn = inside(normal_like(entered, dtype, case), values(first, bijection))
+        for kind, x in {"examples": entered, "drawn": drawn}.items():
             rows, _ = accepted(bijection, x, features)
-            given = None if features is None else features[rows]
-            for key, value in determinants(bijection, x[rows], given) if len(rows) else ():
-                found[f"{key}, {kind}, {name}"] = max(value, found.get(f"{key}, {kind}, {name}", 0.0))
+            if not len(rows):
+                continue
+            for part, value in determinants(bijection, x[rows], picked(features, rows)):
+                key = f"{part}, {kind}, {name}"
+                found[key] = max(value, found.get(key, 0.0))
         if model.kind == "exact":
             found[f"ln p, {name}"] = composed(case, model)
     return worst(found)
 
 
 def determinants(bijection: Composition, x: Tensor, features: Tensor | None) -> Iterator[tuple[str, float]]:
-    """Errors of the log-determinants of each transform, of its inverse, and of all together."""
-    whole, total, slack = bijection(x, features)[1], x.new_zeros(len(x)).double(), 0.0
+    """Yield the errors of the log-determinants of each transform, of its inverse, and of all together."""
+    _, whole = bijection(x, features)
+    total, slack = x.new_zeros(len(x)).double(), 0.0
     for k, part in enumerate(leaves(bijection)):
         name = f"transform {k} ({type(part).__name__})"
-        (z, ladj), expected = part(x, features), slogdet(part, x, features)
+        z, ladj = part(x, features)
+        expected = slogdet(part, x, features)
         own = 10 * tolerance(part) * (1 + expected.abs())
         yield name, beyond(ladj - expected, own)
         back, ladj = part.inverse(z, features)
@@ -165,28 +206,31 @@ def determinants(bijection: Composition, x: Tensor, features: Tensor | None) -> 
 
 
 def beyond(error: Tensor, slack: Tensor | float) -> float:
-    """How far the largest error is beyond what is allowed; NaN is infinitely far."""
-    return float((error.abs() - slack).nan_to_num(math.inf).max().clamp(min=0))
+    """Return the largest excess of an error over the allowed one, at least 0; NaN counts as infinite."""
+    excess = (error.abs() - slack).nan_to_num(math.inf)
+    return float(excess.max().clamp(min=0))
 
 
 def composed(case: Case, model: Flow) -> float:
-    """|ln p(x) − (ln p_base(z) + ln|det ∂z/∂x|)| / max(1, |ln p(x)|), the largest."""
+    """Return |ln p(x) − (ln p_base(z) + ln|det ∂z/∂x|)| / max(1, |ln p(x)|), the largest."""
     x, context = model.check(case.x), case.context
     log_prob = model.log_prob(x, context)
     z, ladj = model.transform(x, model.encoded(context))
-    expected = model.base.log_prob(z, context if model.base.context else None) + ladj
+    if not model.base.context:
+        context = None
+    expected = model.base.log_prob(z, context) + ladj
     return beyond((log_prob - expected) / log_prob.abs().clamp(min=1), 0.0)
 
 
 def flows(case: Case, dtype: torch.dtype) -> dict[str, Flow]:
-    """The models in a precision, if they are flows."""
+    """Return the models in a precision, if they are flows."""
     if not isinstance(case.given, Flow):
         raise NotApplicable("no flow")
     return case.models(dtype)
 
 
 def leaves(transform: Transform) -> Iterator[Transform]:
-    """The transforms that compositions are made of, in order."""
+    """Yield the transforms of nested compositions, in order."""
     if isinstance(transform, Composition):
         for part in transform:
             yield from leaves(part)
@@ -195,64 +239,68 @@ def leaves(transform: Transform) -> Iterator[Transform]:
 
 
 def parts(model: Flow) -> tuple[Composition, Composition]:
-    """The transforms up to the last that draws, and the bijections after it."""
+    """Return the transforms up to the last that draws, and the bijections after it."""
     transforms = list(leaves(model.transform))
     after = max((k + 1 for k, part in enumerate(transforms) if part.stochastic), default=0)
     return Composition(transforms[:after]), Composition(transforms[after:])
 
 
 def values(first: Composition, bijection: Composition) -> Interval:
-    """Where what is handed to the bijections lies: no further out than noise takes it, if any was added."""
+    """Return the interval of the bijections' inputs: that of the noise, if any was added."""
     return first.codomain if first.stochastic else bijection.domain
 
 
 def enter(case: Case, model: Flow) -> tuple[Tensor, Tensor | None]:
-    """The case's examples as the bijections are handed them, and features of their contexts."""
+    """Return the inputs of the bijections for the case's examples, and features of their contexts."""
     first, _ = parts(model)
     dims = case.event.dims
     if dims**2 > ENTRIES:
         raise NotApplicable(f"{dims:,} dimensions, Jacobians of up to {math.isqrt(ENTRIES):,} are computed")
     n = min(len(case.x), ENTRIES // dims**2)
-    features = model.encoded(None if case.context is None else case.context[:n])
+    features = model.encoded(picked(case.context, slice(n)))
     noise = (case.generator(),) if first.stochastic else ()
-    return first(model.check(case.x[:n]), features, *noise)[0], features
+    entered, _ = first(model.check(case.x[:n]), features, *noise)
+    return entered, features
 
 
 def as_type(features: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Features, if there are any, in another precision."""
-    return None if features is None else features.to(dtype)
+    """Return features, if there are any, in another precision."""
+    if features is None:
+        return None
+    return features.to(dtype)
 
 
 def tolerance(transform: Transform) -> float:
-    """What a transform that is solved numerically says of its precision."""
+    """Return the stated precision of a transform that is solved numerically, 0 of another."""
     return getattr(transform, "tolerance", 0.0)
 
 
 def slogdet(transform: Transform, x: Tensor, features: Tensor | None) -> Tensor:
-    """ln|det ∂z/∂x| (n,), float64, from the Jacobian in the precision of x."""
+    """Return ln|det ∂z/∂x| (n,), float64, from the Jacobian in the precision of x."""
     return torch.linalg.slogdet(jacobian(transform, x, features).double())[1]
 
 
 def jacobian(transform: Transform, x: Tensor, features: Tensor | None) -> Tensor:
-    """∂z/∂x (n, dims, dims) by automatic differentiation: one copy of an example for every row of it."""
+    """Return ∂z/∂x (n, dims, dims) by automatic differentiation: one copy of an example for every row of it."""
     n, dims = len(x), x[0].numel()
+    if features is not None:
+        features = features.repeat_interleave(dims, 0)
     with torch.enable_grad():
         copies = x.detach().repeat_interleave(dims, 0).requires_grad_()
-        z, _ = transform(copies, None if features is None else features.repeat_interleave(dims, 0))
-        picked = z.reshape(n, dims, dims).diagonal(dim1=1, dim2=2).sum()
-        return torch.autograd.grad(picked, copies)[0].reshape(n, dims, dims)
+        z, _ = transform(copies, features)
+        diagonals = z.reshape(n, dims, dims).diagonal(dim1=1, dim2=2)
+        (rows,) = torch.autograd.grad(diagonals.sum(), copies)
+    return rows.reshape(n, dims, dims)
 
 
-def accepted(
-    call: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]], x: Tensor, features: Tensor | None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The rows that a call does not refuse, by their numbers, and what it returns for them."""
+def accepted(call: Callable[[Tensor, Tensor | None], Pair], x: Tensor, features: Tensor | None) -> tuple[Tensor, Pair]:
+    """Return the numbers of the rows that a call does not refuse, and its results for them."""
     rows, left = [], [torch.arange(len(x), device=x.device)]
-    found: list[tuple[Tensor, Tensor]] = []
+    found: list[Pair] = []
     while left:
         tried = left.pop()
         try:
-            found.append(call(x[tried], None if features is None else features[tried]))
+            found.append(call(x[tried], picked(features, tried)))
             rows.append(tried)
         except Error:
             left += [half for half in tried.tensor_split(2) if len(tried) > 1]

@@ -28,7 +28,7 @@ from likely.laws.table import LawRow, LawsBroken, LawTable, Measured, NotApplica
 
 @dataclass(frozen=True)
 class Law:
-    """A measurement and the limit that it is held against."""
+    """A measurement and its limit."""
 
     name: str
     measure: Callable[[Case], Measured]
@@ -83,17 +83,17 @@ LAWS = (
 def check_model(
     model: Density, x: Array | Density | None = None, *, context: Array | None = None, seed: int = 0
 ) -> LawTable:
-    """Hold a model against the laws of densities; the model itself is left as it is.
+    """Check a model against the laws of densities; the model itself is not changed.
 
     Laws are tried on the model as given and on a copy with every weight redrawn, with every ordering and several
     contexts. Spaces of up to 2^17 states are enumerated; one and two dimensions of real values are integrated over.
 
     Args:
         model: any density.
-        x: examples to try it on (the first 16 are used), or the density that it was fitted to, whose own log p it must
-            not beat. None: symbols drawn evenly, real values drawn from the model.
+        x: examples to try it on (the first 16 are used), or the density that it was fitted to: log p of the model must
+            not exceed that density's. None: symbols drawn evenly, real values drawn from the model.
         context: contexts to try (n, *context.shape), the first three of them. None: every label, or drawn evenly.
-        seed: of everything that is drawn; the caller's generators are left alone.
+        seed: of all draws; the caller's generators are left alone.
 
     Returns:
         A table: for every law the measured value and its limit, or the reason why it does not apply.
@@ -102,7 +102,9 @@ def check_model(
         LawsBroken: a law is broken; it carries the table.
         InputError: x or context is not of the model's event.
     """
-    source, x = (x, None) if isinstance(x, Density) else (None, x)
+    source = None
+    if isinstance(x, Density):
+        source, x = x, None
     with seeded(seed), torch.no_grad():
         case = Case(model, x, context, source, seed)
         table = LawTable(type(model).__name__, tuple(law.apply(case) for law in LAWS))

@@ -1,4 +1,4 @@
-"""What a check of the laws returns: one row per law."""
+"""The result of a check of the laws: one row per law."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from likely.errors import Error
 
 
 class Measured(NamedTuple):
-    """What a law found: a value to hold against its limit, and a remark."""
+    """The result of a law: a value to compare with its limit, and a remark."""
 
     value: float
     remark: str = ""
@@ -20,12 +20,12 @@ class NotApplicable(Exception):  # noqa: N818 - a verdict, not an error
 
 @dataclass(frozen=True)
 class LawRow:
-    """One law and what became of it.
+    """One law and its verdict.
 
     Attributes:
         name: of the law.
-        value: what was measured, where a number was reached.
-        limit: what the value is held against.
+        value: the measured value, if the measurement came to an end.
+        limit: the smallest or largest allowed value.
         at_least: whether the limit is the smallest allowed value (else the largest).
         verdict: "kept", "broken" or "not applicable".
         remark: the reason, the worst case or the error.
@@ -39,11 +39,14 @@ class LawRow:
     remark: str = ""
 
     def __str__(self) -> str:
-        remark = f": {self.remark}" if self.remark else ""
+        verdict: str = self.verdict
+        if self.remark:
+            verdict += f": {self.remark}"
         if self.verdict == "not applicable":
-            return f"{self.name:<26} {'':>21}   {self.verdict}{remark}"
+            return f"{self.name:<26} {'':>21}   {verdict}"
         value = "-" if self.value is None else f"{self.value:.3g}"
-        return f"{self.name:<26} {value:>9} {'≥' if self.at_least else '≤'} {self.limit:<9.3g}   {self.verdict}{remark}"
+        sign = "≥" if self.at_least else "≤"
+        return f"{self.name:<26} {value:>9} {sign} {self.limit:<9.3g}   {verdict}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,17 +70,21 @@ class LawTable:
         return {row.name: row for row in self.rows}[name]
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.model}: {len(self.ran)} laws apply, {len(self.broken)} broken", *map(str, self.rows)])
+        heading = f"{self.model}: {len(self.ran)} laws apply, {len(self.broken)} broken"
+        return "\n".join([heading, *map(str, self.rows)])
 
     __repr__ = __str__
 
     def to_json(self) -> dict:
-        """The table as JSON values; a number that JSON lacks (inf, nan) as text."""
+        """Return the table as JSON values; a number that JSON lacks (inf, nan) as text."""
+        laws = [{name: _plain(value) for name, value in asdict(row).items()} for row in self.rows]
+        return {"model": self.model, "laws": laws}
 
-        def plain(value: object) -> object:
-            return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
-        return {"model": self.model, "laws": [{k: plain(v) for k, v in asdict(row).items()} for row in self.rows]}
+def _plain(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 class LawsBroken(Error):  # noqa: N818 - what the field calls it
