@@ -1,5 +1,6 @@
 """AffineFlow: the Gaussian density with a full covariance, as a flow."""
 
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class AffineFlow(Flow):
     """z = W (x − μ) with W triangular, z ~ N(0, I): p(x) = N(x; μ, (Wᵀ W)⁻¹), every Gaussian density.
 
     `fit` estimates it in closed form. With a context c, μ is linear in the features φ(c): a mean of its own for every
-    label, with one covariance; the estimate is the regression on the features as they are, and gradient steps, with a
+    label, with one covariance. The estimate is the regression on the features as they are; gradient steps, with a
     budget, learn the features too. Symbols are dequantised into (0, 1).
 
     Paper: Normalizing Flows for Probabilistic Modeling and Inference (Papamakarios et al., 2021), section 3.2,
@@ -32,9 +33,9 @@ class AffineFlow(Flow):
 
     Args:
         event: any; its values are taken as one vector.
-        context: what μ depends on, if anything.
+        context: the event that μ depends on, if any.
         floor: smallest variance in any direction, where that of each value of the data is 1.
-        dequantization: what symbols are dequantised with, "uniform" or fitted noise ("factorized", "variational").
+        dequantization: noise that symbols are dequantised with, "uniform" or fitted ("factorized", "variational").
         features: number of features that the context is turned into.
         seed: of the features.
 
@@ -81,26 +82,33 @@ class AffineFlow(Flow):
         z, features = self.check(x), self.encoded(context)
         with torch.no_grad():
             for part in self.transform:
-                if isinstance(part, Elementwise):
-                    _regress(part, z.double(), features)
-                if isinstance(part, TriangularMatrix):
-                    _whiten(part, z.double().reshape(len(z), -1), self.floor)
-                z, _ = part(z, features, generator) if part.stochastic else part(z, features)
+                _estimate(part, z.double().reshape(len(z), -1), features, self.floor)
+                noise = (generator,) if part.stochastic else ()
+                z, _ = part(z, features, *noise)
 
 
-def _regress(shift: Elementwise, z: Tensor, features: Tensor | None) -> None:
-    """Set the shift to minus the best prediction of z (n, …) from the features, linear with a constant."""
+@singledispatch
+def _estimate(part: Transform, y: Tensor, features: Tensor | None, floor: float) -> None:
+    """Set the weights of a transform, if it has any, by maximum likelihood of its inputs y (n, dims)."""
+
+
+@_estimate.register
+def _(shift: Elementwise, y: Tensor, features: Tensor | None, floor: float) -> None:
+    """Set the shift to minus the best prediction of y from the features, linear with a constant."""
     assert features is not None
     assert shift.project is not None
-    f, y = features.double(), z.reshape(len(z), -1)
+    f = features.double()
     solution = torch.linalg.pinv(f - f.mean(0)) @ (y - y.mean(0))  # (features, dims)
     shift.project.weight.copy_(-solution.T)
-    shift.constant.copy_((f.mean(0) @ solution - y.mean(0)).view(shift.constant.shape))
+    constant = f.mean(0) @ solution - y.mean(0)
+    shift.constant.copy_(constant.view(shift.constant.shape))
 
 
-def _whiten(matrix: TriangularMatrix, y: Tensor, floor: float) -> None:
-    """Set W and b so that y (n, dims) comes out with mean zero and covariance I, as far as the floor lets it."""
-    w = whitening(y.T.cov(correction=0).view(matrix.dims, matrix.dims), floor)
+@_estimate.register
+def _(matrix: TriangularMatrix, y: Tensor, features: Tensor | None, floor: float) -> None:
+    """Set W and b so that z has mean zero and covariance I, as far as the floor permits."""
+    covariance = y.T.cov(correction=0).view(matrix.dims, matrix.dims)
+    w = whitening(covariance, floor)
     matrix.log_diagonal.copy_(w.diagonal().log())
     matrix.lower.copy_(w.tril(-1))
     matrix.shift.copy_(-w @ y.mean(0))

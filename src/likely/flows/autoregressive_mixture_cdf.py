@@ -5,7 +5,7 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.mixture import MixtureLogit
 from likely.flows.transforms.autoregressive import MaskedAutoregressive, Order, alternating
 from likely.flows.transforms.transform import Transform
@@ -14,14 +14,14 @@ from likely.flows.transforms.transform import Transform
 class AutoregressiveMixtureCDF(Flow):
     """z_i = logit F_i(x_i), F_i the distribution function of a mixture of logistics that depends on x_<i.
 
-    One layer is the model p(x) = ∏ F_i′(x_i | x_<i), whose conditionals are mixtures; each further one, in reversed
-    order, does the same with what is left of it. Real values are standardised and symbols dequantised first.
+    One layer is the model p(x) = ∏ F_i′(x_i | x_<i), with mixtures as conditionals. Each further layer, in reversed
+    order, does the same with the output of the one before. Real values are standardised and symbols dequantised first.
 
     Paper: Neural Autoregressive Flows (Huang, Krueger, Lacoste, Courville, 2018), https://arxiv.org/abs/1804.00779
 
     Args:
         event: any.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of transforms.
         components: of each mixture.
         hidden: units of each hidden layer of their networks.
@@ -46,7 +46,7 @@ class AutoregressiveMixtureCDF(Flow):
         seed: int = 0,
     ) -> None:
         require_sizes(layers=layers, features=features)
-        given = None if context is None else features
+        given = context_features(context, features)
         with seeded(seed):
 
             def step(order: Order) -> Transform:

@@ -1,4 +1,4 @@
-"""Dequantisation: symbols become real values by noise; and the transforms that a flow over data begins with."""
+"""Dequantisation: noise turns symbols into real values. Also the transforms that a flow over data begins with."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from likely.density import Density
+from likely.distributions.discrete import uniform
 from likely.errors import InputError, require_sizes
 from likely.event import UNIT, Event, refuse
 from likely.flows.noise import SymbolNoise, variational_noise
@@ -20,14 +21,14 @@ class Dequantize(Surjection):
     """z = (x + u) / levels with noise u inside (0, 1), uniform or u ~ q(u | x): symbols become values inside (0, 1).
 
     P(x) = ∫ p((x + u) / levels) du / ∏ levels ≥ exp E_q[ln p(z) − ln q(u | x)] / ∏ levels. The inverse gives the symbol
-    whose cell holds z; the first and the last symbol own all that lies beyond, so that P sums to one.
+    of the cell that z lies in; the cells of the first and the last symbol extend to infinity, so that P sums to one.
 
     Paper: A note on the evaluation of generative models (Theis, van den Oord, Bethge, 2016),
     https://arxiv.org/abs/1511.01844; with q, Flow++ (Ho et al., 2019), https://arxiv.org/abs/1902.00275
 
     Args:
         levels: size of the alphabet, one for all or one per column.
-        noise: q, a density inside (0, 1) conditioned on the symbols, which is drawn from differentiably; None: uniform.
+        noise: q, a density inside (0, 1) conditioned on the symbols, with differentiable draws; None: uniform.
 
     Raises:
         InputError: an alphabet that is empty or too large for single precision, or a noise of another support.
@@ -37,7 +38,8 @@ class Dequantize(Surjection):
 
     def __init__(self, levels: int | tuple[int, ...], noise: Density | None = None) -> None:
         super().__init__()
-        for count in levels if isinstance(levels, tuple | list) else (levels,):
+        each = levels if isinstance(levels, tuple | list) else (levels,)
+        for count in each:
             require_sizes(levels=count)
         counts = torch.tensor(levels)
         if int(counts.max()) > 2**16:
@@ -46,22 +48,22 @@ class Dequantize(Surjection):
             raise InputError(f"dequantisation noise inside (0, 1) is expected, found a density inside {noise.support}")
         self.levels, self.noise = levels, noise
         self.register_buffer("counts", counts, persistent=False)
-        self.register_buffer("like", torch.zeros(()), persistent=False)  # says the precision
+        self.register_buffer("like", torch.zeros(()), persistent=False)  # has the precision
 
     def forward(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None) -> Pair:
         """Symbols (n, …) → values inside (0, 1) and −ln q(z | x) (n,)."""
         if self.noise is None:
-            device = x.device if generator is None else generator.device
-            u = torch.rand(x.shape, generator=generator, dtype=self.like.dtype, device=device).to(x.device)
+            u = uniform(x.shape, generator, self.like.to(x.device))
             log_q = u.new_zeros(len(x))
         else:
             u, log_q = self.noise.draw(len(x), x, generator=generator)
         edge = 4 * torch.finfo(u.dtype).eps * self.counts  # so that rounding takes no value into the next cell
         z = (x + u.maximum(edge).minimum(1 - edge)) / self.counts
-        return z, -log_q - sum_values(self.counts.to(u.dtype).log().expand(x.shape))
+        log_counts = self.counts.to(u.dtype).log()
+        return z, -log_q - sum_values(log_counts.expand(x.shape))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """Values → the symbols (n, …) in whose cells they lie, int64, and zeros (n,)."""
+        """Values → the symbols (n, …) of the cells that they lie in, int64, and zeros (n,)."""
         refuse(z.isnan(), z, "z", "numbers are expected")
         symbols = (z * self.counts).floor().long()
         return symbols.clamp_min(0).minimum(self.counts - 1), z.new_zeros(len(z))
@@ -78,7 +80,7 @@ class Dequantize(Surjection):
 
 
 def noise_for(event: Event, dequantization: Dequantization) -> Density | None:
-    """The noise of a name, for symbols of an event; None is uniform noise."""
+    """Return the noise of a name, for symbols of an event; None is uniform noise."""
     kinds: dict[str, Callable[[Event], Density | None]] = {
         "uniform": lambda _: None,
         "factorized": SymbolNoise,
@@ -90,21 +92,21 @@ def noise_for(event: Event, dequantization: Dequantization) -> Density | None:
 
 
 def preprocessing(event: Event, dequantization: Dequantization = "uniform") -> list[Transform]:
-    """The transforms that a flow over data begins with: to real values of mean zero and deviation one.
+    """Return the first transforms of a flow over data: to real values of mean zero and standard deviation one.
 
-    Symbols are dequantised, and their logit is taken (with a margin, as in MAF); all of it is counted. The pixels
-    of a channel share mean and deviation: where nearly all images are black, one pixel of ink would lie hundreds of
-    the pixel's own deviations out.
+    Symbols are dequantised, and their logit is taken (with a margin, as in MAF). The pixels of a channel share mean and
+    deviation: at a pixel that is black in nearly all images, one pixel of ink would lie hundreds of the pixel's own
+    deviations out.
 
     Args:
         event: of the data.
-        dequantization: what symbols are dequantised with: "uniform" noise, or noise that is fitted, of every value by
-            itself given its symbol ("factorized"), or of all values given all symbols ("variational").
+        dequantization: noise that symbols are dequantised with: "uniform", or fitted, of every value by itself given
+            its symbol ("factorized"), or of all values given all symbols ("variational").
     """
     if event.levels is None:
         return [Standardize(event.shape)]
-    return [
-        Dequantize(event.levels, noise_for(event, dequantization)),
-        LogitWithMargin(),
-        Standardize((event.shape[0], 1, 1) if len(event.shape) == 3 else event.shape),
-    ]
+    shape = event.shape
+    if len(shape) == 3:
+        shape = (shape[0], 1, 1)
+    noise = noise_for(event, dequantization)
+    return [Dequantize(event.levels, noise), LogitWithMargin(), Standardize(shape)]

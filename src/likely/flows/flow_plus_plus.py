@@ -8,7 +8,7 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.chain import Chain
 from likely.flows.maps.map import Affine
 from likely.flows.maps.mixture import MixtureLogit
@@ -34,7 +34,7 @@ class FlowPlusPlus(Flow):
 
     Args:
         event: any, of at least two values.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of couplings of a vector.
         components: of each mixture.
         width: units of the networks' hidden layers, for images their channels.
@@ -62,7 +62,7 @@ class FlowPlusPlus(Flow):
     ) -> None:
         require_sizes(layers=layers, width=width, features=features)
         require_sizes(0, depth=depth)
-        step = partial(_step, components, width, depth, None if context is None else features, seed)
+        step = partial(_step, components, width, depth, context_features(context, features), seed)
         with seeded(seed):
             first, shape = preprocessing(event, dequantization), event.shape
             if is_image(shape):
@@ -79,10 +79,14 @@ def _step(
     components: int, width: int, depth: int, features: int | None, seed: int, shape: Shape, mask: Mask, k: int
 ) -> list[Transform]:
     map = Chain([MixtureLogit(components), Affine(2.0)])
-    conditioner = AttentionNetwork(width, (depth + 1) // 2) if is_image(shape) else Perceptron((width,) * depth)
+    if is_image(shape):
+        conditioner = AttentionNetwork(width, (depth + 1) // 2)
+    else:
+        conditioner = Perceptron((width,) * depth)
     coupling = Coupling(map, shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
-    mix = [] if mask == "checkerboard" or shape[:1] == (1,) else [InvertibleConvolution(shape, seed + k)]
-    return [ActNorm(shape), *mix, coupling]
+    if mask == "checkerboard" or shape[:1] == (1,):
+        return [ActNorm(shape), coupling]
+    return [ActNorm(shape), InvertibleConvolution(shape, seed + k), coupling]
 
 
 def _image_steps(shape: Shape, step: Callable[[Shape, Mask, int], list[Transform]]) -> list[Transform]:
@@ -90,6 +94,9 @@ def _image_steps(shape: Shape, step: Callable[[Shape, Mask, int], list[Transform
     if shape[1] % 2 or shape[2] % 2:
         return steps
     squeeze = Squeeze(shape)
+    steps.append(squeeze)
     last: Mask = "checkerboard" if is_image(squeeze.after) else "channels"
     masks: list[Mask] = ["channels", "channels", last, last, last]
-    return [*steps, squeeze, *(part for k, mask in enumerate(masks) for part in step(squeeze.after, mask, k))]
+    for k, mask in enumerate(masks):
+        steps += step(squeeze.after, mask, k)
+    return steps

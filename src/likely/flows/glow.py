@@ -8,7 +8,7 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.map import Affine
 from likely.flows.transforms.actnorm import ActNorm
 from likely.flows.transforms.convolution import InvertibleConvolution
@@ -23,9 +23,9 @@ Shape = tuple[int, ...]
 class Glow(Flow):
     """Steps of actnorm, invertible 1×1 convolution and affine coupling.
 
-    Images: squares of pixels become channels (where sizes are even), the steps follow (in a checkerboard where there is
-    one channel only), and half of the channels is done, after a coupling in which it depends on the rest; the rest goes
-    on in the same way at the next scale. Real values are standardised and symbols dequantised first. Scales of
+    Images: squares of pixels become channels (where sizes are even), then the steps follow (in a checkerboard where
+    there is only one channel). Half of the channels is done after a coupling that conditions it on the rest; the rest
+    goes on in the same way at the next scale. Real values are standardised and symbols dequantised first. Scales of
     couplings stay within e^±2.
 
     Paper: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
@@ -33,7 +33,7 @@ class Glow(Flow):
 
     Args:
         event: any, of at least two values.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of steps, for images at every scale.
         scales: number of scales for images, as far as their sizes are even.
         width: units of the networks' hidden layers, for images their channels.
@@ -61,7 +61,7 @@ class Glow(Flow):
     ) -> None:
         require_sizes(layers=layers, scales=scales, width=width, features=features)
         require_sizes(0, depth=depth)
-        step = partial(_step, width, depth, None if context is None else features, seed)
+        step = partial(_step, width, depth, context_features(context, features), seed)
         with seeded(seed):
             first = preprocessing(event, dequantization)
             if is_image(event.shape):
@@ -76,18 +76,23 @@ class Glow(Flow):
 
 def _step(width: int, depth: int, features: int | None, seed: int, shape: Shape, k: int) -> list[Transform]:
     single = shape[:1] == (1,)
-    mask, conditioner = "checkerboard" if single else "channels", conditioner_for(shape, width, depth)
-    coupling = Coupling(Affine(2.0), shape, mask, swapped=k % 2 == 1, conditioner=conditioner, features=features)
-    mix = [] if single else [InvertibleConvolution(shape, seed + k)]
-    return [ActNorm(shape), *mix, coupling]
+    mask = "checkerboard" if single else "channels"
+    network = conditioner_for(shape, width, depth)
+    coupling = Coupling(Affine(2.0), shape, mask, swapped=k % 2 == 1, conditioner=network, features=features)
+    if single:
+        return [ActNorm(shape), coupling]
+    return [ActNorm(shape), InvertibleConvolution(shape, seed + k), coupling]
 
 
 def _scale(shape: Shape, layers: int, scales: int, step: Callable[[Shape, int], list[Transform]]) -> list[Transform]:
-    squeezed = [] if shape[1] % 2 or shape[2] % 2 else [Squeeze(shape)]
-    shape = squeezed[0].after if squeezed else shape
-    here = [*squeezed, *(part for k in range(layers) for part in step(shape, k))]
-    going = (shape[0] // 2, *shape[1:])
-    if scales <= 1 or not squeezed:
+    if shape[1] % 2 or shape[2] % 2:
+        return [part for k in range(layers) for part in step(shape, k)]
+    squeeze = Squeeze(shape)
+    shape = squeeze.after
+    here = [squeeze, *(part for k in range(layers) for part in step(shape, k))]
+    if scales <= 1:
         return here
     *_, conditional = step(shape, 1)  # the channels that are done, given the others
-    return [*here, conditional, Multiscale(Composition(_scale(going, layers, scales - 1, step)), shape)]
+    going = (shape[0] // 2, *shape[1:])
+    inner = Composition(_scale(going, layers, scales - 1, step))
+    return [*here, conditional, Multiscale(inner, shape)]

@@ -5,7 +5,7 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.map import Affine
 from likely.flows.transforms.autoregressive import MaskedAutoregressive, Order, alternating
 from likely.flows.transforms.transform import Inverse, Transform
@@ -14,8 +14,8 @@ from likely.flows.transforms.transform import Inverse, Transform
 class IAF(Flow):
     """x_i = e^{s_i} z_i + b_i, where s_i and b_i depend on z_<i; the order is reversed from one layer to the next.
 
-    It is `MAF` turned around: a sample, and its density, take one parallel pass of each layer, as a posterior wants it;
-    log p of other values takes as many small steps as there are values, with gradients too. Real values are
+    It is the inverse of `MAF`: a sample, and its density, take one parallel pass of each layer, as suits a posterior.
+    log p of other values takes as many small steps as there are values, also for gradients. Real values are
     standardised and symbols dequantised first.
 
     Paper: Improving Variational Inference with Inverse Autoregressive Flow (Kingma, Salimans, Jozefowicz, Chen,
@@ -23,7 +23,7 @@ class IAF(Flow):
 
     Args:
         event: any.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of transforms.
         hidden: units of each hidden layer of their networks.
         dequantization: noise that symbols are dequantised with.
@@ -46,7 +46,7 @@ class IAF(Flow):
         seed: int = 0,
     ) -> None:
         require_sizes(layers=layers, features=features)
-        given = None if context is None else features
+        given = context_features(context, features)
         with seeded(seed):
 
             def step(order: Order) -> Transform:

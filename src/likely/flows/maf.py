@@ -5,7 +5,7 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.map import Affine
 from likely.flows.transforms.autoregressive import MaskedAutoregressive, Order, alternating
 from likely.flows.transforms.transform import Transform
@@ -22,7 +22,7 @@ class MAF(Flow):
 
     Args:
         event: any.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of transforms.
         hidden: units of each hidden layer of their networks.
         dequantization: noise that symbols are dequantised with.
@@ -45,7 +45,7 @@ class MAF(Flow):
         seed: int = 0,
     ) -> None:
         require_sizes(layers=layers, features=features)
-        given = None if context is None else features
+        given = context_features(context, features)
         with seeded(seed):
 
             def step(order: Order) -> Transform:

@@ -4,7 +4,7 @@ from likely.densities.bases import Normal
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.activation import LogisticToNormal
 from likely.flows.maps.mixture import Kernel, MixtureLogit
 from likely.flows.transforms.elementwise import Elementwise
@@ -13,15 +13,15 @@ from likely.flows.transforms.elementwise import Elementwise
 class MixtureCDF(Flow):
     """z_i = Φ⁻¹(F_i(x_i)), F_i the distribution function of a mixture: every value by itself, p(x) = ∏ F_i′(x_i).
 
-    It is the flow through the unit interval that shows why a flow can be any density of one value: F takes x to a
-    uniform value, Φ⁻¹ that to a normal one. Real values are standardised and symbols dequantised first.
+    It shows that a flow can be any density of one value: F maps x to a uniform value in the unit interval, Φ⁻¹ that to
+    a normal one. Real values are standardised and symbols dequantised first.
 
     Paper: Flow++: Improving Flow-Based Generative Models with Variational Dequantization and Architecture Design (Ho,
     Chen, Srinivas, Duan, Abbeel, 2019), https://arxiv.org/abs/1902.00275
 
     Args:
         event: any.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         components: of each mixture.
         kernel: the distribution of a component, "logistic" or "gaussian".
         dequantization: noise that symbols are dequantised with.
@@ -44,7 +44,11 @@ class MixtureCDF(Flow):
         seed: int = 0,
     ) -> None:
         require_sizes(features=features)
-        mixture = Elementwise(MixtureLogit(components, kernel), event.shape, None if context is None else features)
-        transforms = [*preprocessing(event, dequantization), mixture, Elementwise(LogisticToNormal(), event.shape)]
+        given = context_features(context, features)
+        transforms = [
+            *preprocessing(event, dequantization),
+            Elementwise(MixtureLogit(components, kernel), event.shape, given),
+            Elementwise(LogisticToNormal(), event.shape),
+        ]
         super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)
         self.components, self.kernel, self.dequantization = components, kernel, dequantization

@@ -5,14 +5,14 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.monotone import MonotoneLayer
 from likely.flows.transforms.autoregressive import MaskedAutoregressive, Order, alternating
 from likely.flows.transforms.transform import Transform
 
 
 class NeuralAutoregressiveFlow(Flow):
-    """z_i = g(x_i; θ_i(x_<i)), g a monotone layer of tanh units, the order of the values turned around at each layer.
+    """z_i = g(x_i; θ_i(x_<i)), g a monotone layer of tanh units; the order is reversed from one layer to the next.
 
     Of a single value it is a monotone network of `layers` layers, z = g_K(… g_1(x)). The inverse is found by bracketed
     roots. Real values are standardised and symbols dequantised first.
@@ -21,7 +21,7 @@ class NeuralAutoregressiveFlow(Flow):
 
     Args:
         event: any.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of transforms.
         units: tanh units of every g.
         hidden: units of each hidden layer of the networks that give θ.
@@ -46,7 +46,7 @@ class NeuralAutoregressiveFlow(Flow):
         seed: int = 0,
     ) -> None:
         require_sizes(layers=layers, features=features)
-        given = None if context is None else features
+        given = context_features(context, features)
         with seeded(seed):
 
             def step(order: Order) -> Transform:

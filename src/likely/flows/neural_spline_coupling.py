@@ -5,7 +5,7 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.spline import RationalQuadraticSpline
 from likely.flows.transforms.coupling import Coupling
 from likely.flows.transforms.linear import LUMatrix, Permutation
@@ -15,13 +15,13 @@ from likely.nn.network import Perceptron
 class NeuralSplineCoupling(Flow):
     """z_b = spline(x_b; θ(x_a)) for one half of the values given the other, each layer after a linear map, x → L U P x.
 
-    As `NeuralSplineFlow`, and as quick to sample as to evaluate.
+    Like `NeuralSplineFlow`, but as quick to sample as to evaluate.
 
     Paper: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios, 2019), https://arxiv.org/abs/1906.04032
 
     Args:
         event: any, of at least two values.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of splines' layers.
         bins: of each spline.
         hidden: units of each hidden layer of their networks.
@@ -46,7 +46,7 @@ class NeuralSplineCoupling(Flow):
         seed: int = 0,
     ) -> None:
         require_sizes(layers=layers, features=features)
-        given = None if context is None else features
+        given = context_features(context, features)
         with seeded(seed):
             transforms = preprocessing(event, dequantization)
             for k in range(layers):

@@ -5,7 +5,7 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.spline import RationalQuadraticSpline
 from likely.flows.transforms.autoregressive import MaskedAutoregressive
 from likely.flows.transforms.linear import LUMatrix, Permutation
@@ -21,7 +21,7 @@ class NeuralSplineFlow(Flow):
 
     Args:
         event: any.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of splines' layers.
         bins: of each spline.
         hidden: units of each hidden layer of their networks.
@@ -46,7 +46,7 @@ class NeuralSplineFlow(Flow):
         seed: int = 0,
     ) -> None:
         require_sizes(layers=layers, features=features)
-        given = None if context is None else features
+        given = context_features(context, features)
         with seeded(seed):
             transforms = preprocessing(event, dequantization)
             for k in range(layers):

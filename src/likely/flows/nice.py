@@ -5,7 +5,7 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.activation import Scale
 from likely.flows.maps.map import Shift
 from likely.flows.transforms.coupling import Coupling
@@ -24,7 +24,7 @@ class NICE(Flow):
 
     Args:
         event: any, of at least two values.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of couplings.
         hidden: units of the hidden layers of each.
         dequantization: noise that symbols are dequantised with.
@@ -47,14 +47,15 @@ class NICE(Flow):
         seed: int = 0,
     ) -> None:
         require_sizes(layers=layers, features=features)
-        conditioner, given, shape = Perceptron(hidden), None if context is None else features, event.shape
+        network, shape = Perceptron(hidden), event.shape
+        given = context_features(context, features)
         with seeded(seed):
             transforms = preprocessing(event, dequantization)
             for k in range(layers):
                 swapped = k % 2 == 1
                 transforms.append(
-                    Coupling(Shift(), shape, "checkerboard", swapped=swapped, conditioner=conditioner, features=given)
+                    Coupling(Shift(), shape, "checkerboard", swapped=swapped, conditioner=network, features=given)
                 )
             transforms.append(Elementwise(Scale(), shape))
         super().__init__(Logistic(Event(shape)), transforms, context, features=features, seed=seed)
-        self.layers, self.hidden, self.dequantization = layers, conditioner.hidden, dequantization
+        self.layers, self.hidden, self.dequantization = layers, network.hidden, dequantization

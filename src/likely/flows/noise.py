@@ -19,7 +19,7 @@ FEATURES = 64
 
 
 class UnitSpline(Map):
-    """A monotone spline of (0, 1) onto itself: what never leaves the interval needs no sigmoid, which saturates.
+    """A monotone spline of (0, 1) onto itself, in place of a sigmoid, because a sigmoid saturates.
 
     Values next to an end are as exact as numbers near one, and none is rounded onto it.
 
@@ -35,20 +35,26 @@ class UnitSpline(Map):
         self.count = self._spline.count
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Parameters are those of the spline."""
-        return self._inside(*self._spline.forward(2 * UNIT.check(x, "x") - 1, parameters))
+        """Apply the spline; parameters are its own."""
+        centred = 2 * UNIT.check(x, "x") - 1
+        z, ladj = self._spline.forward(centred, parameters)
+        return _inside(z), ladj
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """In closed form."""
-        return self._inside(*self._spline.inverse(2 * UNIT.check(z, "z") - 1, parameters))
+        """Invert the spline in closed form."""
+        centred = 2 * UNIT.check(z, "z") - 1
+        x, ladj = self._spline.inverse(centred, parameters)
+        return _inside(x), ladj
 
-    def _inside(self, value: Tensor, ladj: Tensor) -> tuple[Tensor, Tensor]:
-        finfo = torch.finfo(value.dtype)
-        return ((value + 1) / 2).clamp(finfo.tiny, 1 - finfo.eps), ladj
+
+def _inside(value: Tensor) -> Tensor:
+    """Map (−1, 1) into (0, 1)."""
+    finfo = torch.finfo(value.dtype)
+    return ((value + 1) / 2).clamp(finfo.tiny, 1 - finfo.eps)
 
 
 def variational_noise(event: Event) -> Density:
-    """q(u | x) for symbols x of an event: couplings of splines, uniform at the start, whatever the symbols."""
+    """Return q(u | x) for symbols x of an event: couplings of splines; at the start u is uniform for any symbols."""
     if is_image(event.shape):
         return ImageNoise(event)
     parts: list[Transform] = [Elementwise(UnitSpline(), event.shape, FEATURES)]
@@ -59,9 +65,9 @@ def variational_noise(event: Event) -> Density:
 
 
 class SymbolNoise(Flow):
-    """u_i = spline(ε_i; θ_{x_i}), ε_i uniform: noise that depends on the own symbol only, nearly as cheap as none.
+    """u_i = spline(ε_i; θ_{x_i}), ε_i uniform: noise that depends only on the value's own symbol, nearly free of cost.
 
-    Where many values have one symbol, such as the black of a background, it takes the shape that the flow can follow.
+    Where many values have one symbol, such as a black background, it learns a shape that the flow can fit.
 
     Args:
         symbols: the event of x.
@@ -70,16 +76,17 @@ class SymbolNoise(Flow):
 
     def __init__(self, symbols: Event, bins: int = 8) -> None:
         spline = UnitSpline(bins)
-        super().__init__(Uniform(Event(symbols.shape)), [Inverse(GivenParameters(spline))], symbols)
+        base = Uniform(Event(symbols.shape))
+        super().__init__(base, [Inverse(GivenParameters(spline))], symbols)
         self.symbols, self.bins = symbols, bins
         self.encode = Table(symbols, spline.count)
 
 
 class GivenParameters(Transform):
-    """z_i = map(x_i; θ_i), ln|det| = Σ_i ln ∂z_i/∂x_i, where the parameters θ (n, …, map.count) are the context.
+    """z_i = map(x_i; θ_i), ln|det| = Σ_i ln ∂z_i/∂x_i, with the context as parameters θ (n, …, map.count).
 
     Args:
-        map: what is done to each value.
+        map: applied to each value.
     """
 
     def __init__(self, map: Map) -> None:
@@ -88,13 +95,13 @@ class GivenParameters(Transform):
         self.domain, self.codomain = map.domain, map.codomain
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """The map, value by value."""
+        """Apply the map, value by value."""
         assert context is not None
         z, ladj = self.map.forward(x, context)
         return z, sum_values(ladj)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """Its inverse, value by value."""
+        """Apply its inverse, value by value."""
         assert context is not None
         x, ladj = self.map.inverse(z, context)
         return finite(x, sum_values(ladj))
@@ -110,7 +117,7 @@ class Table(Leaf):
 
     def __init__(self, symbols: Event, width: int) -> None:
         super().__init__()
-        sizes = torch.tensor(symbols.alphabets if isinstance(symbols.levels, tuple) else (symbols.levels,))
+        sizes = torch.tensor(symbols.levels).view(-1)  # one alphabet, or one per column
         self.register_buffer("starts", sizes.cumsum(0) - sizes, persistent=False)
         self.rows = nn.Parameter(torch.zeros(int(sizes.sum()), width))
 
@@ -120,7 +127,7 @@ class Table(Leaf):
 
 
 class ImageNoise(Flow):
-    """u = couplings of splines (ε; x), ε uniform, in checkerboards, by convolutions that see x at every place.
+    """u = couplings of splines (ε; x), ε uniform, in checkerboards, with convolutions that see x at every place.
 
     Paper: Flow++: Improving Flow-Based Generative Models with Variational Dequantization and Architecture Design (Ho,
     Chen, Srinivas, Duan, Abbeel, 2019), https://arxiv.org/abs/1902.00275
@@ -142,5 +149,5 @@ class ImageNoise(Flow):
 
 
 def _drawn_forwards(parts: list[Transform]) -> list[Transform]:
-    """The transforms u → ε whose inverses, in which noise is drawn, are these."""
+    """Return the transforms u → ε with inverses ε → u given by `parts`: noise is drawn in the direction of these."""
     return [Inverse(part) for part in reversed(parts)]

@@ -8,7 +8,7 @@ from likely.density import seeded
 from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.dequantization import Dequantization, preprocessing
-from likely.flows.flow import Flow
+from likely.flows.flow import Flow, context_features
 from likely.flows.maps.map import Affine
 from likely.flows.transforms.coupling import Coupling, Mask
 from likely.flows.transforms.shape import Multiscale, Squeeze
@@ -19,17 +19,17 @@ Shape = tuple[int, ...]
 
 
 class RealNVP(Flow):
-    """Affine couplings, z_b = e^{s(x_a)} x_b + t(x_a), whose two parts change places from one to the next.
+    """Affine couplings, z_b = e^{s(x_a)} x_b + t(x_a), with the parts a and b exchanged from one to the next.
 
-    Images: half of the couplings in a checkerboard, then squares of pixels become channels (where sizes are even), the
-    other half over channels, and half of the channels is done; the rest goes on in the same way at the next scale.
+    Images: half of the couplings in a checkerboard, then squares of pixels become channels (where sizes are even), then
+    the other half over channels. Half of the channels is done; the rest goes on in the same way at the next scale.
     Real values are standardised and symbols dequantised first.
 
     Paper: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio, 2017), https://arxiv.org/abs/1605.08803
 
     Args:
         event: any, of at least two values.
-        context: what to condition on, if anything.
+        context: the event that it is conditioned on, if any.
         layers: number of couplings, for images at every scale.
         scales: how often images are squeezed at most.
         width: units of the networks' hidden layers, for images their channels.
@@ -57,7 +57,7 @@ class RealNVP(Flow):
     ) -> None:
         require_sizes(layers=layers, width=width, features=features)
         require_sizes(0, scales=scales, depth=depth)
-        coupling = partial(_coupling, width, depth, None if context is None else features)
+        coupling = partial(_coupling, width, depth, context_features(context, features))
         with seeded(seed):
             first = preprocessing(event, dequantization)
             if is_image(event.shape):
@@ -67,13 +67,8 @@ class RealNVP(Flow):
                 rest = [coupling(event.shape, masks[k % 4], k) for k in range(layers)]
         base = Normal(Composition(rest).event_after(Event(event.shape)))
         super().__init__(base, [*first, *rest], context, features=features, seed=seed)
-        self.layers, self.scales, self.width, self.depth, self.dequantization = (
-            layers,
-            scales,
-            width,
-            depth,
-            dequantization,
-        )
+        self.layers, self.scales, self.width, self.depth = layers, scales, width, depth
+        self.dequantization = dequantization
 
 
 def _coupling(width: int, depth: int, features: int | None, shape: Shape, mask: Mask, k: int) -> Transform:

@@ -1,1 +1,1 @@
-"""Maps of single values, and what computes them."""
+"""Maps of single values, and the root finder that inverts some of them."""

@@ -1,6 +1,6 @@
-"""Maps that know one formula by heart: scales and powers, and activations between all real values and an interval.
+"""Maps of one formula each: scales and powers, and activations between all real values and an interval.
 
-Where z rounds to an end of its open interval it is refused: nothing could tell x any more.
+Where z rounds to an end of its open interval it is refused, because x could not be computed from it.
 """
 
 import math
@@ -63,7 +63,8 @@ class Tanh(Map):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """No parameters; ∂z/∂x = 4 σ(2x) σ(−2x)."""
-        return SYMMETRIC.check(x.tanh(), "tanh x"), math.log(4) + logsigmoid(2 * x) + logsigmoid(-2 * x)
+        z = SYMMETRIC.check(x.tanh(), "tanh x")
+        return z, math.log(4) + logsigmoid(2 * x) + logsigmoid(-2 * x)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = artanh z."""
@@ -173,23 +174,26 @@ class Power(Map):
         """x = z^(1/p)."""
         log_p = bounded(parameters[..., 0], self.bound)
         x = POSITIVE.check(z, "z") ** (-log_p).exp()
-        x = x * (1 + (z / x ** log_p.exp()).log() * (-log_p).exp())  # Newton's step: 1/p was rounded
+        error = (z / x ** log_p.exp()).log()
+        x = x * (1 + error * (-log_p).exp())  # Newton's step: 1/p was rounded
         return _precise(x, "z^(1/p)"), -log_p - log_p.expm1() * x.log()
 
 
 class LogisticToNormal(Map):
-    """z = Φ⁻¹(σ(x)): a logistic value becomes a normal one, through logarithms of the tails, so that none is lost."""
+    """z = Φ⁻¹(σ(x)): a logistic value becomes a normal one, computed from logarithms of the tails to lose no digits."""
 
     count = 0
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """No parameters; ∂z/∂x = σ(x) σ(−x) / φ(z)."""
-        z = torch.where(x.abs() < 1, _central_quantile(x), x.sign() * -_tail_quantile(logsigmoid(-x.abs())))
+        tail = -_tail_quantile(logsigmoid(-x.abs()))
+        z = torch.where(x.abs() < 1, _central_quantile(x), x.sign() * tail)
         return z, logsigmoid(x.abs()) - log_hazard(-z.abs())
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = ln Φ(z) − ln Φ(−z)."""
-        central = 2 * (z.clamp(-1, 1) * math.sqrt(0.5)).erf().atanh()
+        scaled = z.clamp(-1, 1) * math.sqrt(0.5)
+        central = 2 * scaled.erf().atanh()
         x = torch.where(z.abs() < 1, central, log_normal_cdf(z) - log_normal_cdf(-z))
         return x, log_hazard(-z.abs()) - log_normal_cdf(z.abs())
 
@@ -204,21 +208,23 @@ def _logit(x: Tensor, name: str) -> tuple[Tensor, Tensor]:
 
 
 def _precise(z: Tensor, name: str) -> Tensor:
-    """Return z; the numbers below the normal ones, which hold fewer digits, are refused as zero is."""
+    """Return z; subnormal numbers are refused like zero, because they have fewer digits."""
     return Interval(torch.finfo(z.dtype).tiny).check(z, name)
 
 
 def log_normal_cdf(u: Tensor) -> Tensor:
-    """ln Φ(u). Unlike `torch.special.log_ndtr` it has the right derivative far out on the left."""
+    """Return ln Φ(u). Unlike `torch.special.log_ndtr` it has the right derivative far out on the left."""
     left, right = u.clamp_max(0), u.clamp_min(0)
-    return torch.where(u < 0, _log_erfcx(left) - left.square() / 2 - math.log(2), log_ndtr(right))
+    tail = _log_erfcx(left) - left.square() / 2 - math.log(2)
+    return torch.where(u < 0, tail, log_ndtr(right))
 
 
 def log_hazard(u: Tensor) -> Tensor:
-    """ln φ(u)/Φ(u), in either tail."""
+    """Return ln φ(u)/Φ(u), in either tail."""
     left, right = u.clamp_max(0), u.clamp_min(0)
+    tail = math.log(2 / math.pi) / 2 - _log_erfcx(left)
     density = -right.square() / 2 - math.log(2 * math.pi) / 2
-    return torch.where(u < 0, math.log(2 / math.pi) / 2 - _log_erfcx(left), density - log_ndtr(right))
+    return torch.where(u < 0, tail, density - log_ndtr(right))
 
 
 def _log_erfcx(u: Tensor) -> Tensor:
@@ -226,12 +232,13 @@ def _log_erfcx(u: Tensor) -> Tensor:
 
 
 def _central_quantile(x: Tensor) -> Tensor:
-    """Φ⁻¹(σ(x)) where |x| is small, without the ½ in which small digits of x would be lost."""
-    return math.sqrt(2) * (x.clamp(-1, 1) / 2).tanh().erfinv()
+    """Return Φ⁻¹(σ(x)) where |x| is small, without adding ½, which would lose small digits of x."""
+    half = x.clamp(-1, 1) / 2
+    return math.sqrt(2) * half.tanh().erfinv()
 
 
 def _tail_quantile(log_tail: Tensor) -> Tensor:
-    """z with ln Φ(z) = log_tail ≤ ln ½. Newton's steps on a concave function, from the left, never pass the root."""
+    """Return z with ln Φ(z) = log_tail ≤ ln ½. Newton steps on a concave function never pass the root."""
     with torch.no_grad():
         z = -(2 * (-math.log(2) - log_tail).clamp_min(0)).sqrt()  # Φ(z) ≤ exp(−z²/2) / 2
         for _ in range(4):
@@ -241,4 +248,5 @@ def _tail_quantile(log_tail: Tensor) -> Tensor:
 
 def _newton(z: Tensor, log_tail: Tensor) -> Tensor:
     scaled = erfcx(-z * math.sqrt(0.5))  # Φ(z) = scaled exp(−z²/2) / 2
-    return z - (scaled.log() - z.square() / 2 - math.log(2) - log_tail) * scaled * math.sqrt(math.pi / 2)
+    error = scaled.log() - z.square() / 2 - math.log(2) - log_tail
+    return z - error * scaled * math.sqrt(math.pi / 2)

@@ -16,7 +16,7 @@ class Chain(Map):
         maps: m_1, …, m_K, at least one.
 
     Raises:
-        InputError: no map, or one whose domain is not the codomain of the one before.
+        InputError: no map, or a domain that is not the codomain of the map before.
     """
 
     def __init__(self, maps: Sequence[Map]) -> None:
@@ -33,7 +33,7 @@ class Chain(Map):
         self.domain, self.codomain = self.maps[0].domain, self.maps[-1].codomain
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """One after the other."""
+        """Apply one after the other."""
         total = x.new_zeros(x.shape)
         for map, own in zip(self.maps, self._own(parameters), strict=True):
             x, ladj = map.forward(x, own)
@@ -41,9 +41,10 @@ class Chain(Map):
         return x, total
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Backwards."""
+        """Invert them backwards."""
         total = z.new_zeros(z.shape)
-        for map, own in zip(self.maps[::-1], self._own(parameters)[::-1], strict=True):
+        pairs = list(zip(self.maps, self._own(parameters), strict=True))
+        for map, own in reversed(pairs):
             z, ladj = map.inverse(z, own)
             total = total + ladj
         return z, total

@@ -1,4 +1,4 @@
-"""Monotone maps of single values, given their parameters; where those come from is a transform's business."""
+"""Monotone maps of single values, given their parameters; transforms provide the parameters."""
 
 from abc import ABC, abstractmethod
 
@@ -12,8 +12,8 @@ from likely.event import REAL, Configured, Interval
 class Map(PlainArguments, Configured, ABC):
     """x → z, strictly increasing, value by value, under `count` parameters each.
 
-    Parameters that are zero give the identity, or the map nearest to it, so that a network whose last layer starts at
-    zero starts there. A subclass keeps its constructor's arguments as attributes of the same names.
+    Parameters that are zero give the identity, or the map nearest to it: a network with its last layer at zero starts
+    there. A subclass keeps its constructor's arguments as attributes of the same names.
     """
 
     count: int
@@ -34,10 +34,10 @@ class Map(PlainArguments, Configured, ABC):
 
 
 def require_parameters(map: Map) -> int:
-    """The number of a map's parameters, which something is to determine.
+    """Return the number of a map's parameters.
 
     Raises:
-        InputError: it has none.
+        InputError: it has none, so that nothing can determine them.
     """
     if not map.count:
         raise InputError(
@@ -48,7 +48,7 @@ def require_parameters(map: Map) -> int:
 
 
 def bounded(a: Tensor, bound: float) -> Tensor:
-    """c tanh(a / c), inside ±c and nearly a where a is small."""
+    """Return c tanh(a / c), inside ±c and nearly a where a is small."""
     return bound * (a / bound).tanh()
 
 
@@ -67,7 +67,7 @@ class Shift(Map):
 
 
 class Affine(Map):
-    """z = eˢ x + b, where s = c tanh(a / c) keeps the scale within e^±c.
+    """z = eˢ x + b, with s = c tanh(a / c) to keep the scale within e^±c.
 
     Args:
         bound: c, largest |ln scale|.

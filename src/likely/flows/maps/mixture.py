@@ -1,4 +1,4 @@
-"""The cumulative distribution function of a mixture as a map, in the logarithms of both tails."""
+"""The cumulative distribution function of a mixture as a map, computed from logarithms of both tails."""
 
 import math
 from collections.abc import Callable
@@ -26,11 +26,16 @@ class _Distribution(NamedTuple):
 
 def _logistic_tails(u: Tensor) -> tuple[Tensor, Tensor]:
     both, zero = (-u.abs()).exp().log1p(), u.new_zeros(())
-    return torch.minimum(u, zero) - both, torch.minimum(-u, zero) - both  # which has the right derivative at zero too
+    return torch.minimum(u, zero) - both, torch.minimum(-u, zero) - both  # the derivative is right at zero too
 
 
 DISTRIBUTIONS = {
-    "logistic": _Distribution(_logistic_tails, lambda u, beyond: beyond, lambda y: y, math.pi / math.sqrt(3)),
+    "logistic": _Distribution(
+        _logistic_tails,
+        lambda u, beyond: beyond,
+        lambda y: y,
+        math.pi / math.sqrt(3),
+    ),
     "gaussian": _Distribution(
         lambda u: (log_normal_cdf(u), log_normal_cdf(-u)),
         lambda u, beyond: log_hazard(u),
@@ -43,8 +48,8 @@ DISTRIBUTIONS = {
 class MixtureLogit(Map):
     """z = ln F(x) − ln(1 − F(x)), F(x) = Σ_k π_k K((x − μ_k) / s_k): values of the mixture become logistic ones.
 
-    `Sigmoid` after it makes them uniform, z = F(x), and `LogisticToNormal` normal. Parameters of zero give components
-    spread such that F is nearly K; each parameter moves its component from there. s_k stays within e^±c of its start.
+    `Sigmoid` after it makes them uniform, z = F(x), and `LogisticToNormal` normal. Parameters of zero spread the
+    components so that F is nearly K; each parameter moves its component from there. s_k stays within e^±c of its start.
 
     Paper: Flow++: Improving Flow-Based Generative Models with Variational Dequantization and Architecture Design (Ho,
     Chen, Srinivas, Duan, Abbeel, 2019), https://arxiv.org/abs/1902.00275
@@ -68,14 +73,12 @@ class MixtureLogit(Map):
         self._start = _spread(components, kernel)
 
     def _parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """ln π, μ, ln s."""
+        """Return ln π, μ, ln s."""
         logits, shifts, log_factors = parameters.unflatten(-1, (3, self.components)).unbind(-2)
         means, scale = self._start
-        return (
-            logits.log_softmax(-1),
-            shifts + parameters.new_tensor(means),
-            bounded(log_factors, self.bound) + math.log(scale),
-        )
+        mu = shifts + parameters.new_tensor(means)
+        log_s = bounded(log_factors, self.bound) + math.log(scale)
+        return logits.log_softmax(-1), mu, log_s
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters are the logits of π, then shifts of μ, then those of ln s, one of each per component."""
@@ -83,25 +86,30 @@ class MixtureLogit(Map):
         kernel = DISTRIBUTIONS[self.kernel]
         u = (x[..., None] - mu) * (-log_s).exp()  # (…, components)
         below, above = kernel.log_tails(u)
-        log_f, log_g = (log_pi + below).logsumexp(-1), (log_pi + above).logsumexp(-1)  # F and 1 − F
+        log_f = (log_pi + below).logsumexp(-1)  # ln F
+        log_g = (log_pi + above).logsumexp(-1)  # ln(1 − F)
         # ∂z/∂x = F′/F/(1 − F). In the smaller tail F′/F is a mean of its components' and loses no digits.
         left = log_f < log_g
-        near, far = torch.where(left[..., None], below, above), torch.where(left[..., None], above, below)
-        hazard = kernel.log_hazard(torch.where(left[..., None], u, -u), far) - log_s
-        ladj = ((log_pi + near).log_softmax(-1) + hazard).logsumexp(-1) - torch.where(left, log_g, log_f)
+        wide = left[..., None]
+        near, far = torch.where(wide, below, above), torch.where(wide, above, below)
+        hazard = kernel.log_hazard(torch.where(wide, u, -u), far) - log_s
+        log_weights = (log_pi + near).log_softmax(-1)
+        ladj = (log_weights + hazard).logsumexp(-1) - torch.where(left, log_g, log_f)
         return log_f - log_g, ladj
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The root lies between the quantiles of the components."""
+        """Find the root between the quantiles of the components."""
         _, mu, log_s = self._parts(parameters)
-        quantiles = mu + log_s.exp() * DISTRIBUTIONS[self.kernel].quantile(z)[..., None]
+        standard = DISTRIBUTIONS[self.kernel].quantile(z)
+        quantiles = mu + log_s.exp() * standard[..., None]
         return invert(self.forward, z, parameters, quantiles.amin(-1), quantiles.amax(-1))
 
 
 def _spread(components: int, kernel: Kernel) -> tuple[list[float], float]:
-    """Means at quantiles of K, and the scale with which the mixture has K's variance."""
+    """Return means at quantiles of K, and the scale that gives the mixture K's variance."""
     distribution = DISTRIBUTIONS[kernel]
     middle = (torch.arange(components, dtype=torch.float64) + 0.5) / components
     means, scale = distribution.quantile(middle.logit()), components**-0.25
     width = means.square().mean().sqrt().clamp_min(1e-9)
-    return (means * (math.sqrt(1 - scale**2) * distribution.deviation / width)).tolist(), scale
+    wanted = math.sqrt(1 - scale**2) * distribution.deviation
+    return (means * (wanted / width)).tolist(), scale

@@ -33,23 +33,29 @@ class MonotoneLayer(Map):
         self.count = 3 * units + 2
 
     def _parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """w, v, c (…, units), ½ eˢ and b (…)."""
-        units, (s, b) = parameters[..., :-2].unflatten(-1, (3, self.units)), parameters[..., -2:].unbind(-1)
+        """Return w, v, c (…, units), ½ eˢ and b (…)."""
+        units = parameters[..., :-2].unflatten(-1, (3, self.units))
+        s, b = parameters[..., -2:].unbind(-1)
         log_w, log_v = bounded(units[..., :2, :], self.bound).unbind(-2)
         spacing = 2 * REACH / self.units
         centres = torch.arange(self.units, dtype=parameters.dtype, device=parameters.device) + 0.5
+        w = spacing / 2 * log_w.exp()
+        v = log_v.exp() / spacing
         c = units[..., 2, :] + spacing * centres - REACH
-        return spacing / 2 * log_w.exp(), log_v.exp() / spacing, c, bounded(s, self.bound).exp() / 2, b
+        scale = bounded(s, self.bound).exp() / 2
+        return w, v, c, scale, b
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters are those of w, v and c, one of each per unit, then s and b."""
         w, v, c, scale, b = self._parts(parameters)
         u = v * (x[..., None] - c)
         slope = 4 * v * (2 * u).sigmoid() * (-2 * u).sigmoid()  # tanh′ = 1 − tanh², without the difference
-        return scale * (x + (w * u.tanh()).sum(-1)) + b, (scale * (1 + (w * slope).sum(-1))).log()
+        z = scale * (x + (w * u.tanh()).sum(-1)) + b
+        ladj = (scale * (1 + (w * slope).sum(-1))).log()
+        return z, ladj
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The root is no further from (z − b) / ½ eˢ than Σ w."""
+        """Find the root, no further from (z − b) / ½ eˢ than Σ w."""
         w, _, _, scale, b = self._parts(parameters)
         x, reach = (z - b) / scale, w.sum(-1)
         return invert(self.forward, z, parameters, x - reach, x + reach)

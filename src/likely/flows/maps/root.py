@@ -14,12 +14,12 @@ STEPS = 2000  # ten are usual; where rounding drowns f, some sixty
 
 
 def invert(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """x with f(x; θ) = z, and ln ∂x/∂z, for a continuous increasing f on the reals.
+    """Return x with f(x; θ) = z, and ln ∂x/∂z, for a continuous increasing f on the reals.
 
-    The bracket is grown until it holds. Inside it go Newton's steps, which never leave it, and halvings where those are
-    slow, until rounding x or z hides what is left, or no number lies between the bracket's ends. Values are found
-    independently of one another, and those that are found are not computed again. The results are differentiable (once)
-    with respect to z and θ, by the implicit function theorem.
+    The bracket grows until it holds the root. Inside it Newton's steps are taken, cut off at its ends, and halvings
+    where those are slow, until the error is below the rounding of x or z, or no number lies between the bracket's ends.
+    Values are found independently of one another, and those that are found are not computed again. The results are
+    differentiable (once) with respect to z and θ, by the implicit function theorem.
 
     Args:
         forward: f: x (…) under parameters (…, count) → f(x) and ln ∂f/∂x (…).
@@ -34,21 +34,25 @@ def invert(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: T
     REAL.check(z, "z")
     with torch.no_grad():
         flat = z.reshape(-1), parameters.reshape(z.numel(), parameters.shape[-1])
-        x = _root(forward, *flat, *_bracket(forward, *flat, low.reshape(-1), high.reshape(-1))).view(z.shape)
+        bracket = _bracket(forward, *flat, low.reshape(-1), high.reshape(-1))
+        x = _root(forward, *flat, *bracket).view(z.shape)
     value, ladj = forward(x, parameters)
     if not torch.is_grad_enabled():
         return x, -ladj
-    slope = (-ladj.detach()).exp().clamp_max(torch.finfo(x.dtype).max)
+    slope = (-ladj.detach()).exp()
+    slope = slope.clamp_max(torch.finfo(x.dtype).max)
     error = value - z
     x = x - (error - error.detach()) * slope  # the same number, with the gradient of the root
     return x, -forward(x, parameters)[1]
 
 
 def _bracket(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    most = torch.finfo(z.dtype).max / 4  # further out, what f computes on its way may overflow
-    low, high = torch.minimum(low, high).clamp(-most, most), torch.maximum(low, high).clamp(-most, most)
-    width = (high - low).maximum(torch.finfo(z.dtype).eps * torch.maximum(low.abs(), high.abs()))
-    width = width.clamp_min(torch.finfo(z.dtype).tiny)
+    finfo = torch.finfo(z.dtype)
+    most = finfo.max / 4  # further out, intermediate results of f may overflow
+    low, high = torch.minimum(low, high), torch.maximum(low, high)
+    low, high = low.clamp(-most, most), high.clamp(-most, most)
+    least = finfo.eps * torch.maximum(low.abs(), high.abs())
+    width = (high - low).maximum(least).clamp_min(finfo.tiny)
     while True:
         too_high = ~(forward(low, parameters)[0] <= z)
         too_low = ~(forward(high, parameters)[0] >= z)
@@ -69,17 +73,19 @@ def _root(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: Te
     for step in range(STEPS):
         value, ladj = forward(x, parameters)
         error = value - z
-        low, high = torch.where(error <= 0, x, low), torch.where(error >= 0, x, high)
+        low = torch.where(error <= 0, x, low)
+        high = torch.where(error >= 0, x, high)
         newton = -error * (-ladj).exp()
-        hidden = (error.abs() <= eps * z.abs()) | ((newton.abs() <= eps * x.abs()) & (newton != 0))
-        going = ~(hidden | (torch.nextafter(low, high) >= high))
+        hidden_in_z = error.abs() <= eps * z.abs()
+        hidden_in_x = (newton.abs() <= eps * x.abs()) & (newton != 0)
+        closed = torch.nextafter(low, high) >= high
+        going = ~(hidden_in_z | hidden_in_x | closed)
         found[left] = x
         if not going.any():
             return found
-        following, last = _following(x, newton, last, low, high, step)
-        left, x, last, low, high, z, parameters = (
-            part[going] for part in (left, following, last, low, high, z, parameters)
-        )
+        x, last = _following(x, newton, last, low, high, step)
+        state = (left, x, last, low, high, z, parameters)
+        left, x, last, low, high, z, parameters = (part[going] for part in state)
     width = (high - low)[0].item()
     raise ConvergenceError(
         f"z: found {z[0].item()}, whose root lies between {low[0].item()} and {high[0].item()} after {STEPS} steps, "
@@ -88,22 +94,31 @@ def _root(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: Te
 
 
 def _following(x: Tensor, newton: Tensor, last: Tensor, low: Tensor, high: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """Newton's step if it is at most half the last; else one beyond the root or a halving, to close the bracket."""
-    width, least, most = high - low, torch.nextafter(low, high), torch.nextafter(high, low)
-    beyond = (width > 16 * newton.abs()) & (step % 4 != 3)
-    other = torch.where(beyond, x + 4 * newton, _middle(low, high) if step % 2 else low / 2 + high / 2)
-    quick = (newton != 0) & (newton.abs() <= last / 2) & (x + newton >= low) & (x + newton <= high)
-    following = torch.where(quick, x + newton, other).maximum(least).minimum(most)
-    return following, torch.where(quick, newton.abs(), width)
+    """Take Newton's step if it is at most half the last; else one beyond the root or a halving, to close the bracket.
+
+    Returns:
+        The next x, and the length of the step.
+    """
+    width, length = high - low, newton.abs()
+    beyond = (width > 16 * length) & (step % 4 != 3)
+    halved = _middle(low, high) if step % 2 else low / 2 + high / 2
+    other = torch.where(beyond, x + 4 * newton, halved)
+    stepped = x + newton
+    within = (stepped >= low) & (stepped <= high)
+    quick = (newton != 0) & (length <= last / 2) & within
+    following = torch.where(quick, stepped, other)
+    following = following.maximum(torch.nextafter(low, high)).minimum(torch.nextafter(high, low))
+    return following, torch.where(quick, length, width)
 
 
 def _middle(low: Tensor, high: Tensor) -> Tensor:
-    """The number with as many floating-point numbers between it and either end: at most 64 halvings reach the limit."""
+    """Return the number with as many floats between it and either end: at most 64 halvings reach the limit."""
     whole = torch.int32 if low.dtype == torch.float32 else torch.int64
     least = torch.iinfo(whole).min
 
     def ordered(bits: Tensor) -> Tensor:
         return torch.where(bits < 0, least - bits, bits)
 
-    a, b = ordered(low.contiguous().view(whole)), ordered(high.contiguous().view(whole))
+    a = ordered(low.contiguous().view(whole))
+    b = ordered(high.contiguous().view(whole))
     return ordered((a & b) + ((a ^ b) >> 1)).view(low.dtype)

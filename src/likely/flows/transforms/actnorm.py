@@ -11,8 +11,8 @@ from likely.nn.network import is_image
 class ActNorm(Transform):
     """z = eˢ (x − b), of every channel of an image or of every value of another event; ln|det| = Σ s over the values.
 
-    `initialize` sets s and b so that z has mean zero and deviation one over a batch; then they are trained like any
-    weight. Whether that was done is saved with them.
+    `initialize` sets s and b so that z has mean zero and standard deviation one over a batch; then they are trained
+    like any weight. A flag that says whether this was done is saved with them.
 
     Paper: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     https://arxiv.org/abs/1807.03039
@@ -24,7 +24,9 @@ class ActNorm(Transform):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        size = (self.shape[0], 1, 1) if is_image(self.shape) else self.shape
+        size = self.shape
+        if is_image(self.shape):
+            size = (self.shape[0], 1, 1)
         self.shift = nn.Parameter(torch.zeros(size))
         self.log_scale = nn.Parameter(torch.zeros(size))
         self.register_buffer("initialized", torch.tensor(False))
@@ -37,12 +39,14 @@ class ActNorm(Transform):
         """
         if self.initialized:
             return
-        dims = (0, 2, 3) if is_image(self.shape) else (0,)
-        mean, deviation = x.double().mean(dims), x.double().std(dims, correction=0)
+        kind, dims = "value", (0,)
+        if is_image(self.shape):
+            kind, dims = "channel", (0, 2, 3)
+        mean = x.double().mean(dims)
+        deviation = x.double().std(dims, correction=0)
         constant = (deviation <= 1e-9 * mean.abs()) | (deviation == 0)
         if constant.any():
             place = tuple(constant.nonzero()[0].tolist())
-            kind = "channel" if is_image(self.shape) else "value"
             raise InputError(f"the {kind} at {place} is the same in all of {len(x)} examples and cannot be normalised")
         with torch.no_grad():
             self.shift.copy_(mean.view_as(self.shift))
@@ -50,12 +54,13 @@ class ActNorm(Transform):
             self.initialized.fill_(True)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """eˢ (x − b)."""
+        """Return eˢ (x − b)."""
         return self.log_scale.exp() * (x - self.shift), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """e⁻ˢ z + b."""
-        return finite((-self.log_scale).exp() * z + self.shift, -self._log_det(z))
+        """Return e⁻ˢ z + b."""
+        x = (-self.log_scale).exp() * z + self.shift
+        return finite(x, -self._log_det(z))
 
     def _log_det(self, x: Tensor) -> Tensor:
         places = x[0].numel() // self.log_scale.numel()

@@ -1,4 +1,4 @@
-"""Autoregressive transforms: what is done to a value depends on the values before it."""
+"""Autoregressive transforms: the map of a value depends on the values before it."""
 
 import math
 from collections.abc import Callable
@@ -16,13 +16,13 @@ Order = Literal["raster", "reversed"] | int
 
 
 class AutoregressiveTransform(Transform):
-    """z_i = map(x_i; θ_i), θ_i = network(x_<i, context), where "before" is in an order of the values.
+    """z_i = map(x_i; θ_i), θ_i = network(x_<i, context), with x_<i the values before x_i in a given order.
 
-    The Jacobian is triangular: ln|det ∂z/∂x| = Σ_i ln ∂z_i/∂x_i. `forward` is one parallel pass of the network;
-    `inverse` goes through the values in order, in as many steps as there are, and takes the arithmetic of one pass too.
+    The Jacobian is triangular: ln|det ∂z/∂x| = Σ_i ln ∂z_i/∂x_i. `forward` is one parallel pass of the network.
+    `inverse` goes through the values in order, one step each, and also needs only the arithmetic of one pass.
 
     Args:
-        map: what is done to each value.
+        map: applied to each value.
         shape: of one example.
         order: of its values, "raster", "reversed", or drawn at random with this seed.
         network: gives θ (n, dims, map.count), at once or place by place.
@@ -37,13 +37,14 @@ class AutoregressiveTransform(Transform):
         self.register_buffer("places", _places(math.prod(self.shape), order))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """One parallel pass."""
+        """Compute z in one parallel pass."""
         values = vectors(x).index_select(1, self.places)
-        z, ladj = self.map.forward(values, self.network(values, context))
-        return z.index_select(1, self.places.argsort()).view(x.shape), ladj.sum(1)
+        ordered, ladj = self.map.forward(values, self.network(values, context))
+        z = ordered.index_select(1, self.places.argsort())
+        return z.view(x.shape), ladj.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """In order. It is differentiable, like `forward`, and raises what the map's inverse raises."""
+        """Compute x value by value, differentiably, like `forward`; raises the errors of the map's inverse."""
         if torch.is_grad_enabled():
             return finite(*self._inverse(z, context))
         with torch.inference_mode():  # a step is few and small operations, which autograd's bookkeeping would slow down
@@ -52,7 +53,9 @@ class AutoregressiveTransform(Transform):
 
     def _inverse(self, z: Tensor, context: Tensor | None) -> Pair:
         rows = vectors(z).index_select(1, self.places).T.contiguous().T  # the examples of a place are neighbours
-        features = None if context is None else context.to(z.dtype)
+        features = context
+        if features is not None:
+            features = features.to(z.dtype)
         values, ladjs = [], []
         with torch.autocast(z.device.type, enabled=False):  # half the digits would be lost step by step
             walk = Walk(self.network, rows.shape[1], rows[:, :0], features)
@@ -72,7 +75,7 @@ class MaskedAutoregressive(AutoregressiveTransform):
     https://arxiv.org/abs/1705.07057
 
     Args:
-        map: what is done to each value.
+        map: applied to each value.
         shape: of one example.
         hidden: units of each hidden layer.
         order: of the values, "raster", "reversed", or drawn at random with this seed.
@@ -92,7 +95,8 @@ class MaskedAutoregressive(AutoregressiveTransform):
         features: int | None = None,
     ) -> None:
         require_hidden(hidden)
-        super().__init__(map, shape, order, MaskedNetwork(math.prod(shape), require_parameters(map), hidden, features))
+        network = MaskedNetwork(math.prod(shape), require_parameters(map), hidden, features)
+        super().__init__(map, shape, order, network)
         self.hidden, self.features = tuple(hidden), features
 
 
@@ -103,7 +107,7 @@ class RecurrentAutoregressive(AutoregressiveTransform):
     https://arxiv.org/abs/1801.09819
 
     Args:
-        map: what is done to each value.
+        map: applied to each value.
         shape: of one example.
         hidden: size of the network's state.
         order: of the values, "raster", "reversed", or drawn at random with this seed.
@@ -123,9 +127,8 @@ class RecurrentAutoregressive(AutoregressiveTransform):
         features: int | None = None,
     ) -> None:
         require_sizes(hidden=hidden)
-        super().__init__(
-            map, shape, order, RecurrentNetwork(math.prod(shape), require_parameters(map), hidden, features)
-        )
+        network = RecurrentNetwork(math.prod(shape), require_parameters(map), hidden, features)
+        super().__init__(map, shape, order, network)
         self.hidden, self.features = hidden, features
 
 

@@ -1,6 +1,6 @@
-"""Continuous-time flows: z is where a field of velocities has carried x from time 0 to time 1.
+"""Continuous-time flows: a field of velocities carries x at time 0 to z at time 1.
 
-A field says dz/dt = f(z, t; context), and the trace of ∂f/∂z; the solvers, which know nothing of flows, are in `ode`.
+A field gives dz/dt = f(z, t; context), and the trace of ∂f/∂z. The solvers are in `ode`.
 """
 
 from abc import ABC, abstractmethod
@@ -23,32 +23,32 @@ Solver = Literal["rk4", "dopri5", "dopri5-adjoint"]
 class VelocityField(nn.Module, PlainArguments, Configured, ABC):
     """f(z, t; context): the velocity, at time t, of a point at z.
 
-    A subclass keeps its constructor's arguments as attributes of the same names and writes `forward`; and `divergence`,
-    where it knows a cheaper way than one pass for every dimension.
+    A subclass keeps its constructor's arguments as attributes of the same names and writes `forward`. It also writes
+    `divergence`, if it has a cheaper way than one pass for every dimension.
     """
 
     dims: int | None = None  # of z; None: any
-    features: int | None = None  # of the context, that it must be handed; None: it looks at none
+    features: int | None = None  # of the context that it requires; None: it uses none
 
     @abstractmethod
     def forward(self, z: Tensor, t: float | Tensor, context: Tensor | None = None) -> Tensor:
         """z (n, dims) at one time t → f (n, dims)."""
 
     def divergence(self, z: Tensor, t: float | Tensor, context: Tensor | None = None) -> Pair:
-        """f (n, dims) and tr ∂f/∂z (n,), exact: the diagonal of ∂f/∂z, from its rows."""
+        """Return f (n, dims) and tr ∂f/∂z (n,), exact: the diagonal of ∂f/∂z, from its rows."""
         f, pull = _pullback(lambda z: self(z, t, context), z)
         identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         rows = torch.func.vmap(lambda e: pull(e.expand_as(z)))(identity)  # (dims, n, dims)
         return f, rows.diagonal(dim1=0, dim2=2).sum(1)
 
     def estimate(self, z: Tensor, t: float | Tensor, context: Tensor | None, e: Tensor) -> Pair:
-        """f (n, dims) and Hutchinson's eᵀ (∂f/∂z) e (n,): on average the trace, over noise e with E[e eᵀ] = 1."""
+        """Return f (n, dims) and Hutchinson's eᵀ (∂f/∂z) e (n,): the trace on average over noise e with E[e eᵀ] = I."""
         f, pull = _pullback(lambda z: self(z, t, context), z)
         return f, (pull(e) * e).sum(1)
 
 
 def _pullback(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """f(z), and e → eᵀ ∂f/∂z."""
+    """Return f(z), and e → eᵀ ∂f/∂z."""
     f, pull, *_ = torch.func.vjp(function, z)
     return f, lambda e: pull(e)[0]
 
@@ -75,19 +75,24 @@ class TanhField(VelocityField):
         if len(hidden) != 2:
             raise InputError(f"two hidden sizes are expected, found hidden={hidden}")
         self.dims, self.hidden, self.features = dims, tuple(hidden), features
-        self.enter, self.middle, self.leave = (
-            Linear(inputs, outputs, bias=False)
-            for inputs, outputs in zip((dims, *hidden), (*hidden, dims), strict=True)
-        )
-        self.shifts = nn.ModuleList(Linear(1 + (features or 0), outputs) for outputs in (*hidden, dims))
+        first, second = hidden
+        self.enter = Linear(dims, first, bias=False)
+        self.middle = Linear(first, second, bias=False)
+        self.leave = Linear(second, dims, bias=False)
+        inputs = 1 + (features or 0)
+        self.shifts = nn.ModuleList(Linear(inputs, outputs) for outputs in (first, second, dims))
         for layer in (self.leave, self.shifts[2]):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
 
     def _hidden(self, z: Tensor, t: float | Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """h₁, h₂ and f."""
+        """Return h₁, h₂ and f."""
         time = torch.zeros_like(z[:, :1]) + t
-        a1, a2, a3 = (shift(time if context is None else torch.cat([time, context], 1)) for shift in self.shifts)
+
+        def given() -> Tensor:
+            return time if context is None else torch.cat([time, context], 1)
+
+        a1, a2, a3 = (shift(given()) for shift in self.shifts)
         h1 = (self.enter(z) + a1).tanh()
         h2 = (self.middle(h1) + a2).tanh()
         return h1, h2, self.leave(h2) + a3
@@ -97,18 +102,18 @@ class TanhField(VelocityField):
         return self._hidden(z, t, context)[2]
 
     def divergence(self, z: Tensor, t: float | Tensor, context: Tensor | None = None) -> Pair:
-        """f and its exact trace, in closed form."""
+        """Return f and its exact trace, in closed form."""
         h1, h2, f = self._hidden(z, t, context)
         paths = self.middle.weight * (self.enter.weight @ self.leave.weight).T  # (W₂)_ij (W₁ W₃)_ji
-        return f, ((1 - h2.square()) * ((1 - h1.square()) @ paths.T)).sum(1)
+        inner = (1 - h1.square()) @ paths.T
+        return f, ((1 - h2.square()) * inner).sum(1)
 
 
 class Continuous(Transform):
     """dz/dt = f(z, t; context) from x at time 0 to z at time 1; ln|det ∂z/∂x| = ∫ tr ∂f/∂z dt.
 
     The inverse integrates backwards. The trace is exact, and so, within the solver's tolerance, is the log-determinant.
-    `estimate` has Hutchinson's unbiased estimate of the log-determinant, for training; its exp is biased, and it is
-    never what is evaluated.
+    `estimate` has Hutchinson's unbiased estimate of the log-determinant, for training only, because its exp is biased.
 
     Paper: FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models (Grathwohl, Chen,
     Bettencourt, Sutskever, Duvenaud, 2019), https://arxiv.org/abs/1810.01367
@@ -120,7 +125,7 @@ class Continuous(Transform):
             gradients from a second ODE, solved backwards, in place of stored steps.
         tolerance: largest error of every value of z and of the log-determinant, v, in units of 1 + |v|; estimated for
             the whole way by "rk4", for each step by "dopri5".
-        max_steps: of the solver; where they do not reach the tolerance, it raises.
+        max_steps: of the solver; it raises if they do not reach the tolerance.
 
     Raises:
         InputError: a tolerance or a number of steps that is not positive, or torchdiffeq is wanted and missing.
@@ -139,17 +144,17 @@ class Continuous(Transform):
             raise InputError(f'unknown solver "{solver}"; there are rk4, dopri5 and dopri5-adjoint')
         if solver != "rk4":
             require_torchdiffeq()
-        self.field, self.solver, self.tolerance, self.max_steps = field, solver, tolerance, max_steps
-        self.features = field.features
+        self.field, self.features = field, field.features
+        self.solver, self.tolerance, self.max_steps = solver, tolerance, max_steps
 
     def event_after(self, before: Event) -> Event:
-        """The same; of as many values as the field takes."""
+        """Return the same event, of as many values as the field takes."""
         if self.field.dims not in (None, before.dims):
             raise InputError(f"a field of velocities over {self.field.dims} values found {before}")
         return super().event_after(before)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """From time 0 to time 1.
+        """Integrate from time 0 to time 1.
 
         Raises:
             ConvergenceError: the tolerance is not reached, or beyond the precision of x.
@@ -157,21 +162,26 @@ class Continuous(Transform):
         return self._carried(x, context, 0.0, 1.0)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """From time 1 back to time 0; raises as `forward`."""
+        """Integrate from time 1 back to time 0; raises as `forward`."""
         return self._carried(z, context, 1.0, 0.0)
 
     def estimate(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None) -> Pair:
-        """z, and an unbiased estimate of ln|det ∂z/∂x| by Hutchinson's trace; raises as `forward`."""
+        """Return z, and an unbiased estimate of ln|det ∂z/∂x| by Hutchinson's trace; raises as `forward`."""
         device = x.device if generator is None else generator.device
         coins = torch.randint(2, vectors(x).shape, generator=generator, device=device)
-        return self._carried(x, context, 0.0, 1.0, (2 * coins - 1).to(x))
+        signs = (2 * coins - 1).to(x)
+        return self._carried(x, context, 0.0, 1.0, signs)
 
     def _carried(
         self, x: Tensor, context: Tensor | None, start: float, stop: float, signs: Tensor | None = None
     ) -> Pair:
         def rate(t: float | Tensor, state: Tensor, rows: Tensor) -> Tensor:
-            z, c = state[:, :-1], None if context is None else context[rows]
-            f, trace = self.field.divergence(z, t, c) if signs is None else self.field.estimate(z, t, c, signs[rows])
+            z = state[:, :-1]
+            c = context[rows] if context is not None else None
+            if signs is None:
+                f, trace = self.field.divergence(z, t, c)
+            else:
+                f, trace = self.field.estimate(z, t, c, signs[rows])
             return torch.cat([f, trace[:, None]], 1)
 
         finest = 16 * torch.finfo(x.dtype).eps

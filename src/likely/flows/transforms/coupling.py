@@ -1,4 +1,4 @@
-"""Couplings: a part of the values passes unchanged and says what is done to the others."""
+"""Couplings: a part of the values passes unchanged and determines the map of the others."""
 
 import math
 from typing import Literal
@@ -12,7 +12,7 @@ from likely.flows.transforms.conditioner import start_at_zero, view_for
 from likely.flows.transforms.transform import Pair, Transform, finite
 from likely.nn.network import NetworkSpec, conditioner_for
 
-FAR = 1e12  # larger values look alike to a network, whose own values must not overflow
+FAR = 1e12  # a network's inputs are clamped here, so that its activations do not overflow
 Mask = Literal["halves", "checkerboard", "channels"] | tuple[bool, ...]
 
 
@@ -32,16 +32,16 @@ class Coupling(Transform):
     Paper: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio, 2017), https://arxiv.org/abs/1605.08803
 
     Args:
-        map: what is done to each value that changes.
+        map: applied to each value that changes.
         shape: of one example.
-        mask: which values pass, by name, or True or False for each value in raster order.
-        swapped: whether it is the others that pass.
+        mask: the values that pass, by name, or True or False for each value in raster order.
+        swapped: whether the others pass.
         conditioner: specification of the network; by default convolutions over images, else a perceptron.
         features: number of context features that θ depends on, if it does.
 
     Raises:
         InputError: a mask that leaves nothing to change or nothing to depend on, or one of another size; a map without
-            parameters; or one into other values than it takes, which those that pass would not join.
+            parameters; or a map with a codomain other than its domain, because the values that pass stay in the domain.
     """
 
     def __init__(
@@ -60,40 +60,45 @@ class Coupling(Transform):
                 f"a coupling takes maps of an interval into itself, {type(map).__name__} leads from {map.domain} "
                 f"to {map.codomain}"
             )
-        self.map, self.shape, self.mask, self.swapped, self.features = map, tuple(shape), mask, swapped, features
-        self.conditioner = conditioner_for(self.shape, 64, 2) if conditioner is None else conditioner
+        self.map, self.shape, self.features = map, tuple(shape), features
+        self.mask, self.swapped = mask, swapped
+        if conditioner is None:
+            conditioner = conditioner_for(self.shape, 64, 2)
+        self.conditioner = conditioner
         self.domain, self.codomain = map.domain, map.codomain
         passes = _mask(mask, self.shape) ^ swapped
         if passes.all() or not passes.any():
             nothing = "change" if passes.all() else "depend on"
             raise InputError(f"the mask {mask!r} leaves a coupling over shape {self.shape} nothing to {nothing}")
-        self.register_buffer("changes", (~passes).flatten().nonzero()[:, 0], persistent=False)
+        changes = (~passes).flatten().nonzero()[:, 0]
+        self.register_buffer("changes", changes, persistent=False)
         self.view = view_for(self.conditioner, passes, require_parameters(map))
         self.network = self.conditioner.build(self.view.inputs, self.view.outputs, features)
         start_at_zero(self.network)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """The map, on the values that change."""
+        """Apply the map to the values that change."""
         values, theta = self._values(x, context)
         z, ladj = self.map.forward(values, theta)
         return self._replaced(x, z), ladj.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """Its inverse, under the same parameters: what they depend on has not changed."""
+        """Apply its inverse with the same parameters, which depend only on unchanged values."""
         values, theta = self._values(z, context)
         x, ladj = self.map.inverse(values, theta)
         return finite(self._replaced(z, x), ladj.sum(1))
 
     def _values(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         outputs = self.network(self.view.visible(x.clamp(-FAR, FAR)), context)
-        return x.flatten(1).index_select(1, self.changes), self.view.parameters_of(outputs)
+        values = x.flatten(1).index_select(1, self.changes)
+        return values, self.view.parameters_of(outputs)
 
     def _replaced(self, x: Tensor, values: Tensor) -> Tensor:
         return x.flatten(1).index_copy(1, self.changes, values).view(x.shape)
 
 
 def _mask(mask: Mask, shape: tuple[int, ...]) -> Tensor:
-    """True where values pass (*shape)."""
+    """Return True where values pass (*shape)."""
     dims = math.prod(shape)
     if dims < 2:
         raise InputError(f"a coupling takes at least two values, found shape {shape}")
@@ -104,8 +109,11 @@ def _mask(mask: Mask, shape: tuple[int, ...]) -> Tensor:
     if mask == "halves":
         return (torch.arange(dims) < dims // 2).view(shape)
     if mask == "channels":
-        return (torch.arange(shape[0]) < shape[0] // 2).view(-1, *[1] * (len(shape) - 1)).expand(shape)
+        first = torch.arange(shape[0]) < shape[0] // 2
+        return first.view(-1, *[1] * (len(shape) - 1)).expand(shape)
     if mask == "checkerboard":
-        axes = [torch.arange(size) for size in (shape[1:] if len(shape) == 3 else shape)]
-        return (torch.stack(torch.meshgrid(*axes, indexing="ij")).sum(0) % 2 == 0).expand(shape)
+        sizes = shape[1:] if len(shape) == 3 else shape
+        axes = torch.meshgrid(*map(torch.arange, sizes), indexing="ij")
+        even = torch.stack(axes).sum(0) % 2 == 0
+        return even.expand(shape)
     raise InputError(f'mask "halves", "checkerboard", "channels" or a tuple is expected, found {mask!r}')

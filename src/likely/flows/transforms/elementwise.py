@@ -1,4 +1,4 @@
-"""One map for every value of an example: parameters that are learnt, or that a context determines."""
+"""One map for every value of an example, with learnt parameters or parameters that depend on a context."""
 
 import math
 
@@ -11,10 +11,10 @@ from likely.nn import Linear
 
 
 class Elementwise(Transform):
-    """z_i = map(x_i; θ_i), ln|det| = Σ_i ln ∂z_i/∂x_i, with parameters θ of its own for every value.
+    """z_i = map(x_i; θ_i), ln|det| = Σ_i ln ∂z_i/∂x_i: every value has parameters θ_i of its own.
 
     Args:
-        map: what is done to each value.
+        map: applied to each value.
         shape: of one example.
         features: number of context features that θ depends on (linearly), if it does.
 
@@ -33,20 +33,23 @@ class Elementwise(Transform):
             self.constant = nn.Parameter(torch.zeros(size))
         else:
             self.register_buffer("constant", torch.zeros(size))  # of no numbers: nothing to fit
-        self.project = None if features is None else Linear(features, math.prod(size), bias=False)
-        if self.project is not None:
+        self.project = None
+        if features is not None:
+            self.project = Linear(features, math.prod(size), bias=False)
             nn.init.zeros_(self.project.weight)
 
     def _theta(self, n: int, context: Tensor | None) -> Tensor:
-        shift = 0 if self.project is None else self.project(context).view(-1, *self.constant.shape)
-        return (self.constant + shift).expand(n, *self.constant.shape)
+        shape, theta = self.constant.shape, self.constant
+        if self.project is not None:
+            theta = theta + self.project(context).view(-1, *shape)
+        return theta.expand(n, *shape)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """The map, value by value."""
+        """Apply the map, value by value."""
         z, ladj = self.map.forward(x, self._theta(len(x), context))
         return z, sum_values(ladj.expand(z.shape))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """Its inverse, value by value."""
+        """Apply its inverse, value by value."""
         x, ladj = self.map.inverse(z, self._theta(len(z), context))
         return finite(x, sum_values(ladj.expand(x.shape)))

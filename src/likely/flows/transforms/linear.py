@@ -1,4 +1,4 @@
-"""Linear transforms, z = W x + b over the flattened values of an example, in parametrisations that tell ln|det W|."""
+"""Linear transforms, z = W x + b over the flattened values of an example, parametrised so that ln|det W| is known."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ class Linear(Transform, ABC):
     A subclass writes the product with W, the solution of W x = z, both row by row (n, dims), and ln|det W|.
 
     Args:
-        shape: of one example, whose values are taken as a vector in raster order.
+        shape: of one example; its values are a vector in raster order.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -34,7 +34,7 @@ class Linear(Transform, ABC):
     def _log_det(self) -> Tensor: ...
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """W x + b.
+        """Return W x + b.
 
         Raises:
             InputError: W is singular in this precision.
@@ -43,7 +43,7 @@ class Linear(Transform, ABC):
         return z.view(x.shape), self._log_det().expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """W⁻¹ (z − b); raises as `forward`."""
+        """Return W⁻¹ (z − b); raises as `forward`."""
         x = self._solve(vectors(z) - self.shift)
         return finite(x.view(z.shape), -self._log_det().expand(len(z)))
 
@@ -56,12 +56,14 @@ class FullMatrix(Linear):
         self.weight = nn.Parameter(torch.eye(self.dims))
 
     def _factored(self) -> tuple[Tensor, Tensor]:
-        """W = P L U, refused where a pivot is not above what rounding made of its row."""
+        """Return the factors of W = P L U; a pivot that is not above the rounding error of its row is refused."""
         factors, pivots, _ = torch.linalg.lu_factor_ex(self.weight)
-        lower = factors.tril(-1).abs() + torch.eye(self.dims, dtype=factors.dtype, device=factors.device)
+        ones = torch.eye(self.dims, dtype=factors.dtype, device=factors.device)
+        lower = factors.tril(-1).abs() + ones
         size = (lower * factors.triu().abs().T).sum(1)  # the diagonal of |L| |U|
         pivot = factors.diagonal()
-        singular = ~(pivot.abs() > self.dims * torch.finfo(pivot.dtype).eps * size)
+        least = self.dims * torch.finfo(pivot.dtype).eps * size
+        singular = ~(pivot.abs() > least)
         refuse_parameter(singular, pivot, "pivots of a matrix", "a matrix that is not singular is expected")
         return factors, pivots
 
@@ -72,7 +74,8 @@ class FullMatrix(Linear):
         return torch.linalg.lu_solve(*self._factored(), z.T).T
 
     def _log_det(self) -> Tensor:
-        return self._factored()[0].diagonal().abs().log().sum()
+        factors, _ = self._factored()
+        return factors.diagonal().abs().log().sum()
 
 
 class TriangularMatrix(Linear):
@@ -99,7 +102,7 @@ class TriangularMatrix(Linear):
 class LUMatrix(Linear):
     """W = L U: L lower triangular with ones on its diagonal, U upper triangular with e^d on it: ln|det W| = Σ d.
 
-    Nearly every matrix whose leading minors are positive; the rest are one `Permutation` or a change of sign away.
+    Nearly every matrix with positive leading minors has this form; any other after a `Permutation` or changes of sign.
 
     Paper: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     https://arxiv.org/abs/1807.03039
@@ -112,7 +115,9 @@ class LUMatrix(Linear):
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         ones = torch.ones_like(self.log_diagonal).diag()
-        return self.triangles.tril(-1) + ones, self.triangles.triu(1) + _positive(self.log_diagonal).diag()
+        lower = self.triangles.tril(-1) + ones
+        upper = self.triangles.triu(1) + _positive(self.log_diagonal).diag()
+        return lower, upper
 
     def _times(self, x: Tensor) -> Tensor:
         lower, upper = self._factors()
@@ -130,8 +135,8 @@ class LUMatrix(Linear):
 class OrthogonalMatrix(Linear):
     """W = −H_1 ⋯ H_D, reflections H_k = I − 2 v_k v_kᵀ / |v_k|²: W⁻¹ = Wᵀ, ln|det W| = 0.
 
-    v_k is zero before its k-th entry, which is one: D (D − 1) / 2 numbers, as many as it takes, for every rotation but
-    a set of measure zero.
+    v_k is zero before its k-th entry, and one there. This takes D (D − 1) / 2 numbers, the dimension of the rotations,
+    and reaches every rotation but a set of measure zero.
 
     Paper: Improving Variational Auto-Encoders using Householder Flow (Tomczak, Welling, 2016),
     https://arxiv.org/abs/1611.09630
@@ -159,7 +164,7 @@ class Permutation(Transform):
     """The values of an example in another order: ln|det| = 0.
 
     Args:
-        shape: of one example, whose values are taken in raster order.
+        shape: of one example; its values are taken in raster order.
         seed: of a random order; None: reversed.
     """
 
@@ -167,21 +172,25 @@ class Permutation(Transform):
         super().__init__()
         self.shape, self.seed = tuple(shape), seed
         dims = math.prod(shape)
-        reverse = torch.arange(dims).flip(0)
-        order = reverse if seed is None else torch.randperm(dims, generator=torch.Generator().manual_seed(seed))
+        if seed is None:
+            order = torch.arange(dims).flip(0)
+        else:
+            order = torch.randperm(dims, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("order", order)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """z_i = x_order(i)."""
-        return vectors(x)[:, self.order].view(x.shape), x.new_zeros(len(x))
+        z = vectors(x)[:, self.order]
+        return z.view(x.shape), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """x_order(i) = z_i."""
-        return vectors(z)[:, self.order.argsort()].view(z.shape), z.new_zeros(len(z))
+        x = vectors(z)[:, self.order.argsort()]
+        return x.view(z.shape), z.new_zeros(len(z))
 
 
 def _positive(log_diagonal: Tensor) -> Tensor:
-    """e^d, refused where it is not a positive number in this precision: the matrix would be singular."""
+    """Return e^d; it is refused unless positive and finite in this precision, because the matrix would be singular."""
     diagonal = log_diagonal.exp()
     refuse_parameter(
         ~((diagonal > 0) & diagonal.isfinite()),

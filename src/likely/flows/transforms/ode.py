@@ -12,20 +12,20 @@ from torch import Tensor
 
 from likely.errors import ConvergenceError, InputError
 
-Rate = Callable[[float | Tensor, Tensor, Tensor], Tensor]  # (t, states of some examples, which) → their rates of change
+Rate = Callable[[float | Tensor, Tensor, Tensor], Tensor]  # (t, states of examples, their numbers) → rates of change
 
 STEPS = 4  # that are first tried
 SAFETY = 4  # a solver's estimate of its error is the leading term only, and may be luckily small
 
 
 def runge_kutta(rate: Rate, state: Tensor, start: float, stop: float, tolerance: float, max_steps: int) -> Tensor:
-    """Even steps of the classical fourth-order method, twice as many for the examples that are not at the tolerance.
+    """Solve by even steps of the classical fourth-order method, doubled for examples that are not at the tolerance.
 
     Halved steps leave a sixteenth of the error: two grids differ by 15 times the error of the finer one. No example
     depends on the others of its batch.
 
     Args:
-        rate: of change of states (m, values) at a time; it is told which examples they are (m,).
+        rate: of change of states (m, values) at a time, given the numbers of their examples (m,).
         state: at the start (n, values).
         start, stop: times.
         tolerance: largest error at the end, estimated.
@@ -40,12 +40,14 @@ def runge_kutta(rate: Rate, state: Tensor, start: float, stop: float, tolerance:
     while True:
         steps *= 2
         fine = _even_steps(rate, state[rows], rows, start, stop, steps)
-        error = ((fine.detach() - coarse) / (1 + fine.detach().abs())).abs().amax(1) * SAFETY / 15
+        value = fine.detach()
+        difference = (value - coarse) / (1 + value.abs())
+        error = difference.abs().amax(1) * SAFETY / 15
         reached = error <= tolerance  # not where it is NaN
         end = end.index_put((rows[reached],), fine[reached])
         if reached.all():
             return end
-        rows, coarse, error = rows[~reached], fine.detach()[~reached], error[~reached]
+        rows, coarse, error = rows[~reached], value[~reached], error[~reached]
         if 2 * steps > max_steps:
             raise ConvergenceError(
                 f"the ODE does not reach its tolerance of {tolerance:g} in {steps} steps: the error is {error[0]:.1e} "
@@ -74,13 +76,13 @@ def dormand_prince(
     max_steps: int,
     adjoint: tuple[Tensor, ...] | None = None,
 ) -> Tensor:
-    """Adaptive steps of the fifth-order method by torchdiffeq, the same for the whole batch.
+    """Solve by adaptive steps of torchdiffeq's fifth-order method, the same for the whole batch.
 
     Args:
         rate, state, start, stop: as for `runge_kutta`.
         tolerance: largest error of a step, for every example.
         max_steps: largest number of steps, rejected ones included.
-        adjoint: to have gradients from a second ODE, solved backwards: what, beside the state, they are wanted of.
+        adjoint: tensors that get gradients, like the state, from a second ODE solved backwards; None: autograd is used.
 
     Raises:
         ConvergenceError: the tolerance is not reached: a rate is not finite, or steps are too many or too small.
@@ -120,7 +122,7 @@ def dormand_prince(
 
 
 def require_torchdiffeq() -> None:
-    """What `dormand_prince` needs.
+    """Require torchdiffeq, for `dormand_prince`.
 
     Raises:
         InputError: it is not installed.

@@ -30,7 +30,8 @@ class Squeeze(Transform):
         if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
             raise InputError(f"a squeeze takes images (channels, even height, even width), found shape {self.shape}")
         c, h, w = self.shape
-        self.squares, self.after = (c, h // 2, 2, w // 2, 2), (4 * c, h // 2, w // 2)
+        self.squares = (c, h // 2, 2, w // 2, 2)
+        self.after = (4 * c, h // 2, w // 2)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """(n, c, h, w) → (n, 4 c, h / 2, w / 2)."""
@@ -44,12 +45,12 @@ class Squeeze(Transform):
         return squares.reshape(-1, *self.shape), z.new_zeros(len(z))
 
     def event_after(self, before: Event) -> Event:
-        """Smaller images of four times as many channels; of symbols too."""
+        """Return the event of smaller images with four times as many channels; of symbols too."""
         self._require_shape(before)
         return Event(self.after, before.levels)
 
     def event_before(self, after: Event) -> Event:
-        """Larger images of a quarter of the channels."""
+        """Return the event of larger images with a quarter of the channels."""
         return Event(self.shape, after.levels)
 
 
@@ -79,28 +80,31 @@ class Multiscale(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """(n, *shape) → (n, values)."""
-        z, ladj = self.inner.forward(x[:, self.done :], context)
-        return torch.cat([x[:, : self.done].flatten(1), z.flatten(1)], 1), ladj
+        done, going = x[:, : self.done], x[:, self.done :]
+        z, ladj = self.inner.forward(going, context)
+        return torch.cat([done.flatten(1), z.flatten(1)], 1), ladj
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """(n, values) → (n, *shape)."""
-        done, going = z.tensor_split([math.prod(self.shape) - math.prod(self.going)], 1)
+        size = math.prod(self.shape) - math.prod(self.going)
+        done, going = z.tensor_split([size], 1)
         x, ladj = self.inner.inverse(going.view(-1, *self._inner_after), context)
-        return torch.cat([done.view(-1, self.done, *self.shape[1:]), x], 1), ladj
+        first = done.view(-1, self.done, *self.shape[1:])
+        return torch.cat([first, x], 1), ladj
 
     @property
     def _inner_after(self) -> tuple[int, ...]:
         return self.inner.event_after(Event(self.going)).shape
 
     def event_after(self, before: Event) -> Event:
-        """A vector."""
+        """Return the event of a vector."""
         self.inner.event_after(Event(self.going))
         return Event((super().event_after(before).dims,))
 
     def event_before(self, after: Event) -> Event:
-        """Of the shape that was said."""
+        """Return an event of the given shape."""
         return Event(self.shape)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """The inner transform, from the channels that go through it."""
+        """Initialise the inner transform, from the channels that go through it."""
         self.inner.initialize(x[:, self.done :], context)

@@ -1,4 +1,4 @@
-"""Values brought to a usual size: their logit, then mean zero and deviation one."""
+"""Standardisation of values: their logit, then mean zero and standard deviation one."""
 
 import math
 
@@ -13,13 +13,13 @@ from likely.nn.moments import mean_and_deviation
 
 
 class LogitWithMargin(Transform):
-    """z = logit((x + m) / (1 + 2 m)), from (−m, 1 + m) onto the reals: what lies in (0, 1) does not come near infinity.
+    """z = logit((x + m) / (1 + 2 m)), from (−m, 1 + m) onto the reals; the margin m keeps z finite for x in [0, 1].
 
-    The smaller the margin, the wider are the cells of the first and the last symbol, which in images hold the most: a
-    Gaussian that is not sure of black pays less. On MNIST that is worth half a bit per dimension beside m = 0.05.
+    With a smaller margin the cells of the first and the last symbol are wider. Most pixels of images are in these: a
+    Gaussian that is not certain of black loses less. On MNIST this gains half a bit per dimension against m = 0.05.
 
-    Where the sigmoid of z rounds to 0 or 1 the inverse gives the end of the interval: the value is right, though it
-    does not tell z any more. The symbol in whose cell it lies needs nothing else.
+    Where the sigmoid of z rounds to 0 or 1 the inverse gives the end of the interval. This value is correctly rounded,
+    though z cannot be computed from it, and the symbol of its cell is right.
 
     Papers: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio, 2017), https://arxiv.org/abs/1605.08803
     (m = 0.05); Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou, Murray, 2017),
@@ -41,20 +41,22 @@ class LogitWithMargin(Transform):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """Raises InputError where x is not inside its interval."""
         self.domain.check(x, "x")
-        part, width = (x + self.margin) / (1 + 2 * self.margin), math.log1p(2 * self.margin)
-        return part.logit(), -sum_values(part.log() + (-part).log1p() + width)
+        part = (x + self.margin) / (1 + 2 * self.margin)
+        log_width = math.log1p(2 * self.margin)
+        return part.logit(), -sum_values(part.log() + (-part).log1p() + log_width)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """The sigmoid, stretched."""
-        x, width = z.sigmoid() * (1 + 2 * self.margin) - self.margin, math.log1p(2 * self.margin)
-        return finite(x, sum_values(logsigmoid(z) + logsigmoid(-z) + width))
+        """Return the sigmoid, scaled to the interval."""
+        x = z.sigmoid() * (1 + 2 * self.margin) - self.margin
+        log_width = math.log1p(2 * self.margin)
+        return finite(x, sum_values(logsigmoid(z) + logsigmoid(-z) + log_width))
 
 
 class Standardize(Transform):
     """z = (x − mean) / standard deviation, value by value, both taken from data by `initialize`; until then z = x.
 
     Args:
-        shape: of mean and deviation: that of one example, or with 1 in place of a size along which they are shared.
+        shape: of mean and deviation: that of one example, with 1 in place of each size along which they are shared.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -73,21 +75,25 @@ class Standardize(Transform):
         if self.initialized:
             return
         own = [dim for dim, size in enumerate(self.shape, 1) if size > 1]
-        last = range(-len(own), 0)
-        rows = x.movedim(own, list(last)).flatten(0, x.ndim - 1 - len(own))
-        for statistic, found in zip((self.mean, self.deviation), mean_and_deviation(rows), strict=True):
-            statistic.copy_(found.view(self.shape))
+        last = list(range(-len(own), 0))
+        rows = x.movedim(own, last).flatten(0, x.ndim - 1 - len(own))
+        mean, deviation = mean_and_deviation(rows)
+        self.mean.copy_(mean.view(self.shape))
+        self.deviation.copy_(deviation.view(self.shape))
         self.initialized.fill_(True)
 
     def _require_shape(self, event: Event) -> None:
-        sizes = zip(self.shape, event.shape, strict=True) if len(self.shape) == len(event.shape) else [(0, 1)]
-        if any(own not in (1, size) for own, size in sizes):
+        fits = len(self.shape) == len(event.shape)
+        fits = fits and all(own in (1, size) for own, size in zip(self.shape, event.shape, strict=True))
+        if not fits:
             super()._require_shape(event)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """To mean zero and deviation one."""
-        return (x - self.mean) / self.deviation, -sum_values(self.deviation.log().expand(x.shape))
+        """Subtract the mean and divide by the standard deviation."""
+        z = (x - self.mean) / self.deviation
+        return z, -sum_values(self.deviation.log().expand(x.shape))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        """Back to the data's units."""
-        return finite(z * self.deviation + self.mean, sum_values(self.deviation.log().expand(z.shape)))
+        """Return to the data's units."""
+        x = z * self.deviation + self.mean
+        return finite(x, sum_values(self.deviation.log().expand(z.shape)))

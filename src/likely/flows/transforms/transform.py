@@ -1,7 +1,7 @@
-"""What a flow is made of: invertible maps x → z that know their log-determinant.
+"""The parts of a flow: invertible maps x → z with a known log-determinant.
 
 Every direction returns its own: `forward` gives (z, ln|det ∂z/∂x|) and `inverse` gives (x, ln|det ∂x/∂z|), both per
-example, shape (n,). What a transform is conditioned on comes as features (n, features), made once for a whole flow.
+example, shape (n,). The context comes as features (n, features), computed once for a whole flow.
 """
 
 from abc import ABC, abstractmethod
@@ -21,17 +21,17 @@ Pair = tuple[Tensor, Tensor]
 
 
 def vectors(x: Tensor) -> Tensor:
-    """Every example as a vector: (n, …) → (n, dims), of single values (n,) too."""
+    """Return every example as a vector: (n, …) → (n, dims), of single values (n,) too."""
     return x.reshape(len(x), -1)
 
 
 def sum_values(ladj: Tensor) -> Tensor:
-    """Σ over everything but the batch: (n, …) → (n,)."""
+    """Sum over everything but the batch: (n, …) → (n,)."""
     return vectors(ladj).sum(1)
 
 
 def finite(x: Tensor, ladj: Tensor) -> Pair:
-    """Return what an inverse has found, x and ln|det ∂x/∂z|.
+    """Return x and ln|det ∂x/∂z| of an inverse if they are finite.
 
     Raises:
         InputError: a value is infinite or NaN.
@@ -44,16 +44,16 @@ def finite(x: Tensor, ladj: Tensor) -> Pair:
 class Transform(nn.Module, PlainArguments, Configured, ABC):
     """A bijection between values inside `domain` and values inside `codomain`, example by example.
 
-    A subclass keeps each of its constructor's arguments as an attribute of the same name (they are what is saved) and
-    writes `forward` and `inverse`. Where z has another shape than x it writes `event_before` and `event_after`; where
-    it starts from data, `initialize`.
+    A subclass keeps each of its constructor's arguments as an attribute of the same name, to be saved, and writes
+    `forward` and `inverse`. Where z has another shape than x it writes `event_before` and `event_after`; where it
+    starts from data, `initialize`.
 
-    Called as `transform(x)`, it is `forward` and a check that nothing overflowed. `forward` alone is for compositions,
-    and for losses: training says by itself where a loss is not finite.
+    A call, `transform(x)`, is `forward` and a check that nothing overflowed. `forward` alone is for compositions, and
+    for losses: training itself reports a loss that is not finite.
     """
 
     shape: Any = None  # of one example, a tuple; None: any
-    features: int | None = None  # of the context, that it must be handed; None: it looks at none
+    features: int | None = None  # of the context that it requires; None: it uses none
     domain: Interval = REAL
     codomain: Interval = REAL
     onto: bool = True  # whether z takes every value inside codomain as x takes every value inside domain
@@ -74,10 +74,10 @@ class Transform(nn.Module, PlainArguments, Configured, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        """x (n, …) → z and ln|det ∂z/∂x| (n,), which are infinite or NaN where they overflow.
+        """x (n, …) → z and ln|det ∂z/∂x| (n,); infinite or NaN where they overflow.
 
         Raises:
-            InputError: x is outside the domain, or z would be too near an end of the codomain to tell.
+            InputError: x is outside the domain, or z would be rounded to an end of the codomain.
         """
 
     @abstractmethod
@@ -89,7 +89,7 @@ class Transform(nn.Module, PlainArguments, Configured, ABC):
         """
 
     def event_after(self, before: Event) -> Event:
-        """The event of z, given that of x.
+        """Return the event of z, given that of x.
 
         Raises:
             InputError: x cannot be of that event: it has another shape than the transform, or symbols.
@@ -103,11 +103,13 @@ class Transform(nn.Module, PlainArguments, Configured, ABC):
         return before
 
     def event_before(self, after: Event) -> Event:
-        """The event of x, given that of z; raises as `event_after`."""
+        """Return the event of x, given that of z; raises as `event_after`."""
         return self.event_after(after)
 
     def _require_features(self, x: Tensor, context: Tensor | None) -> None:
-        found = None if context is None else (len(context), context.shape[-1])
+        found = None
+        if context is not None:
+            found = (len(context), context.shape[-1])
         if self.features is not None and found != (len(x), self.features):
             raise InputError(
                 f"{named(self)} expects context features of shape ({len(x)}, {self.features}), "
@@ -119,18 +121,21 @@ class Transform(nn.Module, PlainArguments, Configured, ABC):
             raise InputError(f"{named(self)} is built for events of shape {self.shape}, found {event}")
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Set what depends on data, from a batch; a second call changes nothing."""
+        """Set values that depend on data, from a batch; a second call changes nothing."""
 
 
 def named(transform: Transform) -> str:
-    """What errors call it: its class, and those of the map or the transform that it applies, "Elementwise(Logit)"."""
+    """Return the name in errors: its class, and those of the map or the transforms in it, "Elementwise(Logit)"."""
+    name = type(transform).__name__
     inner = [named(part) for part in transform.children() if isinstance(part, Transform)]
     inner += [type(part).__name__ for part in vars(transform).values() if isinstance(part, Map)]
-    return f"{type(transform).__name__}({', '.join(inner)})" if inner else type(transform).__name__
+    if not inner:
+        return name
+    return f"{name}({', '.join(inner)})"
 
 
 def require_transform(part: object) -> Transform:
-    """Return what is to be a transform.
+    """Return a part if it is a transform.
 
     Raises:
         InputError: it is a map, or something else.
@@ -144,11 +149,11 @@ def require_transform(part: object) -> Transform:
 
 
 def require_transforms(transforms: object) -> list[Transform]:
-    """Return what are to be transforms that follow one another.
+    """Return the parts of a list if they are transforms, each of them once.
 
     Raises:
-        InputError: no list, a part of it that is no transform, or one that stands in it twice: its weights are saved
-            once, and would be apart after loading.
+        InputError: no list, a part that is no transform, or one that stands in it twice: its weights are saved once,
+            and would no longer be shared after loading.
     """
     if not isinstance(transforms, Iterable):
         raise InputError(f"a list of transforms is expected, found {type(transforms).__name__}")
@@ -166,8 +171,8 @@ def require_transforms(transforms: object) -> list[Transform]:
 class Surjection(Transform):
     """A transform that draws in its forward direction, and only rounds or forgets in the inverse one.
 
-    `forward` returns z ~ q(z | x) and −ln q(z | x) in place of the log-determinant, which makes the log-likelihood
-    a lower bound in expectation. `inverse` returns x and zeros.
+    `forward` returns z ~ q(z | x) and, in place of the log-determinant, −ln q(z | x): the log-likelihood becomes a
+    lower bound in expectation. `inverse` returns x and zeros.
 
     Paper: SurVAE Flows: Surjections to Bridge the Gap between VAEs and Flows (Nielsen et al., 2020),
     https://arxiv.org/abs/2007.02731
@@ -180,7 +185,7 @@ class Surjection(Transform):
         """x (n, …) → a draw z and −ln q(z | x) (n,)."""
 
     def initialize(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None) -> None:
-        """Set what depends on data, from a batch; a second call changes nothing."""
+        """Set values that depend on data, from a batch; a second call changes nothing."""
 
 
 class Composition(Transform):
@@ -208,7 +213,8 @@ class Composition(Transform):
         if len(wanted) > 1:
             raise InputError(f"one number of context features is expected of all transforms, found {sorted(wanted)}")
         self.features = next(iter(wanted), None)
-        self.domain, self.codomain = (parts[0].domain, parts[-1].codomain) if parts else (REAL, REAL)
+        if parts:
+            self.domain, self.codomain = parts[0].domain, parts[-1].codomain
         fits = (first.codomain == second.domain or first.stochastic for first, second in pairwise(parts))
         self.onto = all(fits) and all(part.onto for part in parts)
         self.stochastic = any(part.stochastic for part in parts)
@@ -218,12 +224,14 @@ class Composition(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None) -> Pair:
         """x → z, through every transform; `generator` is for those that draw."""
-        total = 0.0
+        ladjs = []
         for part in self:
             noise = (generator,) if part.stochastic else ()
             x, ladj = part.forward(x, context, *noise)
-            total = total + ladj
-        return x, total if isinstance(total, Tensor) else x.new_zeros(len(x))
+            ladjs.append(ladj)
+        if not ladjs:
+            return x, x.new_zeros(len(x))
+        return x, sum(ladjs, ladjs[0].new_zeros(len(x)))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """z → x, backwards through every transform."""
@@ -235,19 +243,19 @@ class Composition(Transform):
         return z, total
 
     def event_after(self, before: Event) -> Event:
-        """Through every transform."""
+        """Return the event after every transform."""
         for part in self:
             before = part.event_after(before)
         return before
 
     def event_before(self, after: Event) -> Event:
-        """Backwards through every transform."""
+        """Return the event before every transform."""
         for part in reversed(list(self)):
             after = part.event_before(after)
         return after
 
     def initialize(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None) -> None:
-        """Each from what the ones before it, initialised, make of the batch."""
+        """Initialise each from the batch as mapped by the transforms before it, in turn."""
         for part in self:
             noise = (generator,) if part.stochastic else ()
             part.initialize(x, context, *noise)
@@ -281,9 +289,9 @@ class Inverse(Transform):
         return self.transform(z, context)
 
     def event_after(self, before: Event) -> Event:
-        """The event before f."""
+        """Return the event before f."""
         return self.transform.event_before(before)
 
     def event_before(self, after: Event) -> Event:
-        """The event after f."""
+        """Return the event after f."""
         return self.transform.event_after(after)
