@@ -27,10 +27,16 @@ class PlainArguments:
         if "__init__" in vars(cls):
             cls.__init__ = _with_plain_arguments(cls.__init__)
 
+    @classmethod
+    def _refuse_arguments(cls, *values: Any) -> None:
+        """Refuse arguments before a constructor takes them for something else."""
+
 
 def _with_plain_arguments(constructor: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(constructor)
     def construct(self: Any, *args: Any, **settings: Any) -> None:
-        constructor(self, *map(plain, args), **{name: plain(value) for name, value in settings.items()})
+        args, settings = tuple(map(plain, args)), {name: plain(value) for name, value in settings.items()}
+        self._refuse_arguments(*args, *settings.values())
+        constructor(self, *args, **settings)
 
     return construct

@@ -49,17 +49,18 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
 
     def __init__(self, event: Event, context: Event | None = None) -> None:
         super().__init__()
+        self._refuse_arguments(event)
         if context is not None and context.varies:
             raise InputError(f"a context of one size is expected, found shape {shown(context.shape)}")
         self.event = event
         self.context = context
 
-    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+    @classmethod
+    def _refuse_arguments(cls, *values: Any) -> None:
         """Refuse sizes that vary before a constructor takes them for numbers."""
-        for event in (*arguments, *named.values()):
+        for event in values:
             if not cls.varies and isinstance(event, Event) and event.varies:
                 raise InputError(f"{cls.__name__} models examples of one size, found shape {shown(event.shape)}")
-        return super().__new__(cls)
 
     def of_size(self: Own, shape: Sequence[int]) -> Own:
         """Return the density of those examples that are of one size, which has the same weights.
