@@ -19,14 +19,17 @@ from likely import Event, InputError
 from likely.catalogue import models
 from likely.cli.app import main
 from likely.coding.container import Reader, Writer
+from likely.coding.layout import ManySizes
+from likely.coding.stored import Prepared, stored
 from likely.data import Preparation, fingerprint
+from likely.data.readers import Pictures
 from likely.density import Autoregressive, Steps, run, seeded
 from likely.distributions import Discrete
 from likely.distributions.frequencies import TOTAL, Cumulative
 from likely.jobs.evaluate import score
 from likely.nn import GRU, CategoricalHead, Linear, Symbols, Walk
 from likely.rows import Rows
-from likely.training.batches import Batches
+from likely.training.batches import Batches, of_any_size
 from likely.training.chance import Chance
 
 LETTERS, END = 3, 3
@@ -116,6 +119,25 @@ def test_the_laws_hold_of_strings_of_one_length():
         "proper, float64", "proper tables, float64", "no leak", "one conditional, float64", "same samples, float64",
         "true samples", "repeatable", "saved = loaded",
     }  # fmt: skip
+
+
+def test_what_is_hidden_after_an_end_is_filled_up(strings):
+    x = torch.tensor([[1, END, 0, 2], [1, 2, 0, 0]])
+    observed = torch.tensor([True, True, False, False])
+    completed = likely.infill(strings, x, observed)
+    assert completed.exact
+    assert completed.x[0].tolist() == [1, END, END, END]
+    assert completed.x[1, :2].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("end", [0, END])
+def test_a_string_does_not_end_before_an_observed_letter(end):
+    model = Strings(Event((None,), 4, end=end))
+    x, observed = torch.full((200, 5), 2), torch.tensor([False, False, False, True, False])
+    completed = likely.infill(model, x, observed).x
+    assert torch.isfinite(model.log_prob(completed)).all()
+    assert (completed[:, 3] == 2).all()
+    assert set(completed[:, 4].tolist()) == {0, 1, 2, 3}
 
 
 def test_a_fit_on_windows_and_strings_of_several_lengths_reaches_the_source():
@@ -330,6 +352,29 @@ def test_several_sizes_in_one_array_are_refused_with_what_to_do():
         _ = Rows(pictures()).x
 
 
+@pytest.mark.parametrize("data", [[[1, 2], [1, 2, 3]], [np.zeros((2, 2)), [1, 2, 3]], tuple(pictures())])
+def test_what_is_no_list_of_arrays_is_refused(data):
+    with pytest.raises(InputError, match="list"):
+        Rows.of(data)
+
+
+def test_a_crop_makes_every_place_vary():
+    """Pictures that are as wide by chance are cropped to the same windows as all others."""
+    rows = Rows([x[:, :5] for x in pictures()])
+    planned = likely.plan(likely.GatedPixelCNN, rows, any_size=True, channels=4, layers=1)
+    assert planned.event == PICTURES
+    batches = Batches(of_any_size(rows, planned.event, planned.preparation), planned.preparation, 4, Chance(0), (4,))
+    assert {tuple(batches.at(step)[0].shape[1:]) for step in range(len(batches))} == {(1, 4, 4)}
+
+
+def test_a_crop_is_of_the_places_that_vary_in_the_model():
+    event = Event((1, None, 6), 4)
+    model = likely.GatedPixelCNN(event, channels=4, layers=1)
+    x = torch.zeros(9, 6, 6).byte()
+    likely.fit(model, x, preparation=Preparation.infer(x, levels=4), budget="1 steps", crop=3)
+    assert model.event == event
+
+
 def test_fingerprints_tell_sizes_apart():
     flat = torch.arange(12, dtype=torch.uint8)
     found = [[flat.view(3, 4), flat[:6].view(2, 3)], [flat.view(4, 3), flat[:6].view(2, 3)]]
@@ -452,6 +497,40 @@ def test_strings_are_coded_up_to_their_end():
     assert len(next(Reader(file).chunks()).payload) * 8 <= 1.001 * bits + 96
 
 
+@pytest.mark.parametrize("shapes", [[(1, 2), (3, 1)], [(7, 7)] * 3, [(2, 3), (1, 1), (7, 1)], [(1, 1)] * 9])
+def test_sizes_are_one_number_the_first_in_its_highest_bits(shapes):
+    sizes = ManySizes((None, None), (3, 3), 1000)
+    layout = sizes.of([np.zeros(shape) for shape in shapes])
+    number = 0
+    for size in sum(shapes, ()):
+        number = number << 3 | size
+    assert layout.prefix == number.to_bytes(-(-6 * len(shapes) // 8), "little")
+    back, rest = sizes.before(layout.prefix + b"rest", len(shapes))
+    assert back.shapes == shapes
+    assert rest == b"rest"
+
+
+def test_binarised_items_of_several_sizes_come_back():
+    grey = [x * 60 for x in pictures()]
+    preparation = Preparation.infer(Rows(grey), binarize="stochastic")
+    model = likely.GatedPixelCNN(Event((1, None, None), 2), channels=4, layers=1)
+    generator = torch.Generator().manual_seed(0)
+    frozen = likely.freeze(model, preparation.rows(Rows(grey), generator), preparation=preparation)
+    rows = Prepared(stored(as_arrays(grey)), preparation, 0)
+    file, found = compressed(frozen, rows, prepared=True, chunk_items=7)
+    assert found.raw_bytes == sum(x.numel() for x in grey)
+    back = likely.decompress(file, frozen)
+    assert [x.shape for x in back] == [tuple(x.shape) for x in grey]
+    assert same(back, rows.read(0, 24))
+    assert {int(x.max()) for x in back} == {1}
+
+
+def test_prepared_rows_of_several_sizes_are_coded_as_they_are_read():
+    frozen = likely.freeze(pixelcnn(), PREPARATION.rows(Rows(pictures())))
+    file, _ = compressed(frozen, PREPARATION.rows(Rows(pictures())))
+    assert same(likely.decompress(file, frozen), [x[None] for x in pictures()])
+
+
 @pytest.mark.parametrize("byte", [0, 1, 3, 10, -1])
 def test_damaged_sizes_and_payloads_are_refused(frozen, byte):
     file, _ = compressed(frozen, as_arrays(pictures(6)))
@@ -474,6 +553,7 @@ def test_damaged_sizes_and_payloads_are_refused(frozen, byte):
         7,
         {},
         {"shape": [None, None], "bits": [4], "values": 900},
+        {"shape": [5, 6], "bits": [], "values": 900},
         {"shape": [None, None], "bits": [4, 99], "values": 900},
         {"shape": [None, "a"], "bits": [4], "values": 900},
         {"shape": [None, None], "bits": [4, 4], "values": -1},
@@ -561,6 +641,26 @@ def test_pictures_that_are_of_one_size_by_chance_are_cropped_too(tmp_path):
     small = ["--channels", "4", "--layers", "1", "--out", tmp_path / "run"]
     assert cli("fit", "gated-pixelcnn", tmp_path, "--crop", "4", "--budget", "2 steps", *small) == 0
     assert likely.load(tmp_path / "run").event == Event((1, None, None), 256)
+
+
+def test_pictures_are_not_written_into_a_folder_that_holds_something(folder, fitted, tmp_path, capsys):
+    assert cli("compress", fitted, folder, "-o", tmp_path / "x.lk") == 0
+    (tmp_path / "back").mkdir()
+    (tmp_path / "back" / "mine.txt").write_text("mine")
+    capsys.readouterr()
+    assert cli("decompress", tmp_path / "x.lk", "--model", fitted, "-o", tmp_path / "back", "--force") == 2
+    assert "pictures go into a new folder" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "x.lk"]
+    assert [path.name for path in (tmp_path / "back").iterdir()] == ["mine.txt"]
+
+
+def test_a_picture_that_changes_its_size_is_named(tmp_path):
+    for number, size in enumerate([(5, 6), (7, 8)]):
+        Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / f"{number}.png")
+    rows = Rows(Pictures(tmp_path))
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "1.png")
+    with pytest.raises(InputError, match=r"1.png: expected 8×7 L, as it was before, found 9×9 L"):
+        rows[1:].read()
 
 
 @pytest.mark.parametrize(

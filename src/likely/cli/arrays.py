@@ -14,7 +14,7 @@ from torch import Tensor
 
 from likely.coding.records import Sink
 from likely.data import load, load_context, load_stored, readers
-from likely.errors import FormatError, InputError
+from likely.errors import FormatError, InputError, WriteError
 from likely.rows import Rows
 from likely.runs.files import write_file, write_folder
 
@@ -91,15 +91,21 @@ def write_items(out: str, parts: Iterable[Any], n: int) -> None:
     They are numbered, 0000 and on. What is written appears whole, or not at all.
 
     Raises:
-        InputError: pictures are to be written, and an array is none.
+        InputError: pictures are to be written, and an array is none, or the folder is no new one.
         WriteError: it could not be written.
     """
     names = (f"{number:0{len(str(max(n - 1, 1000)))}}" for number in range(n))
     items = zip(names, (item for part in parts for item in part), strict=True)
-    if Path(out).suffix == ".npz":
-        write_file(Path(out), partial(_write_npz, items))
-    else:
-        write_folder(Path(out), partial(_write_pictures, items))
+    path = Path(out)
+    if path.suffix == ".npz":
+        write_file(path, partial(_write_npz, items))
+        return
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"--out: {out} exists, and pictures go into a new folder; choose another")
+    try:
+        write_folder(path, partial(_write_pictures, items))
+    except OSError as error:
+        raise WriteError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def _write_npz(items: Iterable[tuple[str, np.ndarray]], file: Any) -> None:

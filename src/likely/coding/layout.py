@@ -118,7 +118,7 @@ class ManySizes(Sizes):
             shape, bits, values = (described[name] for name in ("shape", "bits", "values"))
             found = all(type(number) is int and 0 < number <= MOST_BITS for number in bits)
             found &= all(size is None or (type(size) is int and 0 < size < 1 << MOST_BITS) for size in shape)
-            if not found or len(bits) != shape.count(None) or type(values) is not int or values < 0:
+            if not found or not bits or len(bits) != shape.count(None) or type(values) is not int or values < 0:
                 raise ValueError(f"shape {shape}, bits {bits}, values {values}")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"the file's header does not say what sizes its items have: {error}") from error
@@ -130,26 +130,27 @@ class ManySizes(Sizes):
 
     def of(self, items: Items) -> Layout:
         """Return the layout of some items."""
-        written = 0
-        for item in items:
-            for size, bits in zip(self._varying(item.shape), self.bits, strict=True):
-                written = written << bits | size
-        return OneByOne([item.shape for item in items], written.to_bytes(self._length(len(items)), "little"))
+        shapes = [item.shape for item in items]
+        varying = np.array([self._varying(shape) for shape in shapes], np.int64).reshape(len(shapes), len(self.bits))
+        columns = [size[:, None] >> np.arange(bits)[::-1] & 1 for size, bits in zip(varying.T, self.bits, strict=True)]
+        written = np.concatenate(columns, 1).reshape(-1)
+        filling = np.zeros(8 * self._length(len(shapes)) - len(written), np.int64)
+        return OneByOne(shapes, np.packbits(np.concatenate([filling, written]).astype(bool)).tobytes()[::-1])
 
     def before(self, payload: bytes, n: int) -> tuple[Layout, bytes]:
         """Read the layout of n items before a payload."""
         length = self._length(n)
-        prefix, written = payload[:length], int.from_bytes(payload[:length], "little")
-        if len(prefix) < length or written >> n * sum(self.bits):
+        prefix = payload[:length]
+        written = np.unpackbits(np.frombuffer(prefix[::-1], np.uint8))
+        filling = 8 * length - n * sum(self.bits)
+        if len(prefix) < length or written[:filling].any():
             raise FormatError("the sizes of the items of a chunk are damaged")
-        shapes: list[Shape] = []
-        for _ in range(n):
-            varying = []
-            for bits in reversed(self.bits):
-                varying.append(written & (1 << bits) - 1)
-                written >>= bits
-            shapes.append(tuple(varying.pop() if size is None else size for size in self.shape))
-        layout = OneByOne(shapes[::-1], prefix)
+        columns = np.split(written[filling:].reshape(n, sum(self.bits)), np.cumsum(self.bits)[:-1], 1)
+        varying = iter([(column @ (1 << np.arange(column.shape[1])[::-1])).tolist() for column in columns])
+        shapes: list[Shape] = list(
+            zip(*(next(varying) if size is None else [size] * n for size in self.shape), strict=True)
+        )
+        layout = OneByOne(shapes, prefix)
         if layout.values > self.values or any(0 in shape for shape in shapes):
             raise FormatError("the items of a chunk have other sizes than the file's header allows")
         return layout, payload[length:]

@@ -48,7 +48,7 @@ class Stored(ABC):
     @property
     def nbytes(self) -> int:
         """Bytes of all rows."""
-        return self.dtype.itemsize * len(self) * int(self.dims)
+        return self.dtype.itemsize * round(len(self) * self.dims)
 
 
 class InMemory(Stored):
@@ -122,15 +122,15 @@ class Prepared(Stored):
 
     def __init__(self, rows: Stored, preparation: Preparation, seed: int) -> None:
         self.rows, self.preparation, self.seed = rows, preparation, seed
-        self.event = preparation.event_of(torch.empty(rows.shape, device="meta"))
+        self.event = preparation.event_of(rows)
         self._restart()
         self.shape = rows.shape
         self.dtype = np.dtype(np.uint8)
         if len(rows):
-            self.dtype = self._applied(rows.read(0, 1)).dtype
+            self.dtype = self._applied(rows.read(0, 1))[0].dtype
         self._restart()
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int) -> Items:
         """Read and prepare rows.
 
         Raises:
@@ -144,9 +144,19 @@ class Prepared(Stored):
         self.drawn = stop
         return found
 
-    def _applied(self, raw: Items) -> np.ndarray:
+    @property
+    def sizes(self) -> Sizes:
+        """Those of the raw rows."""
+        return self.rows.sizes
+
+    @property
+    def dims(self) -> int | float:
+        """Number of values in one row, or their mean."""
+        return self.rows.dims
+
+    def _applied(self, raw: Items) -> Items:
         if isinstance(raw, list):
-            raise InputError("binarised items of several sizes cannot be compressed so far; binarise them first")
+            return [self._applied(item[None])[0] for item in raw]
         native = torch.from_numpy(np.array(raw, raw.dtype.newbyteorder("="), order="C"))
         symbols = self.preparation.apply(native, self.generator)
         self.event.check(symbols)
@@ -176,8 +186,10 @@ def stored(data: np.ndarray | list | Rows | Stored) -> Stored:
     if isinstance(data, list) and data and all(isinstance(item, np.ndarray) for item in data):
         data = Rows(data)
     if isinstance(data, Rows):
+        if data.dtype == torch.bfloat16:
+            raise InputError("data: numbers that numpy knows are expected, found dtype torch.bfloat16")
         if data.sizes is not None:
-            return OfSeveralSizes(data)
+            return OfSeveralSizes(_as_read(data))
         data = data.x.numpy()
     if not isinstance(data, np.ndarray):
         raise InputError(f"data: a numpy array is expected, found {type(data).__name__}")
@@ -187,3 +199,9 @@ def stored(data: np.ndarray | list | Rows | Stored) -> Stored:
     if source is None:
         return InMemory(data)
     return InFile(source)
+
+
+def _as_read(rows: Rows) -> Rows:
+    """Return rows that are stored as they are read, after their preparation."""
+    same = rows.read_shape == rows.shape and rows[:1].x.dtype == rows.dtype
+    return rows if same else rows.held()

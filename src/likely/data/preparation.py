@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,15 @@ Layout = Literal["chw", "hw", "hwc", "flat"]
 SHAPES = {"chw": "(n, c, h, w)", "hw": "(n, h, w)", "hwc": "(n, h, w, c)"}
 LEVELS = 2**20  # more are hardly symbols, and networks and tables of them do not fit in memory
 ROWS = 8192  # binarised at a time, to keep the floating copy small
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """Raw data, of which the shape (n, …) is known; None stands for sizes that vary."""
+
+    @property
+    def shape(self) -> Sequence[Any]:
+        """(n, …)."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class Preparation:
         """Whether `restore` brings back the raw values (else only their layout)."""
         return self.binarize is None
 
-    def event_of(self, raw: Rows | Tensor) -> Event:
+    def event_of(self, raw: Shaped) -> Event:
         """The event that one row of a raw array becomes.
 
         Raises:
@@ -133,7 +142,7 @@ class Preparation:
             shape = [shape[-1], *shape[:-1]]
         return Event(tuple(shape), self.levels)
 
-    def places(self, raw: Rows | Tensor) -> list[int]:
+    def places(self, raw: Shaped) -> list[int]:
         """Return the dimensions of one raw row that are places: height and width of images, else all of them."""
         first = 1 if self.layout == "chw" else 0
         return [first, first + 1] if self.layout != "flat" else list(range(len(raw.shape) - 1))

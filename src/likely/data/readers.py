@@ -295,14 +295,20 @@ class Pictures(Source):
                     f"{file}: expected images of one mode, found {_described(shape)}; "
                     f"{self.files[0].name} is {_described(shapes[0])}"
                 )
-        self.values = sum(map(math.prod, shapes))
+        self.values, self.shapes = sum(map(math.prod, shapes)), shapes
         self.of_sizes(torch.tensor(shapes))
 
     def __getitem__(self, rows: Picked) -> torch.Tensor:
         return stacked([self._image(number) for number in self.numbers(rows)])
 
     def _image(self, number: int) -> torch.Tensor:
-        return torch.from_numpy(_read_image(self.files[number]))
+        image = _read_image(self.files[number])
+        if image.shape != self.shapes[number]:
+            raise InputError(
+                f"{self.files[number]}: expected {_described(self.shapes[number])}, as it was before, found "
+                f"{_described(image.shape)}"
+            )
+        return torch.from_numpy(image)
 
     def loaded(self) -> torch.Tensor | Source:
         """Return them in memory, where they are few enough."""

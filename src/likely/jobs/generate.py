@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density, Where, run, sample_with
-from likely.distributions import Discrete
+from likely.distributions import Categorical, Discrete
 from likely.distributions.discrete import uniform
 from likely.errors import InputError
 from likely.event import Event, refuse
@@ -111,16 +111,30 @@ def infill(
     model.event.check_shape(tuple(x.shape))
     model = model.of_size(x.shape[1:])
     mask = observed_mask(model.event, observed, x.shape)
-    empty = torch.zeros((), dtype=x.dtype)
-    x = model.check(torch.where(mask.to(x.device), x, empty))
+    x = model.check(_without_hidden(model.event, x, mask.to(x.device)))
     mask = mask.to(model.device)
     context = model.check_context(context, len(x), broadcast=True)
     with torch.no_grad():
-        runs = [_Forced(x, mask, generator).through(model, context, k) for k in range(model.orders)]
+        runs = [_forced(model.event, x, mask, generator).through(model, context, k) for k in range(model.orders)]
     chosen = _chosen(torch.stack([forced.log_weight for forced in runs]), generator)
     results = torch.stack([forced.result for forced in runs])
     completed = results[chosen, torch.arange(len(x), device=chosen.device)]
     return Infilled(completed, not any(forced.late for forced in runs))
+
+
+def _without_hidden(event: Event, x: Tensor, observed: Tensor) -> Tensor:
+    """Return x with other values in the hidden places: zeros; of strings a letter, or an end where one came before."""
+    if event.end is None:
+        return torch.where(observed, x, torch.zeros((), dtype=x.dtype))
+    letter = torch.tensor((event.end + 1) % event.most_levels, dtype=x.dtype)
+    x = torch.where(observed, x, letter)
+    return torch.where(observed, x, event.filled(x))
+
+
+def _forced(event: Event, x: Tensor, observed: Tensor, generator: torch.Generator | None) -> "_Forced":
+    if event.end is None:
+        return _Forced(x, observed, generator)
+    return _ForcedString(event.end, x, observed, generator)
 
 
 def _chosen(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -142,7 +156,7 @@ class _Forced:
 
     def choose(self, where: Where, p: Discrete) -> Tensor:
         observed = self.observed[where]
-        value = torch.where(observed, self.x[where], p.sample(self.generator))
+        value = torch.where(observed, self.x[where], self._drawn(where, p))
         rows = observed.reshape(len(observed), -1)
         self.late = self.late or bool((self.hidden[:, None] & rows).any())
         self.hidden |= (~rows).any(1)
@@ -150,10 +164,28 @@ class _Forced:
         self.log_weight = self.log_weight + log_p.sum(1)
         return value
 
+    def _drawn(self, where: Where, p: Discrete) -> Tensor:
+        return p.sample(self.generator)
+
     def through(self, model: Autoregressive, context: Tensor | None, order: int) -> "_Forced":
         steps = model.steps(len(self.x), context, order=order)
         self.result = run(steps, self.choose)
         return self
+
+
+class _ForcedString(_Forced):
+    """One pass through strings, which do not end before an observed letter."""
+
+    def __init__(self, end: int, x: Tensor, observed: Tensor, generator: torch.Generator | None) -> None:
+        super().__init__(x, observed, generator)
+        letters = observed & (x != end)
+        self.end, self.unended = end, letters.flip(1).cumsum(1).flip(1) > 0
+
+    def _drawn(self, where: Where, p: Discrete) -> Tensor:
+        logits = p.log_table()
+        ends = torch.arange(logits.shape[-1], device=logits.device) == self.end
+        unended = self.unended[where].to(logits.device)
+        return Categorical(logits.masked_fill(unended[..., None] & ends, -torch.inf)).sample(self.generator)
 
 
 def _autoregressive(model: Density, job: str) -> Autoregressive:

@@ -243,7 +243,7 @@ def examples(event: Event, n: int, generator: torch.Generator, support: Interval
 def _strings(x: Tensor, event: Event) -> Tensor:
     """Return strings of symbols: every other one a window, without an end."""
     assert event.end is not None
-    letters = (event.end + 1 + x % (event.most_levels - 1)) % event.most_levels
+    letters = (event.end + 1 + x % max(1, event.most_levels - 1)) % event.most_levels
     even = torch.arange(len(x))[:, None] % 2 == 0
     return torch.where(even, letters, event.filled(x))
 

@@ -56,11 +56,15 @@ def _(data: np.ndarray, name: str = "data") -> Source:
 @source_of.register
 def _(data: list, name: str = "data") -> Source:
     arrays = [part for part in data if isinstance(part, Tensor | np.ndarray)]
-    if not arrays:
-        return source_of(torch.as_tensor(data), name)
     if len(arrays) == len(data) and len({tuple(array.shape) for array in arrays}) > 1:
         return Arrays(arrays)
-    return source_of(torch.as_tensor(np.asarray(data)), name)
+    try:
+        numbers = torch.as_tensor(np.asarray(data) if arrays else data)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name}: a list of rows of numbers, all of one size, or of arrays is expected: {error}"
+        ) from error
+    return source_of(numbers, name)
 
 
 @singledispatch
@@ -90,6 +94,8 @@ def _(data: Any, conditional: bool) -> tuple[Any, ...]:
 
 @columns_of.register
 def _(data: tuple, conditional: bool) -> tuple[Any, ...]:
+    if len(data) not in (1, 2):
+        raise InputError(f"data: a pair of examples and context, or a list, is expected, found {len(data)} parts")
     return data
 
 

@@ -194,8 +194,6 @@ class Rows:
 
     def of_any_size(self, dimensions: Sequence[int]) -> "Rows":
         """Return these rows, declared to be of sizes that vary in some dimensions of one row."""
-        if self.sizes is not None:
-            return self
         return self._with(_x=AnySize(self._x, dimensions))
 
     def windows(self, size: Sequence[int], generator: torch.Generator) -> "Rows":

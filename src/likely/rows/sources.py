@@ -109,17 +109,17 @@ class Arrays(Source):
 
 
 class AnySize(Source):
-    """Rows of one size, declared to be of sizes that vary.
+    """Rows of one size in some dimensions, declared to be of sizes that vary there.
 
     Args:
-        rows: all of one size.
+        rows: some, of which others may vary already.
         dimensions: of one row, declared to vary.
     """
 
     def __init__(self, rows: Source, dimensions: Sequence[int]) -> None:
         n, *size = rows.shape
         self.rows, self.dtype = rows, rows.dtype
-        self.sizes = torch.tensor(size).expand(n, len(size))
+        self.sizes = torch.tensor(size).expand(n, len(size)) if rows.sizes is None else rows.sizes
         self.shape = (n, *(None if place in dimensions else length for place, length in enumerate(size)))
 
     def __getitem__(self, rows: Picked) -> Tensor:
@@ -247,7 +247,8 @@ class ItemSource(Source):
             if item.shape != self.shape[1:] or item.dtype != self.dtype:
                 expected = f"{self.dtype} {self.shape[1:]}"
                 raise InputError(
-                    f"item {number} is {item.dtype} {tuple(item.shape)}; {expected}, like item 0, is expected"
+                    f"item {number} is {item.dtype} {tuple(item.shape)}; {expected}, like item 0, is expected; "
+                    "examples of several sizes are given as a list of arrays"
                 )
         if not found:
             return torch.empty(0, *self.shape[1:], dtype=self.dtype)

@@ -105,7 +105,8 @@ class Recipe:
             if name not in known:
                 raise InputError(f'unknown setting "{name}"{suggestion(name, known)}')
         plainly = {name: plain(value) for name, value in settings.items()}
-        return cls(**plainly | {"crop": tuple(plainly.get("crop", ()))})  # a list, as JSON has it
+        crop = plainly.get("crop", ())
+        return cls(**plainly | {"crop": tuple(crop) if isinstance(crop, list | tuple) else (crop,)})
 
     def learning_rate_at(self, step: int, total: int | None) -> float:
         """Linear warm-up, then a half cosine down to zero at `total` (None: not known yet)."""

@@ -105,10 +105,10 @@ def windows(rows: Rows, crop: tuple[int, ...], generator: torch.Generator) -> Ro
 
 
 def of_any_size(rows: Rows, event: Event, preparation: Preparation | None) -> Rows:
-    """Return rows of one size as some of those whose places vary, of which windows are taken."""
-    if preparation is not None:
-        return rows.of_any_size(preparation.places(rows))
-    return rows.of_any_size([dimension for dimension, size in enumerate(event.shape) if size is None])
+    """Return rows as some of those whose size varies wherever the event's does, of which windows are taken."""
+    places = list(range(len(event.shape))) if preparation is None else preparation.places(rows)
+    sizes = event.shape[len(event.shape) - len(places) :]
+    return rows.of_any_size([place for place, size in zip(places, sizes, strict=True) if size is None])
 
 
 def prepared(rows: Rows, preparation: Preparation | None, generator: torch.Generator) -> Rows:
