@@ -31,9 +31,11 @@ def _homes() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _homes():
-        home = _homes()[name]
-        return _submodule(name) if home == __name__ else getattr(importlib.import_module(home), name)
+    home = _homes().get(name)
+    if home == __name__:
+        return _submodule(name)
+    if home is not None:
+        return getattr(importlib.import_module(home), name)
     if name in MOVED:
         return _moved(name)
     raise AttributeError(f"module 'likely' has no attribute {name!r}")

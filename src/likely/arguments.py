@@ -1,4 +1,4 @@
-"""Arguments of constructors as plain Python values, which can be saved."""
+"""Arguments of constructors as plain Python values that can be saved."""
 
 import functools
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def plain(value: Any) -> Any:
 
 
 class PlainArguments:
-    """Beside what is saved by its constructor's arguments: every constructor of a subclass is handed plain values.
+    """A base of classes that are saved by their constructor's arguments: every constructor receives plain values.
 
     A model then computes with the same numbers as the one that is built again from its saved configuration.
     """

@@ -21,27 +21,28 @@ def is_model(value: object) -> bool:
     """Return whether a value is a density that can be built from an event alone."""
     if not (inspect.isclass(value) and issubclass(value, Density)) or inspect.isabstract(value):
         return False
-    needed = [p.name for p in inspect.signature(value).parameters.values() if p.default is p.empty]
-    return needed == ["event"]
+    parameters = inspect.signature(value).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty] == ["event"]
 
 
 def find(name: str) -> type[Density]:
-    """The model of that name, matched without regard to case, hyphens and underscores.
+    """Return the model of that name, matched without regard to case, hyphens and underscores.
 
     Raises:
         InputError: there is none; suggests the nearest.
     """
     matches = {flat(known): model for known, model in models().items()}
     if flat(name) not in matches:
-        raise InputError(f'unknown model "{name}"{suggestion(name, (hyphenated(known) for known in models()))}')
+        known = [hyphenated(model) for model in models()]
+        raise InputError(f'unknown model "{name}"{suggestion(name, known)}')
     return matches[flat(name)]
 
 
 def flat(name: str) -> str:
-    """A name without case, hyphens and underscores."""
+    """Return a name without case, hyphens and underscores."""
     return name.lower().replace("-", "").replace("_", "")
 
 
 def hyphenated(name: str) -> str:
-    """A model's name as the command line writes it, which is its file's: GatedPixelCNN → gated-pixelcnn."""
+    """Return a model's name on the command line, that of its file with hyphens: GatedPixelCNN → gated-pixelcnn."""
     return models()[name].__module__.rpartition(".")[2].replace("_", "-")

@@ -35,17 +35,16 @@ def seeded(seed: int) -> Iterator[None]:
 class Density(nn.Module, PlainArguments, Configured, ABC):
     """A probability distribution p(x) or p(x | context) over an event.
 
-    A subclass sets `event` and `context` through this constructor, keeps each of its own constructor's arguments as an
-    attribute of the same name (they are the saved configuration), and writes `_log_prob` and `_sample`, which get
-    checked tensors. Where `log_prob` is a bound, `kind` says so; where real values are confined to an interval,
-    `support` does.
+    A subclass sets `event` and `context` through this constructor. It keeps each of its own constructor's arguments as
+    an attribute of the same name: they are the saved configuration. It writes `_log_prob` and `_sample`; these get
+    checked tensors. `kind` says whether `log_prob` is exact or a bound, `support` gives the interval of real values.
     """
 
     varies: ClassVar[bool] = False  # whether one network serves examples of every size
     kind: Literal["exact", "lower bound"] = "exact"
     support: Interval = REAL
     validation: Scoring = Scoring()  # how a fit judges weights
-    proposals: tuple[str, ...] = ()  # what latents can be drawn from, beside the way that `log_prob` does
+    proposals: tuple[str, ...] = ()  # names of distributions that latents can be drawn from, beside that of `log_prob`
 
     def __init__(self, event: Event, context: Event | None = None) -> None:
         super().__init__()
@@ -63,7 +62,7 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
                 raise InputError(f"{cls.__name__} models examples of one size, found shape {shown(event.shape)}")
 
     def of_size(self: Own, shape: Sequence[int]) -> Own:
-        """Return the density of those examples that are of one size, which has the same weights.
+        """Return the density of the examples of one size; it shares the weights.
 
         Where sizes vary, a model is a density p(x | size) for every size. `log_prob` and `loss` take the size from the
         examples; for everything else, this is the density to ask.
@@ -82,8 +81,10 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         return model
 
     def _at(self: Own, x: Tensor) -> Own:
-        """The density of examples of the size of these."""
-        return self.of_size(x.shape[1:]) if self.event.varies else self
+        """Return the density of examples of the size of these."""
+        if not self.event.varies:
+            return self
+        return self.of_size(x.shape[1:])
 
     @abstractmethod
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor: ...
@@ -96,23 +97,33 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         return x, self._log_prob(x, context, generator)
 
     def _draw_each(self, count: int, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """`count` draws for every context, all contexts once before any is drawn for again, and their log-density."""
-        return self._draw(count * len(context), context.repeat(count, *[1] * (context.ndim - 1)), generator)
+        """Draw `count` examples for every context, with their log-density.
+
+        The first draws for all contexts come first, then the second ones, and so on.
+        """
+        contexts = context.repeat(count, *[1] * (context.ndim - 1))
+        return self._draw(len(contexts), contexts, generator)
 
     def _score_each(self, x: Tensor, context: Tensor, generator: torch.Generator | None) -> Tensor:
-        """ln p of every example under several contexts, a multiple of the examples, which are gone through in turn."""
-        return self._log_prob(x.repeat(len(context) // len(x), *[1] * (x.ndim - 1)), context, generator)
+        """Return ln p of examples under several contexts each: context k belongs to example k mod len(x)."""
+        count = len(context) // len(x)
+        return self._log_prob(x.repeat(count, *[1] * (x.ndim - 1)), context, generator)
 
     def _loss(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         nats = -self._log_prob(x, context, generator).mean()
-        return nats / (self.event.dims if self.event.end is None else self.event.count(x).to(nats).mean())
+        if self.event.end is None:
+            return nats / self.event.dims
+        return nats / self.event.count(x).to(nats).mean()
 
     def _score(self, rows: Rows, how: Scoring, generator: torch.Generator | None) -> Scored:
         def log_prob(x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
             return self.log_prob(x, context, generator=generator)
 
         nats, bound = averaged(log_prob, rows, how, generator)
-        return Scored(nats, gap_of_one_draw(nats, bound) if how.terms and how.draws > 1 else {})
+        terms: dict[str, float] = {}
+        if how.terms and how.draws > 1:
+            terms = gap_of_one_draw(nats, bound)
+        return Scored(nats, terms)
 
     @property
     def estimable(self) -> bool:
@@ -120,30 +131,30 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         return type(self).estimate is not Density.estimate
 
     def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> None:
-        """Fit in closed form, or by expectation maximisation: most models have no such way.
+        """Fit in closed form, or by expectation maximisation; most models have no such estimate.
 
         Args:
             data: `Rows`, examples (n, *event.shape), or a pair with their context.
-            generator: of what is drawn.
+            generator: source of randomness.
 
         Raises:
-            InputError: there is no such way, or the data are not of the event.
+            InputError: there is no such estimate, or the data are not of the event.
         """
         raise InputError(f"{type(self).__name__} has no estimate in closed form; fit it by gradient steps")
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Set what depends on data before the first gradient step; `fit` calls it once, with training examples.
+        """Set values that depend on data before the first gradient step; `fit` calls it once, with training examples.
 
-        Most models have nothing to set. What is set is saved with the weights, and set once only.
+        Most models have none. These values are set once only, and saved with the weights.
         """
 
     def advance(self, fraction: float) -> None:
-        """Be told how much of the fit is done, from 0 to 1, before every step: for losses that change on the way."""
+        """Take the fraction of the fit that is done, 0 to 1, before every step, for losses that change on the way."""
 
     def log_prob(
         self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None
     ) -> Float[Tensor, " n"]:
-        """Log-likelihood of each example in nats (n,), of the data as given; `kind` says whether exact or a bound.
+        """Return the log-likelihood of each example in nats (n,), of the data as given, exact or a bound (see `kind`).
 
         Args:
             x: batch (n, *event.shape).
@@ -184,22 +195,23 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
     def loss(
         self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None
     ) -> Float[Tensor, ""]:
-        """What `fit` minimises, a scalar; mean nats per dimension unless the model says otherwise."""
+        """Return the scalar that `fit` minimises: mean nats per dimension unless the model says otherwise."""
         x = self.check(x)
         return self._at(x)._loss(x, self.check_context(context, len(x)), generator)
 
     def _refuse_no_size(self) -> None:
         if self.event.varies:
+            sizes = (8,) * self.event.shape.count(None)
             raise InputError(
                 f"{type(self).__name__} draws examples of shape {shown(self.event.shape)}: choose a size, as in "
-                f"model.of_size({tuple(8 for size in self.event.shape if size is None)})"
+                f"model.of_size({sizes})"
             )
 
     def check(self, x: Array) -> Tensor:
         """Validate a batch against the event and bring it to the model's device, real values to its precision too.
 
         Raises:
-            InputError: not of the event; or whole numbers, which have no density of real values.
+            InputError: not of the event; or whole numbers where real values are expected.
         """
         if not self.event.discrete and not torch.as_tensor(x).is_floating_point():
             raise InputError(
@@ -207,7 +219,9 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
                 "it an event with levels, or, if they are measurements, numbers in floating point"
             )
         x = self.event.check(x)
-        return x.to(self.device) if self.event.discrete else x.to(self.device, self.dtype)
+        if self.event.discrete:
+            return x.to(self.device)
+        return x.to(self.device, self.dtype)
 
     def check_context(self, context: Array | None, n: int, *, broadcast: bool = False) -> Tensor | None:
         """Validate the context of n examples; with `broadcast` one value serves them all.
@@ -227,17 +241,17 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         if broadcast and context.shape == self.context.shape:
             context = context[None]
         context = self.context.check(context, "context")
-        if len(context) not in ((1, n) if broadcast else (n,)):
+        if len(context) != n and not (broadcast and len(context) == 1):
             raise InputError(f"context: {n} values are expected, one per example, found {len(context)}")
         return context.expand(n, *self.context.shape).to(self.device)
 
     def coded_as(self) -> "Density":
-        """Return the density that is frozen and coded in this one's place: the same distribution."""
+        """Return the density that is frozen and coded in place of this one: the same distribution."""
         return self
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
+        """The device of the parameters."""
         return next((t.device for t in self._tensors()), torch.device("cpu"))
 
     @property
@@ -254,9 +268,9 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
 class Autoregressive(Density):
     """p(x) = ∏_i p(x_i | x_<i), one factorisation with two views.
 
-    `conditionals` gives every factor in one parallel pass, `steps` one after the other with each chosen value sent
-    back. A model that holds several orderings says how many in `orders`; it is their equal mixture,
-    p(x) = 1/K Σ_k p_k(x), and its two views take `order`.
+    `conditionals` gives every factor in one parallel pass. `steps` gives them one after the other, and is sent each
+    chosen value. `orders` is the number of orderings of a model: it is their equal mixture, p(x) = 1/K Σ_k p_k(x), and
+    its two views take `order`.
     """
 
     orders: int = 1
@@ -268,7 +282,7 @@ class Autoregressive(Density):
     def _steps(self, n: int, context: Tensor | None, order: int) -> Steps: ...
 
     def conditionals(self, x: Array, context: Array | None = None, *, order: int = 0) -> Discrete:
-        """Every p(x_i | x_<i) under one ordering, as distributions over (n, *event.shape)."""
+        """Return every p(x_i | x_<i) under one ordering, as distributions over (n, *event.shape)."""
         x = self.check(x)
         return self._at(x)._factors(x, self.check_context(context, len(x)), order)
 
@@ -285,19 +299,25 @@ class Autoregressive(Density):
         return self._walk(n, self.check_context(context, n, broadcast=True), order)
 
     def _factors(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
-        """`_conditionals`; after the end of a string, of its end symbol alone."""
+        """Return `_conditionals`; after the end of a string, the end symbol is certain."""
         p = self._conditionals(x, context, order)
-        return p if self.event.end is None else p.certain(self.event.ended(x), self.event.end)
+        if self.event.end is None:
+            return p
+        return p.certain(self.event.ended(x), self.event.end)
 
     def _walk(self, n: int, context: Tensor | None, order: int) -> Steps:
-        """`_steps`; after the end of a string, of its end symbol alone."""
+        """Return `_steps`; after the end of a string, the end symbol is certain."""
         steps = self._steps(n, context, order)
-        return steps if self.event.end is None else until_ended(steps, self.event.end)
+        if self.event.end is None:
+            return steps
+        return until_ended(steps, self.event.end)
 
     def _places(self, order: int) -> list[Where]:
-        """Where the values of each step lie, seen by walking through one example; faster, where a model knows it."""
+        """Return the places of each step's values by a walk through one example; a model that knows them is faster."""
         zeros = torch.zeros(1, *self.event.sizes, dtype=torch.int64)
-        context = None if self.context is None else zero_of(self.context)
+        context = None
+        if self.context is not None:
+            context = zero_of(self.context)
         places: list[Where] = []
 
         def note(where: Where, p: Discrete) -> Tensor:
@@ -308,8 +328,11 @@ class Autoregressive(Density):
         return places
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        joint = [self._factors(x, context, k).log_prob(x).reshape(len(x), -1).sum(1) for k in range(self.orders)]
-        return torch.stack(joint).logsumexp(0) - float(np.log(self.orders)) if self.orders > 1 else joint[0]
+        factors = (self._factors(x, context, k).log_prob(x) for k in range(self.orders))
+        joint = [each.reshape(len(x), -1).sum(1) for each in factors]
+        if self.orders == 1:
+            return joint[0]
+        return torch.stack(joint).logsumexp(0) - float(np.log(self.orders))
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return sample_with(self, n, context, lambda where, p: p.sample(generator), generator)
@@ -317,11 +340,12 @@ class Autoregressive(Density):
 
 def zero_of(event: Event) -> Tensor:
     """Return one example of zeros."""
-    return torch.zeros(1, *event.sizes, dtype=torch.int64 if event.discrete else torch.get_default_dtype())
+    dtype = torch.int64 if event.discrete else torch.get_default_dtype()
+    return torch.zeros(1, *event.sizes, dtype=dtype)
 
 
 def run(steps: Steps, choose: Callable[[Where, Discrete], Tensor]) -> Tensor:
-    """Drive `steps` to its end, each value chosen from where it lies and its conditional distribution.
+    """Drive `steps` to its end; `choose` gets the place of each value and its conditional distribution.
 
     Sampling, temperature, in-filling, given noise and sequential coding differ only in `choose`.
     """
@@ -334,7 +358,7 @@ def run(steps: Steps, choose: Callable[[Where, Discrete], Tensor]) -> Tensor:
 
 
 def until_ended(steps: Steps, end: int) -> Steps:
-    """Walk through strings, each of which stays at its end symbol once it has come."""
+    """Walk through strings; a string stays at its end symbol once it has come."""
     try:
         where, p = next(steps)
         ended = torch.zeros(p.shape, dtype=torch.bool, device=p._like().device)
@@ -356,7 +380,8 @@ def sample_with(
     """Draw n examples by `choose`, each under an ordering drawn evenly from the model's."""
     if model.orders == 1:
         return run(model.steps(n, context), choose)
-    order = torch.randint(model.orders, (n,), generator=generator, device=generator.device if generator else None)
+    device = generator.device if generator else None
+    order = torch.randint(model.orders, (n,), generator=generator, device=device)
     x = torch.empty(n, *model.event.shape, dtype=torch.int64, device=model.device)
     for k in order.unique().tolist():
         rows = (order == k).nonzero()[:, 0].to(model.device)

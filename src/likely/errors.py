@@ -7,17 +7,17 @@ from numbers import Integral, Real
 
 
 class Error(Exception):
-    """What `likely` raises on purpose; the command line prints it as one line."""
+    """An error that `likely` raises on purpose; the command line prints it as one line."""
 
     exit_code = 2
 
 
 class InputError(Error, ValueError):
-    """Bad data, arguments or configuration: says what was found, what was expected and what to do."""
+    """Bad data, arguments or configuration: quotes the input, and says how it should be."""
 
 
 class EntryError(InputError):
-    """An entry of a batch that is not as expected: names it by its index, of which the first number is its row."""
+    """An entry of a batch that is not as expected: names it by its index; the first number of that is its row."""
 
     def __init__(self, name: str, value: object, index: tuple[int, ...], expected: str) -> None:
         super().__init__(f"{name}: found {value} at index {index}; {expected}")
@@ -32,11 +32,11 @@ class EntryError(InputError):
 
 
 class UncodableError(InputError, NotImplementedError):
-    """A density that nothing can be coded with yet: says which part of it has no codec or no exact twin."""
+    """A density without a codec yet: names the part of it that has no codec or no exact twin."""
 
 
 class ConvergenceError(InputError):
-    """A numerical method did not come as close as asked (a root, an ODE): says how close it came, and where."""
+    """A numerical method (for a root, an ODE) missed its tolerance: says by how much, and where."""
 
 
 class StoreError(Error, OSError):
@@ -44,29 +44,29 @@ class StoreError(Error, OSError):
 
 
 class FormatError(StoreError):
-    """Bytes that are damaged, foreign, of a newer format, or beyond a limit: says what was found and expected."""
+    """Bytes that are damaged, foreign, of a newer format, or beyond a limit: quotes them."""
 
 
 class WriteError(StoreError):
-    """A file could not be written while working (disk full, say); what was there before is untouched."""
+    """A file could not be written while working (disk full, say); the file before it is untouched."""
 
     exit_code = 1
 
 
 class ExactnessError(Error, ArithmeticError):
-    """This machine's arithmetic, or a layer's, is not exact where it must be: nothing can be coded with it."""
+    """This machine's arithmetic, or a layer's, is not exact where it must be: it cannot code."""
 
     exit_code = 1
 
 
 class DivergedError(Error, ArithmeticError):
-    """Training met a loss or a gradient that is not finite, or exploded; names the step and what was kept."""
+    """Training met a loss or a gradient that is not finite, or exploded; names the step and the weights kept."""
 
     exit_code = 1
 
 
 def require_sizes(least: int = 1, /, **sizes: object) -> None:
-    """Whole numbers of at least `least`, each given under the name that the error calls it by.
+    """Refuse anything but whole numbers of at least `least`, each given under its name in the error.
 
     Raises:
         InputError: another number, or none; names the first.
@@ -79,7 +79,7 @@ def require_sizes(least: int = 1, /, **sizes: object) -> None:
 
 
 def require_hidden(hidden: object, name: str = "hidden") -> None:
-    """The sizes of a network's layers: a tuple, which may be empty, of whole numbers of at least 1.
+    """Refuse anything but the sizes of a network's layers: a tuple, perhaps empty, of whole numbers of at least 1.
 
     Raises:
         InputError: no tuple, or another number in it.
@@ -91,7 +91,7 @@ def require_hidden(hidden: object, name: str = "hidden") -> None:
 
 
 def require_positive(**settings: object) -> None:
-    """Positive and finite numbers, each given under the name that the error calls it by.
+    """Refuse anything but positive and finite numbers, each given under its name in the error.
 
     Raises:
         InputError: another number, or none; names the first.
@@ -102,19 +102,21 @@ def require_positive(**settings: object) -> None:
 
 
 def require_numbers(least: float, most: float = math.inf, /, **settings: object) -> None:
-    """Finite numbers of at least `least` and at most `most`, each given under the name that the error calls it by.
+    """Refuse anything but finite numbers from `least` to `most`, each given under its name in the error.
 
     Raises:
         InputError: another number, or none; names the first.
     """
-    expected = f"a finite number of at least {least:g}" if most == math.inf else f"a number from {least:g} to {most:g}"
+    expected = f"a number from {least:g} to {most:g}"
+    if most == math.inf:
+        expected = f"a finite number of at least {least:g}"
     for name, value in settings.items():
         if not isinstance(value, Real) or not least <= float(value) <= most or math.isinf(value):
             raise InputError(f"{name}: {expected} is expected, found {value!r}")
 
 
 def require_below(limit: float, /, **settings: float) -> None:
-    """Numbers below `limit`, each given under the name that the error calls it by.
+    """Refuse anything but numbers below `limit`, each given under its name in the error.
 
     Raises:
         InputError: another number; names the first.
@@ -125,7 +127,7 @@ def require_below(limit: float, /, **settings: float) -> None:
 
 
 def require_choice(choices: Collection[str], /, **settings: object) -> None:
-    """One of several names, each given under the name that the error calls it by.
+    """Refuse anything but one of several choices, each setting given under its name in the error.
 
     Raises:
         InputError: anything else; names the first, and the choices.
@@ -137,7 +139,7 @@ def require_choice(choices: Collection[str], /, **settings: object) -> None:
 
 
 def require_kind(kind: type, /, **things: object) -> None:
-    """Things of a class, each given under the name that the error calls it by.
+    """Refuse anything but things of a class, each given under its name in the error.
 
     Raises:
         InputError: names the first that is of another class.
@@ -149,7 +151,7 @@ def require_kind(kind: type, /, **things: object) -> None:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """'; did you mean "x"?' where a known name is close, then the known names."""
+    """Return '; did you mean "x"?' where a known name is close, then the known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, 1, 0.5)
     hint = f'; did you mean "{close[0]}"?' if close else ""

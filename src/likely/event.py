@@ -1,8 +1,9 @@
-"""What one example is: its shape and its alphabet. The one place where data are validated and converted."""
+"""The space of one example: its shape and its alphabet. The one place where data are validated and converted."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import singledispatch
 from operator import index
 from typing import Any, ClassVar
 
@@ -17,10 +18,10 @@ LEVELS = 2**62  # symbols are int64
 
 
 class Configured:
-    """What is saved by its constructor's arguments, each of which it keeps as an attribute of the same name.
+    """A thing that is saved by its constructor's arguments; it keeps each as an attribute of the same name.
 
     Attributes:
-        added: arguments that came after files were written without them: left out of files where they have this value.
+        added: arguments that are newer than some files, with a value each: arguments of this value are not written.
     """
 
     added: ClassVar[dict[str, Any]] = {}
@@ -37,7 +38,7 @@ class Interval:
         return f"({self.low:g}, {self.high:g})"
 
     def holds(self, other: "Interval") -> bool:
-        """Whether `other` is a part of this one."""
+        """Return whether `other` is a part of this one."""
         return self.low <= other.low and other.high <= self.high
 
     def check(self, x: Tensor, name: str) -> Tensor:
@@ -58,8 +59,8 @@ class Event(Configured):
     """The space that one example lives in.
 
     Sizes may vary from example to example: `Event((3, None, None), 256)` is a picture of any size, `Event((None,), 4,
-    end=3)` a string. A batch is of one size all the same. A string of a batch that is shorter than the others is filled
-    up with its end symbol, after which nothing else may come; one without it is a window of a longer one.
+    end=3)` a string. A batch is of one size all the same. A string that is shorter than the others of its batch is
+    filled up with its end symbol; nothing else may come after that. A string without it is a window of a longer one.
 
     Args:
         shape: shape of one example, channels first for images; `()` is a single value; None is a size that varies.
@@ -83,17 +84,21 @@ class Event(Configured):
         object.__setattr__(self, "shape", tuple(None if size is None else next(sizes) for size in self.shape))
         if any(size is not None and size < 1 for size in self.shape):
             raise InputError(f"an event's sizes must be at least 1, found shape {self.shape}")
-        if isinstance(self.levels, tuple | list):
-            object.__setattr__(self, "levels", _whole(self.levels, "levels"))
-            if self.shape != (len(self.levels),):
-                raise InputError(f"{len(self.levels)} alphabets need shape ({len(self.levels)},), found {self.shape}")
-        elif self.levels is not None:
-            object.__setattr__(self, "levels", _whole((self.levels,), "levels")[0])
-        counts = self.levels if isinstance(self.levels, tuple) else (self.levels,)
-        if not all(count is None or 1 <= count <= LEVELS for count in counts):
-            raise InputError(f"levels must be at least 1 and at most {LEVELS:,}, found {self.levels}")
+        if self.levels is not None:
+            self._check_levels()
         if self.end is not None:
             self._check_end(self.end)
+
+    def _check_levels(self) -> None:
+        if isinstance(self.levels, tuple | list):
+            object.__setattr__(self, "levels", _whole(self.levels, "levels"))
+            columns = len(self._alphabets)
+            if self.shape != (columns,):
+                raise InputError(f"{columns} alphabets need shape ({columns},), found {self.shape}")
+        else:
+            object.__setattr__(self, "levels", _whole((self.levels,), "levels")[0])
+        if not all(1 <= count <= LEVELS for count in self._alphabets):
+            raise InputError(f"levels must be at least 1 and at most {LEVELS:,}, found {self.levels}")
 
     def _check_end(self, end: int) -> None:
         object.__setattr__(self, "end", _whole((end,), "end")[0])
@@ -150,11 +155,15 @@ class Event(Configured):
     def count(self, x: Tensor) -> Tensor:
         """Return the number of values in each example of a batch, (n,): of a string those up to its end symbol."""
         whole = x.new_full((len(x),), math.prod(x.shape[1:]), dtype=torch.int64)
-        return whole if self.end is None else whole - self.ended(x).sum(1)
+        if self.end is None:
+            return whole
+        return whole - self.ended(x).sum(1)
 
     def filled(self, x: Tensor) -> Tensor:
-        """Return a batch in which nothing but end symbols come after one."""
-        return x if self.end is None else x.masked_fill(self.ended(x), self.end)
+        """Return a batch with end symbols in every place after one."""
+        if self.end is None:
+            return x
+        return x.masked_fill(self.ended(x), self.end)
 
     def ended(self, x: Int[Tensor, "n length"]) -> Bool[Tensor, "n length"]:
         """Return the places of strings that come after an end symbol."""
@@ -170,59 +179,64 @@ class Event(Configured):
     @property
     def alphabets(self) -> tuple[int, ...]:
         """The alphabet of every dimension in raster order, (dims,); discrete events only."""
+        alphabets = self._alphabets
+        if len(alphabets) == 1:
+            return alphabets * self.dims
+        return alphabets
+
+    @property
+    def _alphabets(self) -> tuple[int, ...]:
+        """The alphabet of each column, or the one that all values share; discrete events only."""
         if self.levels is None:
             raise InputError(f"{self} has real values, not an alphabet")
-        return self.levels if isinstance(self.levels, tuple) else (self.levels,) * self.dims
+        if isinstance(self.levels, tuple):
+            return self.levels
+        return (self.levels,)
 
     @property
     def most_levels(self) -> int:
         """Size of the largest alphabet; discrete events only."""
-        if self.levels is None:
-            raise InputError(f"{self} has real values, not an alphabet")
-        return max(self.levels) if isinstance(self.levels, tuple) else self.levels
+        return max(self._alphabets)
 
     def check(self, x: Tensor | np.ndarray, name: str = "data") -> Tensor:
         """Return a batch as a tensor: int64 symbols, or floating values as they are.
 
         Args:
             x: array or tensor (n, *shape). Integers stored as exact floats are accepted as symbols.
-            name: what to call the batch in an error.
+            name: of the batch, for an error.
 
         Raises:
             InputError: not an array, empty, another shape, NaN or infinite, not whole numbers where symbols are
                 expected, or a symbol outside the alphabet; names the first offending entry.
         """
         x = as_tensor(x, name)
-        x = x.to(torch.int64) if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
+        if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+            x = x.to(torch.int64)
         self.check_shape(tuple(x.shape), name)
         if x.is_floating_point():
             refuse(~torch.isfinite(x), x, name, "finite numbers are expected")
-        if not self.discrete:
-            return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+        if self.discrete:
+            return self._check_ends(self._check_symbols(x, name), name)
         if x.is_floating_point():
-            refuse(
-                x != x.round(),
-                x,
-                name,
-                "whole symbols are expected (quantise the data, or use an event of real values)",
-            )
+            return x
+        return x.to(torch.get_default_dtype())
+
+    def _check_symbols(self, x: Tensor, name: str) -> Tensor:
+        if x.is_floating_point():
+            expected = "whole symbols are expected (quantise the data, or use an event of real values)"
+            refuse(x != x.round(), x, name, expected)
         x = x.to(torch.int64)
-        if isinstance(self.levels, int):
-            low, high = torch.aminmax(x)
-            if low >= 0 and high < self.levels:
-                return self._check_ends(x, name)
-        bad = (x < 0) | (x >= self._alphabets_at(x.device))
+        low, high = torch.aminmax(x)
+        if low >= 0 and high < min(self._alphabets):
+            return x
+        bad = (x < 0) | (x >= torch.tensor(self._alphabets, device=x.device))
         if bad.any():
-            where = bad.reshape(len(bad), -1).nonzero()[0, 1].item()
             largest, place = self.most_levels - 1, ""
             if isinstance(self.levels, tuple):
-                largest, place = self.levels[int(where)] - 1, " in its column"
+                column = int(bad.nonzero()[0, 1])
+                largest, place = self.levels[column] - 1, " in its column"
             refuse(bad, x, name, f"symbols 0 to {largest} are expected{place}")
         return x
-
-    def _alphabets_at(self, device: torch.device) -> Tensor:
-        """The alphabets, to be held against a batch."""
-        return torch.tensor(self.levels, device=device)
 
     def _check_ends(self, x: Tensor, name: str) -> Tensor:
         if self.end is not None:
@@ -231,9 +245,11 @@ class Event(Configured):
         return x
 
     def _allows(self, shape: Sequence[int | None]) -> bool:
-        """Whether an example may have this shape, in which None stands for any size."""
-        pairs = zip(self.shape, shape, strict=False)
-        return len(shape) == len(self.shape) and all(own is None or own == size for own, size in pairs)
+        """Return whether an example may have this shape; None stands for any size."""
+        if len(shape) != len(self.shape):
+            return False
+        pairs = zip(self.shape, shape, strict=True)
+        return all(own is None or own == size for own, size in pairs)
 
     def check_shape(self, shape: Sequence[int | None], name: str = "data") -> None:
         """Raise InputError where a batch (n, …) is of another shape, or empty; None stands for sizes that vary."""
@@ -247,7 +263,9 @@ class Event(Configured):
 def shown(shape: Sequence[Any]) -> str:
     """Return a shape as people write it; a size that varies is "any"."""
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
-    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
+    if len(shape) == 1:
+        return f"({sizes},)"
+    return f"({sizes})"
 
 
 def _whole(values: Sequence[Any], name: str) -> tuple[int, ...]:
@@ -257,35 +275,45 @@ def _whole(values: Sequence[Any], name: str) -> tuple[int, ...]:
         raise InputError(f"{name}: whole numbers are expected, found {values!r}") from None
 
 
-def as_tensor(x: Tensor | np.ndarray, name: str = "data") -> Tensor:
+@singledispatch
+def as_tensor(x: Any, name: str = "data") -> Tensor:
     """Return an array as a tensor, without a copy where that can be.
 
     Raises:
         InputError: not an array of real numbers.
     """
-    if isinstance(x, np.ndarray):
-        if x.dtype.kind not in "biuf":
-            several = "; give examples of several sizes as a list of arrays" if x.dtype.kind == "O" else ""
-            raise InputError(f"{name}: an array of numbers is expected, found dtype {x.dtype}{several}")
-        if x.dtype.kind == "f" and x.dtype.itemsize > 8:
-            x = x.astype(np.float64)
-        x = torch.from_numpy(np.require(x, x.dtype.newbyteorder("="), ["C", "W"]))
-    if not isinstance(x, Tensor):
-        raise InputError(f"{name}: an array or a tensor is expected, found {type(x).__name__}")
+    raise InputError(f"{name}: an array or a tensor is expected, found {type(x).__name__}")
+
+
+@as_tensor.register
+def _(x: Tensor, name: str = "data") -> Tensor:
     if x.is_complex():
         raise InputError(f"{name}: real numbers are expected, found dtype {x.dtype}")
     return x
 
 
+@as_tensor.register
+def _(x: np.ndarray, name: str = "data") -> Tensor:
+    if x.dtype.kind not in "biuf":
+        several = ""
+        if x.dtype.kind == "O":
+            several = "; give examples of several sizes as a list of arrays"
+        raise InputError(f"{name}: an array of numbers is expected, found dtype {x.dtype}{several}")
+    dtype = x.dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        dtype = np.dtype(np.float64)
+    return torch.from_numpy(np.require(x, dtype, ["C", "W"]))
+
+
 def refuse(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
-    """Raise an `EntryError` that names the first True entry of `bad`, which has a row for every example."""
+    """Raise an `EntryError` that names the first True entry of `bad`, a mask with a row for every example."""
     if bad.any():
         first = tuple(bad.nonzero()[0].tolist())
         raise EntryError(name, x[first].item(), first, expected)
 
 
 def refuse_parameter(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
-    """Raise an `InputError` that names the first True entry of `bad`, which has no rows."""
+    """Raise an `InputError` that names the first True entry of `bad`, a mask without rows."""
     try:
         refuse(bad, x, name, expected)
     except EntryError as error:

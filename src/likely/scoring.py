@@ -1,4 +1,4 @@
-"""Scores of examples, −ln p: how they are asked for, and what every density can do."""
+"""Scores of examples, −ln p: settings, results, and the score that every density has."""
 
 import math
 from collections.abc import Callable
@@ -16,8 +16,8 @@ class Scoring(NamedTuple):
     """How to score examples.
 
     Attributes:
-        draws: K, of whatever the density draws, over which a bound is averaged.
-        proposal: what the latents of a latent-variable model are drawn from.
+        draws: K; a bound is averaged over so many draws.
+        proposal: distribution that the latents of a latent-variable model are drawn from.
         terms: whether to measure the parts of a bound, too.
         batch_size: examples per pass.
     """
@@ -47,15 +47,16 @@ LogProb = Callable[[Tensor, Tensor | None, torch.Generator | None], Tensor]
 
 @torch.no_grad()
 def averaged(log_prob: LogProb, rows: Rows, how: Scoring, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Return −ln of the mean of p over draws, and the mean of −ln p over them, which is no less, both (n,)."""
+    """Return −ln of the mean of p over draws, and the mean of −ln p over draws, never smaller; both (n,)."""
     nats, bounds = torch.empty(2, len(rows), dtype=torch.float64)
     for places in rows.places(how.batch_size):
         part = rows[places]
         with part.named():
             x, context = part.read()
-            found = torch.stack([log_prob(x, context, generator).double().cpu() for _ in range(how.draws)])
-        nats[places] = math.log(how.draws) - found.logsumexp(0)
-        bounds[places] = -found.mean(0)
+            draws = [log_prob(x, context, generator).double().cpu() for _ in range(how.draws)]
+        log_p = torch.stack(draws)
+        nats[places] = math.log(how.draws) - log_p.logsumexp(0)
+        bounds[places] = -log_p.mean(0)
     return nats, bounds
 
 
@@ -71,4 +72,6 @@ def gap_of_one_draw(nats: Tensor, bound: Tensor) -> dict[str, float]:
 
 def standard_error(values: Tensor) -> float:
     """Return the standard error of the mean of values (n,)."""
-    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    if len(values) < 2:
+        return math.nan
+    return float(values.std() / math.sqrt(len(values)))

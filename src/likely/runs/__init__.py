@@ -1,4 +1,4 @@
-"""Run folders: what a fit or a saved model leaves on disk, and an index of many of them."""
+"""Run folders: the files of a fit or a saved model on disk, and an index of many of them."""
 
 from likely.runs.run import Run
 from likely.runs.store import load, save

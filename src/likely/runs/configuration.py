@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -14,12 +15,12 @@ from likely.event import Configured
 
 RENAMED = {"likely.MultilayerPerceptron": ("likely.Perceptron", {"activation": "relu"})}  # classes of older files
 TIED = "tied"  # in a configuration: names of parameters that are the same as another, and the name of that one
-SAME = "same as"  # in a configuration: what stands at another place
+SAME = "same as"  # in a configuration: the part at another place
 Place = tuple[str | int, ...]  # in a configuration: names of arguments, and numbers in lists
 
 
 def configuration(thing: Any) -> Any:
-    """What rebuilds a model: its class and its constructor's arguments, recursively, as JSON values.
+    """Return a model's class and its constructor's arguments, recursively, as JSON values; `build` is the inverse.
 
     A density that is an argument twice, once of a density that borrows its weights, is written once; the second time
     there is the place of the first, {"same as": ["prior", "lender"]}.
@@ -27,27 +28,46 @@ def configuration(thing: Any) -> Any:
     Raises:
         InputError: an argument is no number, text, list, or model.
     """
-    places: dict[Density, Place] = {}
+    config = _written(thing, (), {})
+    if isinstance(thing, torch.nn.Module):
+        ties = tied(thing)
+        if ties:
+            return {**config, TIED: ties}
+    return config
 
-    def at(place: Place, thing: Any) -> Any:
-        if isinstance(thing, Density) and places.setdefault(thing, place) != place:
-            return {SAME: list(places[thing])}
-        if isinstance(thing, Configured):
-            names = inspect.signature(type(thing)).parameters
-            given = {name: getattr(thing, name) for name in names}
-            said = {name: value for name, value in given.items() if (name, value) not in thing.added.items()}
-            arguments = {name: at((*place, name), value) for name, value in said.items()}
-            return {"class": _public_name(type(thing)), "arguments": arguments}
-        if isinstance(thing, list | tuple | torch.nn.ModuleList):
-            return [at((*place, k), part) for k, part in enumerate(thing)]
-        if not isinstance(thing, str | int | float | None):
-            where = ".".join(map(str, place))
-            raise InputError(f"{where}: a {type(thing).__name__} cannot be saved as an argument of a model")
-        return thing
 
-    config = at((), thing)
-    ties = tied(thing) if isinstance(thing, torch.nn.Module) else {}
-    return {**config, TIED: ties} if ties else config
+@singledispatch
+def _written(thing: Any, place: Place, places: dict[Density, Place]) -> Any:
+    """Return the part of a configuration at a place; `places` are those of the densities written so far."""
+    where = ".".join(map(str, place))
+    raise InputError(f"{where}: a {type(thing).__name__} cannot be saved as an argument of a model")
+
+
+@_written.register
+def _(thing: str | int | float | None, place: Place, places: dict[Density, Place]) -> Any:
+    return thing
+
+
+@_written.register
+def _(thing: list | tuple | torch.nn.ModuleList, place: Place, places: dict[Density, Place]) -> Any:
+    return [_written(part, (*place, k), places) for k, part in enumerate(thing)]
+
+
+@_written.register
+def _configured(thing: Configured, place: Place, places: dict[Density, Place]) -> Any:
+    arguments = {}
+    for name in inspect.signature(type(thing)).parameters:
+        value = getattr(thing, name)
+        if (name, value) not in thing.added.items():
+            arguments[name] = _written(value, (*place, name), places)
+    return {"class": _public_name(type(thing)), "arguments": arguments}
+
+
+@_written.register
+def _(thing: Density, place: Place, places: dict[Density, Place]) -> Any:
+    if places.setdefault(thing, place) != place:
+        return {SAME: list(places[thing])}
+    return _configured(thing, place, places)
 
 
 def tied(model: torch.nn.Module) -> dict[str, str]:
@@ -65,7 +85,7 @@ def tie(model: torch.nn.Module, ties: dict[str, str]) -> None:
 
 
 def build(config: Any) -> Any:
-    """The inverse of `configuration`; builds only classes that are already imported.
+    """Build a model from its `configuration`, of classes that are already imported only.
 
     Raises:
         StoreError: an unknown class, arguments that it does not take, or a place where there is nothing.
@@ -96,9 +116,11 @@ def build(config: Any) -> Any:
 
 
 def _found(config: Any, place: Place) -> Any:
-    """What stands at a place of a configuration."""
+    """Return the part of a configuration at a place."""
     for key in place:
-        config = config["arguments"][key] if isinstance(config, dict) else config[key]
+        if isinstance(config, dict):
+            config = config["arguments"]
+        config = config[key]
     return config
 
 
@@ -116,7 +138,7 @@ def _implied(part: dict) -> dict[str, Any]:
 
 
 def renamed(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return tensors under the names that a model's weights have now, which they may not have had in older files."""
+    """Return tensors of older files, perhaps, under the names that a model's weights have now."""
     names = {}
     for prefix, module in model.named_modules():
         for old, new in vars(type(module)).get("renamed", {}).items():
@@ -126,17 +148,20 @@ def renamed(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[st
 
 @contextmanager
 def understood(problem: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside, in making sense of what was read, into a `StoreError`: problem and cause."""
+    """Turn any error inside, where something is made of a file's contents, into a `StoreError`: problem and cause."""
     try:
         yield
     except Error:
         raise
     except Exception as error:
-        raise StoreError(f"{problem}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        cause = " ".join(str(error).split())[:300]
+        raise StoreError(f"{problem}: {type(error).__name__}: {cause}") from error
 
 
 def _public_name(cls: type) -> str:
-    return f"likely.{cls.__name__}" if cls.__module__.startswith("likely.") else f"{cls.__module__}.{cls.__qualname__}"
+    if cls.__module__.startswith("likely."):
+        return f"likely.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _known_classes() -> dict[str, type]:

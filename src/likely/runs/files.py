@@ -1,4 +1,4 @@
-"""Files of runs: written whole or not at all, JSON and safetensors, of which nothing is code."""
+"""Files of runs, JSON and safetensors: written whole or not at all. None of them holds code."""
 
 import json
 import os
@@ -32,9 +32,10 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(target.stat().st_mode if target.exists() else 0o666 & ~umask())
+        mode = target.stat().st_mode if target.exists() else 0o666 & ~umask()
+        temporary.chmod(mode)
         temporary.replace(target)
-    except Error:  # of what is written, which may be read meanwhile
+    except Error:  # of a source that is read meanwhile
         raise
     except OSError as error:
         raise WriteError(
@@ -94,7 +95,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_weights(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically; what is the same memory under several names is written for each."""
+    """Write tensors as safetensors, atomically; tensors that share their memory are written once for each name."""
     known, content = set(), {}
     for name, tensor in tensors.items():
         memory = tensor.untyped_storage().data_ptr()
@@ -106,7 +107,7 @@ def write_weights(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+    """Read the tensors and the metadata of a safetensors file.
 
     Raises:
         StoreError: missing or damaged.
@@ -115,7 +116,8 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         with safetensors.safe_open(path, "pt") as file:
             # Copied, because in the file's buffer they lie at any address, and sums of products over memory that is not
             # aligned round differently: log p would not be the same to the bit.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing") from error
     except (SafetensorError, OSError) as error:

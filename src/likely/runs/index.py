@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from likely.errors import InputError, StoreError
 from likely.runs import store
@@ -30,7 +31,7 @@ class Entry:
 
 
 def runs(folder: str | Path = "runs") -> list[Entry]:
-    """Every run below a folder, by name; only folders that have changed since the last time are read again.
+    """List every run below a folder, by name; only folders that have changed since the last time are read again.
 
     Raises:
         InputError: there is no such folder.
@@ -41,21 +42,34 @@ def runs(folder: str | Path = "runs") -> list[Entry]:
     with closing(_open(folder)) as database, database:
         database.execute("pragma journal_mode=wal")
         database.execute(SCHEMA)
-        seen = dict(database.execute("select name, modified from runs"))
-        present = {str(file.parent.relative_to(folder)): file.parent for file in sorted(folder.rglob(store.CONFIG))}
-        database.executemany("delete from runs where name = ?", [(name,) for name in seen if name not in present])
-        for name, path in present.items():
-            modified = max(f.stat().st_mtime for f in (path / store.CONFIG, path / store.METRICS) if f.exists())
-            if seen.get(name) != modified and (run := read(name, path)) is not None:
-                database.execute(
-                    "insert or replace into runs values (?, ?, ?, ?, ?, ?, ?)", (run.name, modified, *_rest(run))
-                )
+        _bring_up_to_date(database, folder)
         rows = database.execute("select name, model, data, step, bits_per_dim, seconds from runs order by name")
         return [Entry(*row) for row in rows]
 
 
+def _bring_up_to_date(database: sqlite3.Connection, folder: Path) -> None:
+    seen = dict(database.execute("select name, modified from runs"))
+    paths = [file.parent for file in sorted(folder.rglob(store.CONFIG))]
+    present = {str(path.relative_to(folder)): path for path in paths}
+    gone = [(name,) for name in seen if name not in present]
+    database.executemany("delete from runs where name = ?", gone)
+    for name, path in present.items():
+        modified = _modified(path)
+        if seen.get(name) == modified:
+            continue
+        run = read(name, path)
+        if run is not None:
+            values = run.name, modified, run.model, run.data, run.step, run.bits_per_dim, run.seconds
+            database.execute("insert or replace into runs values (?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def _modified(path: Path) -> float:
+    files = path / store.CONFIG, path / store.METRICS
+    return max(file.stat().st_mtime for file in files if file.exists())
+
+
 def _open(folder: Path) -> sqlite3.Connection:
-    """The index on disk, or in memory where it may not be written to or is damaged."""
+    """Open the index on disk, or one in memory where that may not be written to or is damaged."""
     try:
         database = sqlite3.connect(folder / FILE)
         database.execute(SCHEMA)
@@ -66,12 +80,8 @@ def _open(folder: Path) -> sqlite3.Connection:
     return database
 
 
-def _rest(run: Entry) -> tuple:
-    return run.model, run.data, run.step, run.bits_per_dim, run.seconds
-
-
 def read(name: str, path: Path) -> Entry | None:
-    """One run, from its folder; None where the folder is no run."""
+    """Read one run from its folder; None: the folder is no run."""
     try:
         run = Run.read(path)
     except StoreError:
@@ -79,12 +89,12 @@ def read(name: str, path: Path) -> Entry | None:
     lines = _metrics(path / store.METRICS)
     last = lines[-1] if lines else {}
     step = int(last["step"]) if "step" in last else None
-    best = min((line["valid_bits_per_dim"] for line in lines if "valid_bits_per_dim" in line), default=None)
-    return Entry(name, run.model_name, run.source, step, best, last.get("seconds"))
+    judged = [line["valid_bits_per_dim"] for line in lines if "valid_bits_per_dim" in line]
+    return Entry(name, run.model_name, run.source, step, min(judged, default=None), last.get("seconds"))
 
 
 def _metrics(file: Path) -> list[dict[str, int | float]]:
-    """The numbers of every line; a line that is cut short or damaged is passed over."""
+    """Read the numbers of every line; a line that is cut short or damaged is left out."""
     lines = []
     try:
         written = file.read_text("utf-8", "replace").splitlines()
@@ -100,5 +110,5 @@ def _metrics(file: Path) -> list[dict[str, int | float]]:
     return lines
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""How to train: the settings of a fit, and what a budget means."""
+"""How to train: the settings of a fit, and the units of a budget."""
 
 import math
 import re
@@ -23,7 +23,7 @@ class Budget:
         Raises:
             InputError: anything else, or nothing at all.
         """
-        match = isinstance(text, str) and re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text.lower())
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(text).lower())
         seconds = {"s": 1, "m": 60, "h": 3600}
         if match and 0 < float(match[1]) < 1e15:  # beyond, a number of steps is no longer exact, nor finite
             amount, unit = float(match[1]), match[2]
@@ -47,10 +47,10 @@ class Recipe:
         learning_rate: its peak; it warms up over the first steps and decays to zero along a cosine.
         warmup: steps until the peak.
         weight_decay: of AdamW.
-        clip: largest norm of the gradient, in multiples of the moving average of the clipped norms, which makes it
-            independent of the loss's scale (AdaGC, https://arxiv.org/abs/2502.11034, of the whole gradient).
-        average: decay of the moving average of the weights, which is the model that is kept.
-        patience: evaluations without a better one after which to stop.
+        clip: largest norm of the gradient, in multiples of the moving average of the clipped norms, so that it does
+            not depend on the loss's scale (AdaGC, https://arxiv.org/abs/2502.11034, of the whole gradient).
+        average: decay of the moving average of the weights; this average is the model that is kept.
+        patience: the fit stops after so many evaluations without a better one.
         evaluations: how often to evaluate over the whole budget.
         crop: size of the windows that are taken where the sizes of examples vary: one for all dimensions, or one each;
             (): about a thousand places.
@@ -109,6 +109,8 @@ class Recipe:
         return cls(**plainly | {"crop": tuple(crop) if isinstance(crop, list | tuple) else (crop,)})
 
     def learning_rate_at(self, step: int, total: int | None) -> float:
-        """Linear warm-up, then a half cosine down to zero at `total` (None: not known yet)."""
-        decay = 1.0 if total is None else 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
+        """Return a linear warm-up, then a half cosine down to zero at `total` (None: not known yet)."""
+        decay = 1.0
+        if total is not None:
+            decay = 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
         return self.learning_rate * min(1.0, (step + 1) / self.warmup) * decay

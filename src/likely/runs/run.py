@@ -1,4 +1,4 @@
-"""`Run`: what a run is, as its config.json says."""
+"""`Run`: the contents of a run's config.json, read and checked in one place."""
 
 import dataclasses
 import importlib.metadata
@@ -29,8 +29,8 @@ class Origin:
     Attributes:
         source, context: name or path of the training data, and of their context; None: given in Python, or no context.
         fingerprint: of both, 64 hexadecimal digits.
-        validation: what the fit is judged on: a fraction held out of the training data, a split of the same file, or
-            data given in Python.
+        validation: the data that judge the fit: a fraction held out of the training data, a split of the same file,
+            or data given in Python.
         holdout: that fraction.
     """
 
@@ -51,9 +51,9 @@ class Run:
         preparation: of the data; None: they are taken as they are.
         recipe: settings of the fit; None: a model that was saved.
         gradient: whether the fit takes gradient steps; else the model is estimated in closed form.
-        versions: of what computed it.
+        versions: of the libraries that computed it.
         refusal: why the model cannot be frozen; None: it can, or nobody has tried.
-        stored: config.json as it was read; what it holds beside the above is written again.
+        stored: config.json as it was read; its other fields are written again.
     """
 
     model: dict[str, Any]
@@ -80,15 +80,16 @@ class Run:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "Run":
-        """Build from what `to_json` returned.
+        """Build a run from the result of `to_json`.
 
         Raises:
             InputError: a field is missing or not as expected; names it.
         """
-        for name in ("data", "preparation", "versions") if "recipe" in stored else ():
-            if name not in stored:
-                raise InputError(f"{name} is missing, which a fit has")
+        _refuse_missing(stored)
         recipe, gradient = _recipe_of(stored)
+        refusal = None
+        if "frozen" in stored:
+            refusal = _object(stored, "frozen", FROZEN)["refused"]
         return cls(
             model=_object(stored, "model", MODEL),
             data=_origin_of(stored),
@@ -96,7 +97,7 @@ class Run:
             recipe=recipe,
             gradient=gradient,
             versions=_versions_of(stored),
-            refusal=_object(stored, "frozen", FROZEN)["refused"] if "frozen" in stored else None,
+            refusal=refusal,
             stored=stored,
         )
 
@@ -109,25 +110,27 @@ class Run:
         write_json(Path(path) / CONFIG, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values: the fields that are known here, and those that are not as they were read."""
+        """Return plain JSON values: the fields that are known here, and others as they were read."""
         known: dict[str, Any] = {"format": FORMAT, "model": self.model}
         if self.data is not None and self.recipe is not None:
-            known |= {
-                "data": self.stored.get("data", {}) | dataclasses.asdict(self.data),
-                "preparation": None if self.preparation is None else self.preparation.to_json(),
-                "recipe": self._settings(self.recipe),
-                "versions": self.versions,
-            }
-        frozen = {} if self.refusal is None else {"frozen": {"refused": self.refusal}}
+            known["data"] = self.stored.get("data", {}) | dataclasses.asdict(self.data)
+            known["preparation"] = None if self.preparation is None else self.preparation.to_json()
+            known["recipe"] = self._settings(self.recipe)
+            known["versions"] = self.versions
+        if self.refusal is not None:
+            known["frozen"] = {"refused": self.refusal}
         others = {name: value for name, value in self.stored.items() if name != "frozen"}
-        return others | known | frozen
+        return others | known
 
     def _settings(self, recipe: Recipe) -> dict[str, Any]:
-        """Return the recipe as JSON, of one that was read without what its release did not know."""
-        settings = dataclasses.asdict(recipe) | ({} if self.gradient else {"budget": None})
+        """Return the recipe as JSON; of one that was read, settings newer than it only if they are no defaults."""
+        settings: dict[str, Any] = dataclasses.asdict(recipe)
+        if not self.gradient:
+            settings["budget"] = None
         before = self.stored.get("recipe", settings)
         default = dataclasses.asdict(Recipe())
-        return before | {name: value for name, value in settings.items() if name in before or value != default[name]}
+        changed = {name: value for name, value in settings.items() if name in before or value != default[name]}
+        return before | changed
 
     @property
     def model_name(self) -> str:
@@ -151,19 +154,23 @@ class Run:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes a run."""
-    names = ("likely", "torch", "numpy")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+    """Return the versions of Python and of the libraries that compute a run."""
+    libraries = {name: importlib.metadata.version(name) for name in ("likely", "torch", "numpy")}
+    return {"python": platform.python_version(), **libraries}
 
 
 # JSON → fields
 
 
 class _Field(NamedTuple):
-    """A field of a JSON object: words for what is expected in it, and whether a value is that."""
+    """A field of a JSON object: words for the values that it may have, and a test of a value."""
 
     expected: str
     holds: Callable[[Any], bool]
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _is_text(value: Any) -> bool:
@@ -171,11 +178,11 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_text_or_null(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+    return value is None or _is_text(value)
 
 
 def _is_fingerprint(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+    return _is_text(value) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _is_fraction(value: Any) -> bool:
@@ -195,10 +202,18 @@ ORIGIN = {
 }
 
 
+def _refuse_missing(stored: dict[str, Any]) -> None:
+    if "recipe" not in stored:
+        return
+    for name in ("data", "preparation", "versions"):
+        if name not in stored:
+            raise InputError(f"{name} is missing, which a fit has")
+
+
 def _object(stored: dict[str, Any], name: str, fields: dict[str, _Field]) -> dict[str, Any]:
-    """Return a field that is an object, after a look at its fields."""
+    """Return a field that is an object, after a check of its own fields."""
     found = stored[name]
-    if not isinstance(found, dict):
+    if not _is_object(found):
         raise InputError(f"{name}: an object is expected, found {reprlib.repr(found)}")
     for key, one in fields.items():
         if key not in found:
@@ -235,14 +250,14 @@ def _recipe_of(stored: dict[str, Any]) -> tuple[Recipe | None, bool]:
 
 def _versions_of(stored: dict[str, Any]) -> dict[str, str]:
     found = stored.get("versions", {})
-    if not isinstance(found, dict) or not all(isinstance(version, str) for version in found.values()):
+    if not _is_object(found) or not all(map(_is_text, found.values())):
         raise InputError(f"versions: an object of names and versions is expected, found {reprlib.repr(found)}")
     return found
 
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside, in making sense of a field, into an error that names the field."""
+    """Turn any error inside, where something is made of a field, into one that names the field."""
     try:
         yield
     except Exception as error:
@@ -251,7 +266,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """Read the JSON object of a run's configuration, of which the format is known."""
+    """Read the JSON object of a run's configuration, and check its format."""
     file = path / CONFIG
     try:
         stored = json.loads(file.read_text("utf-8"))
@@ -261,6 +276,6 @@ def _read_object(path: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT or "model" not in stored:
+    if not _is_object(stored) or stored.get("format") != FORMAT or "model" not in stored:
         raise StoreError(f'{file} is not the configuration of a run: "format": "{FORMAT}" and a model are expected')
     return stored

@@ -3,7 +3,7 @@
 config.json         the model's class and arguments; of a fit also data, preparation, recipe and versions
 model.safetensors   weights and buffers
 metrics.jsonl       one line per evaluation during the fit
-checkpoint/         what resumption needs
+checkpoint/         the state that resumption needs
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ def save(model: Density, path: str | Path) -> None:
 
 
 def refuse_shared(model: Density) -> None:
-    """Refuse a model one of whose parts, with weights, stands at two places: they would be apart after loading.
+    """Refuse a model with the same part, with weights, at two places: they would be two parts after loading.
 
     Raises:
         InputError: names the places.
@@ -70,7 +70,7 @@ def load(path: str | Path) -> Density:
         raise StoreError(f"{path / WEIGHTS} does not fit {path / CONFIG}: {first}") from error
     tie(model, ties)
     if any(parameter.dtype == torch.float64 for parameter in model.parameters()):
-        model.double()  # what is not saved, too
+        model.double()  # buffers that are not saved, too
     return model.eval()
 
 
@@ -102,7 +102,7 @@ def withdraw(path: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes that were killed while writing left beside the files of a run."""
+    """Remove unfinished files beside those of a run, left by processes that were killed while writing."""
     for name in (CONFIG, WEIGHTS, METRICS, CHECKPOINT):
         file = path / name
         for stray in file.parent.glob(f".{file.name}.*"):
