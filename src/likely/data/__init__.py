@@ -1,4 +1,4 @@
-"""Names and files to tensors, what is done to them before they are symbols, and sources of known entropy."""
+"""Names and files to tensors, their preparation for an event, and sources of known entropy."""
 
 from likely.data.generated import source_of
 from likely.data.load import Data, fingerprint, load, load_context, load_stored, load_validation, validation

@@ -28,6 +28,8 @@ GENERATED: dict[str, Callable[[], Source]] = {
 
 
 def source_of(spec: str | None) -> Source | None:
-    """The density behind generated data such as `moons` or `ising:test`, None where it is not known."""
+    """Return the density behind generated data such as `moons` or `ising:test`, None where it is not known."""
     name = (spec or "").partition(":")[0]
-    return GENERATED[name]() if name in GENERATED else None
+    if name not in GENERATED:
+        return None
+    return GENERATED[name]()

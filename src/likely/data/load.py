@@ -1,4 +1,4 @@
-"""What `digits`, `mnist.npz`, `mnist.npz:test` or `photos/` mean: names, files and their splits → tensors as stored."""
+"""Names (`digits`), files (`mnist.npz`, `mnist.npz:test`) and folders (`photos/`), and their splits → stored arrays."""
 
 import difflib
 import hashlib
@@ -41,7 +41,7 @@ class Data(Rows):
 
     Args:
         x: (n, …), uint8, another integer type or floating.
-        context: (n, …), row by row what x is conditioned on; None without.
+        context: (n, …), one row for each of x; None without.
         source, note, context_source: as of `Rows`.
     """
 
@@ -57,13 +57,23 @@ class Data(Rows):
         self.source, self.note, self.context_source = source, note, context_source
 
     def __repr__(self) -> str:
-        context = "" if self._context is None else f", context {(len(self), *self._context.shape[1:])}"
-        return f"Data({self.note}; x {shown(self.shape)} {str(self.dtype).removeprefix('torch.')}{context})"
+        dtype = str(self.dtype).removeprefix("torch.")
+        context = ""
+        if self._context is not None:
+            context = f", context {(len(self), *self._context.shape[1:])}"
+        return f"Data({self.note}; x {shown(self.shape)} {dtype}{context})"
 
 
 @dataclass(frozen=True)
 class _Place:
-    """One array: a name or a path, which array of it, which split that is, and how it was found ({n} for its rows)."""
+    """The place of one array.
+
+    Attributes:
+        base: a path, or a name of `NAMES`.
+        key: of an array in the file or the subfolder of a folder, or a split of the name; None: without a name.
+        split: "train", "valid", "test" or None: unknown.
+        how: words on how it was found, with {n} for the number of rows.
+    """
 
     base: str | Path
     key: str | None
@@ -71,13 +81,24 @@ class _Place:
     how: str
 
     @property
+    def path(self) -> Path | None:
+        """The file or folder; None: data with a name."""
+        if self.base in NAMES:
+            return None
+        return Path(self.base)
+
+    @property
     def source(self) -> str:
-        base = self.base if isinstance(self.base, str) else os.path.abspath(self.base)
-        return f"{base}:{self.key}" if self.key else str(base)
+        base = str(self.base)
+        if self.path is not None:
+            base = os.path.abspath(self.path)
+        return f"{base}:{self.key}" if self.key else base
 
     @property
     def label(self) -> str:
-        base = self.base if isinstance(self.base, str) else self.base.name or str(self.base)
+        base = str(self.base)
+        if self.path is not None:
+            base = self.path.name or base
         return f"{base}:{self.key}" if self.key else base
 
 
@@ -91,31 +112,34 @@ def load(data: str, role: Role, *, context: str | None = None) -> Data:
 
     Args:
         data: a name (digits, moons, ising, …) or a path, with `:key` or without.
-        role: the split that `data` alone means.
+        role: the split that `data` stands for without a key.
         context: in the same form, aligned row by row with the data. `digits:labels` and `file.npz:labels` follow the
             split of the data.
 
     Returns:
-        x of shape (n, …) and context as they are stored; `note` says which rows were taken.
+        x of shape (n, …) and context as they are stored; `note` describes the rows.
 
     Raises:
         InputError: nothing of that name, a damaged or unsuitable file, an unclear split, or a context of another
             length or split.
     """
     place = _locate(data, role)
-    return _fetch(place, None if context is None else _locate_context(context, place.split))
+    if context is None:
+        return _fetch(place, None)
+    return _fetch(place, _locate_context(context, place.split))
 
 
 def load_stored(data: str, role: Role) -> np.ndarray:
-    """The array that `load` would make a tensor of, in its own dtype; raises as `load`."""
+    """Load the array of `load`, in its own dtype; raises as `load`."""
     return _stored(_locate(data, role))
 
 
 def load_context(context: str, role: Role) -> Tensor:
-    """Load a context by itself, by name or path, of whatever split it names; raises as `load`."""
+    """Load a context by itself, by name or path, of any split; raises as `load`."""
     base, key = _parse(context)
-    named = base in NAMES and key == "labels"  # which follow a split
-    return _values(_locate_context(context, role) if named else _locate(context, role))
+    if base in NAMES and key == "labels":  # they follow a split
+        return _values(_locate_context(context, role))
+    return _values(_locate(context, role))
 
 
 def load_validation(data: str, *, context: str | None = None) -> Data | None:
@@ -132,10 +156,14 @@ def load_validation(data: str, *, context: str | None = None) -> Data | None:
         InputError: as `load`.
     """
     place = _sibling(_locate(data, "train"), "valid")
-    if place is None or context is None:
-        return None if place is None else _fetch(place, None)
+    if place is None:
+        return None
+    if context is None:
+        return _fetch(place, None)
     beside = _sibling(_locate_context(context, "train"), "valid")
-    return None if beside is None else _fetch(place, beside)
+    if beside is None:
+        return None
+    return _fetch(place, beside)
 
 
 def validation(data: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
@@ -177,19 +205,21 @@ def _locate(data: str, role: str) -> _Place:
 
 
 def _parse(data: str) -> tuple[str, str | None]:
-    """Split `path:key`; the path is a name or exists."""
+    """Split `path:key`; the path is one of `NAMES` or exists."""
     if data in NAMES or os.path.exists(data):
         return data, None
     base, colon, key = data.rpartition(":")
     if colon and (base in NAMES or os.path.exists(base)):
         return base, key
-    raise InputError(_missing(base if colon and "/" not in key else data))
+    missing = base if colon and "/" not in key else data
+    raise InputError(_missing(missing))
 
 
 def _missing(name: str) -> str:
     folder = Path(name).parent
-    readable = folder.is_dir() and os.access(folder, os.R_OK)
-    beside = [str(path) for path in folder.iterdir() if path.name[0] != "."] if readable else []
+    beside: list[str] = []
+    if folder.is_dir() and os.access(folder, os.R_OK):
+        beside = [str(path) for path in folder.iterdir() if path.name[0] != "."]
     known = [*NAMES, *difflib.get_close_matches(name, beside, 1)]
     return f"{name}: no such file, folder or name{suggestion(name, known)}; a path leads to {readers.FORMATS}"
 
@@ -214,22 +244,27 @@ def _locate_in_file(path: Path, key: str | None, role: str) -> _Place:
         return _locate_role(path, names, role)
     if key in names:
         return _Place(path, key, _split_of(key), "{n} rows")
-    split = _split_of(key) if _words(key) <= SPLITS.get(_split_of(key) or "", set()) else None
-    found = _of_split(names, split) if split else []
+    split = _split_of(key)
+    if split is None or not _words(key) <= SPLITS[split]:
+        raise _unknown(str(path), key, names)
+    found = _of_split(names, split)
     if len(found) != 1:
         raise _unknown(str(path), key, names)
     return _Place(path, found[0], split, f"{{n}} rows, the only data of its {split} split")
 
 
 def _locate_role(path: Path, names: tuple[str, ...], role: str) -> _Place:
-    """The array that a path alone means."""
+    """Locate the array that a path without a key stands for."""
     found = _of_split(names, role)
     if len(found) == 1:
         return _Place(path, found[0], role, f"{{n}} rows, the file's {role} split")
     only = [name for name in names if not _is_label(name)]
     if len(only) == 1:
-        return _Place(path, only[0], _split_of(only[0]), f"{{n}} rows, all of it: it has no {role} split by name")
-    problem = f"{len(found)} arrays could be the {role} data" if found else f"no array is named as the {role} data"
+        how = f"{{n}} rows, all of it: it has no {role} split by name"
+        return _Place(path, only[0], _split_of(only[0]), how)
+    problem = f"no array is named as the {role} data"
+    if found:
+        problem = f"{len(found)} arrays could be the {role} data"
     raise InputError(f"{path}: {problem}; pick one, as in {path.name}:{names[0]}; there are {', '.join(names)}")
 
 
@@ -238,7 +273,8 @@ def _locate_context(context: str, split: str | None) -> _Place:
     if base in NAMES:
         if base != "digits" or key != "labels":
             raise InputError(f"{context}: no such context; named data have digits:labels")
-        return _Place(base, key, split if split in DIGITS else "all", "")
+        rows = split if split in DIGITS else "all"
+        return _Place(base, key, rows, "")
     path, names = Path(base), readers.array_names(Path(base))
     labels = [name for name in names if _is_label(name) and _split_of(name) == split]
     if key in LABELS and key not in names and len(labels) == 1:
@@ -250,13 +286,15 @@ def _locate_context(context: str, split: str | None) -> _Place:
 
 
 def _sibling(place: _Place, split: str) -> _Place | None:
-    """The array of another split in the same file whose name differs in that word only."""
-    if isinstance(place.base, str) or place.key is None or place.split != "train":
+    """Locate the array of another split in the same file, by a name that differs in that word only."""
+    if place.path is None or place.key is None or place.split != "train":
         return None
     stem = _words(place.key) - SPLITS["train"]
-    names = readers.array_names(place.base)
-    found = [name for name in names if _split_of(name) == split and _words(name) - SPLITS[split] == stem]
-    return _Place(place.base, found[0], split, f"{{n}} rows, the file's {split} split") if len(found) == 1 else None
+    of_split = [name for name in readers.array_names(place.path) if _split_of(name) == split]
+    found = [name for name in of_split if _words(name) - SPLITS[split] == stem]
+    if len(found) != 1:
+        return None
+    return _Place(place.path, found[0], split, f"{{n}} rows, the file's {split} split")
 
 
 def _words(name: str) -> set[str]:
@@ -276,7 +314,9 @@ def _of_split(names: tuple[str, ...], split: str) -> list[str]:
 
 
 def _left_out(path: Path) -> str:
-    others = len(readers.images_in(path)[1]) if path.is_dir() else 0
+    if not path.is_dir():
+        return ""
+    others = len(readers.images_in(path)[1])
     return f"; other files left out: {others}" if others else ""
 
 
@@ -302,40 +342,59 @@ def _fetch(place: _Place, context: _Place | None) -> Data:
 
 
 def _values(place: _Place) -> Tensor:
-    """A context; a column, as of a .csv, holds single values."""
+    """Read a context; a column, as of a .csv, becomes single values."""
     values = _read(place)[:]
-    return values[:, 0] if values.shape[1:] == (1,) else values
+    if values.shape[1:] == (1,):
+        return values[:, 0]
+    return values
 
 
 def _stored(place: _Place) -> np.ndarray:
     if place.base == "digits":
-        file = Path(__file__).with_name("digits.npz")
-        array = readers.read_array(file, "labels" if place.key == "labels" else "images")
+        key = "labels" if place.key == "labels" else "images"
+        array = readers.read_array(Path(__file__).with_name("digits.npz"), key)
         return array[DIGITS[str(place.split)][0]]
-    if isinstance(place.base, str):
-        n, seed = DRAWS[str(place.key)]
-        draws = GENERATED[place.base]().sample(n, generator=torch.Generator().manual_seed(seed))
-        return (draws if draws.is_floating_point() else draws.to(torch.uint8)).numpy()
-    return readers.read_array(place.base, place.key)
+    if place.path is None:
+        return _drawn(str(place.base), str(place.key))
+    return readers.read_array(place.path, place.key)
+
+
+def _drawn(name: str, split: str) -> np.ndarray:
+    n, seed = DRAWS[split]
+    draws = GENERATED[name]().sample(n, generator=torch.Generator().manual_seed(seed))
+    if not draws.is_floating_point():
+        draws = draws.to(torch.uint8)
+    return draws.numpy()
 
 
 def _read(place: _Place) -> Tensor | Source:
     """Return rows of a dtype that torch computes with."""
-    if (folder := _folder_of(place)) is not None:
+    folder = _folder_of(place)
+    if folder is not None:
         return readers.Pictures(folder).loaded()
     array = _stored(place)
     if array.ndim == 0 or array.size == 0:
         raise InputError(f"{place.source}: at least one row is expected, found shape {array.shape}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
         raise InputError(f"{place.source}: numbers below 2^63 are expected, found {array.max()}")
-    wider = {"bool": "uint8", "uint16": "int32", "uint32": "int64", "uint64": "int64", "longdouble": "float64"}
-    name = "longdouble" if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array.dtype.name
-    mapped = file_of(array, wider.get(name))
-    return torch.from_numpy(np.require(array, wider.get(name), ["C", "W"])) if mapped is None else mapped
+    wanted = _wider(array.dtype)
+    mapped = file_of(array, wanted)
+    if mapped is not None:
+        return mapped
+    return torch.from_numpy(np.require(array, wanted, ["C", "W"]))
+
+
+def _wider(dtype: np.dtype) -> str | None:
+    """Return the name of a dtype of torch that holds all values of one that torch has not; None: it has it."""
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return "float64"
+    return {"bool": "uint8", "uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(dtype.name)
 
 
 def _folder_of(place: _Place) -> Path | None:
-    """Return the folder that a place means, None of anything else."""
-    if isinstance(place.base, str) or not place.base.is_dir():
+    """Return the folder at a place, None of anything else."""
+    if place.path is None or not place.path.is_dir():
         return None
-    return place.base if place.key is None else place.base / place.key
+    if place.key is None:
+        return place.path
+    return place.path / place.key

@@ -1,4 +1,4 @@
-"""What is done to raw arrays before they are examples of an event: layout, levels, binarisation. Kept with a run."""
+"""The steps from raw arrays to examples of an event: layout, levels, binarisation. Kept with a run."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from likely.errors import EntryError, InputError
+from likely.distributions.discrete import uniform
+from likely.errors import InputError
 from likely.event import Event, refuse, shown
 from likely.rows import Rows
 
@@ -19,7 +20,7 @@ ROWS = 8192  # binarised at a time, to keep the floating copy small
 
 @runtime_checkable
 class Shaped(Protocol):
-    """Raw data, of which the shape (n, …) is known; None stands for sizes that vary."""
+    """Raw data of a known shape (n, …); None stands for sizes that vary."""
 
     @property
     def shape(self) -> Sequence[Any]:
@@ -61,16 +62,15 @@ class Preparation:
         """Choose the preparation that suits the training data.
 
         Layout: three dimensions are (n, h, w); four are (n, c, h, w) where c is 1 or 3, else (n, h, w, c) where c is.
-        Levels, unless given: 2 with `binarize`; 256 for 8-bit images, which are uint8 images that use the top bit (a
-        value above 127); for other whole numbers the largest value + 1, over the whole array; None for real values,
-        which are floating data with a value that is not whole, or negative. Peak: 255 for 8-bit images, else the
-        largest value.
+        Levels, unless given: 2 with `binarize`; 256 for 8-bit images, that is uint8 images with a value above 127; for
+        other whole numbers the largest value + 1, over the whole array; None for real values, that is floating data
+        with a value that is not whole, or negative. Peak: 255 for 8-bit images, else the largest value.
 
         Args:
             raw: training data as stored, (n, …).
             binarize: threshold, "stochastic" or None.
-            levels: size of the alphabet where the rule above is not what is wanted.
-            real: take whole numbers as measurements, which are real values.
+            levels: size of the alphabet, if not that of the rule above.
+            real: whether whole numbers are measurements, that is real values.
 
         Raises:
             InputError: no data, a number that is not finite, symbols below zero, or arguments that contradict each
@@ -79,28 +79,22 @@ class Preparation:
         raw = Rows.of(raw)
         if 0 in raw.shape:
             raise InputError(f"data: empty, at least one example is expected, found shape {raw.shape}")
-        layout, found = _layout(raw.shape), _range_of(raw)
-        eight_bit = raw.dtype == torch.uint8 and layout != "flat" and found.largest > 127
+        layout, values = _layout(raw.shape), _range_of(raw)
+        eight_bit = raw.dtype == torch.uint8 and layout != "flat" and values.largest > 127
         if real and (levels is not None or binarize is not None):
             raise InputError(f"real values have no levels, found levels {levels}, binarize {binarize}")
         if levels is None and not real:
-            if binarize is None and found.smallest < 0 and not raw.dtype.is_floating_point:
-                raise InputError(
-                    f"data: found {found.smallest}; symbols are the whole numbers 0, 1, 2, …: number them so, "
-                    "or take the data as measurements (real=True)"
-                )
-            levels = 2 if binarize is not None else 256 if eight_bit else found.alphabet
-            if levels is not None and levels > LEVELS:
-                raise InputError(
-                    f"data: found {found.largest:,}: an alphabet of at most {LEVELS:,} symbols is expected; "
-                    "number the symbols 0, 1, 2, …"
-                )
-        peak = 255.0 if eight_bit else float(found.largest) if found.largest > 0 else 1.0
+            levels = 2
+            if binarize is None:
+                levels = 256 if eight_bit else values.alphabet
+        peak = 1.0
+        if values.largest > 0:
+            peak = 255.0 if eight_bit else float(values.largest)
         return cls(layout, levels, binarize, peak)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Preparation":
-        """Read back what `to_json` wrote.
+        """Build a preparation from the result of `to_json`.
 
         Raises:
             InputError: a field too many, too few, or of a wrong kind.
@@ -109,14 +103,19 @@ class Preparation:
         if set(data) != set(expected):
             raise InputError(f"preparation: the fields {', '.join(expected)} are expected, found {', '.join(data)}")
         levels, binarize = data["levels"], data["binarize"]
-        levels = tuple(levels) if isinstance(levels, list) else levels
+        if isinstance(levels, list):
+            levels = tuple(levels)
         _check(data["layout"], levels, binarize, data["peak"])
-        return cls(data["layout"], levels, float(binarize) if _is_number(binarize) else binarize, float(data["peak"]))
+        if binarize not in (None, "stochastic"):
+            binarize = float(binarize)
+        return cls(data["layout"], levels, binarize, float(data["peak"]))
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        levels = list(self.levels) if isinstance(self.levels, tuple) else self.levels
-        return asdict(self) | {"levels": levels}
+        """Return plain JSON values."""
+        values = asdict(self)
+        if isinstance(self.levels, tuple):
+            values["levels"] = list(self.levels)
+        return values
 
     @property
     def random(self) -> bool:
@@ -129,7 +128,7 @@ class Preparation:
         return self.binarize is None
 
     def event_of(self, raw: Shaped) -> Event:
-        """The event that one row of a raw array becomes.
+        """Return the event that one row of a raw array becomes.
 
         Raises:
             InputError: not the layout this preparation is for.
@@ -144,14 +143,16 @@ class Preparation:
 
     def places(self, raw: Shaped) -> list[int]:
         """Return the dimensions of one raw row that are places: height and width of images, else all of them."""
+        if self.layout == "flat":
+            return list(range(len(raw.shape) - 1))
         first = 1 if self.layout == "chw" else 0
-        return [first, first + 1] if self.layout != "flat" else list(range(len(raw.shape) - 1))
+        return [first, first + 1]
 
     def rows(self, raw: Rows, generator: torch.Generator | None = None) -> Rows:
         """Prepare rows when they are read.
 
-        What draws, draws for all of them at once where they are in memory, and else whenever some are read. Arguments
-        and errors are those of `apply`.
+        A random preparation draws for all of them at once where they are in memory, else whenever some are read.
+        Arguments and errors are those of `apply`.
         """
         if self.random and raw.in_memory:
             with raw.named():
@@ -167,14 +168,13 @@ class Preparation:
 
         Args:
             raw: data as stored.
-            generator: source of the stochastic binarisation, which wants one.
+            generator: of the stochastic binarisation.
 
         Raises:
             InputError: another layout, a value to binarise that is not within 0 … peak, or no generator.
         """
         if self.binarize is None:
-            x = self._arrange(raw)
-            return _compact(x) if self._small else _floating(x) if self.levels is None else x
+            return self._stored(self._arrange(raw))
         if self.random and generator is None:
             raise InputError("stochastic binarisation draws: a generator is expected")
         self._check_range(raw)
@@ -191,42 +191,50 @@ class Preparation:
             return x
         if x.ndim != 4 or (self.layout == "hw" and x.shape[1] != 1):
             raise InputError(f"images (n, c, h, w) are expected, found shape {tuple(x.shape)}")
-        return x[:, 0] if self.layout == "hw" else x.permute(0, 2, 3, 1) if self.layout == "hwc" else x
+        if self.layout == "hw":
+            return x[:, 0]
+        if self.layout == "hwc":
+            return x.permute(0, 2, 3, 1)
+        return x
 
-    @property
-    def _small(self) -> bool:
-        """Whether every symbol fits one byte."""
-        alphabets = self.levels if isinstance(self.levels, tuple) else (self.levels,)
-        return all(levels is not None and levels <= 256 for levels in alphabets)
+    def _stored(self, x: Tensor) -> Tensor:
+        """Return real values in floating point, symbols in one byte where all alphabets fit it."""
+        if self.levels is None:
+            return _floating(x)
+        if max(_alphabets(self.levels)) <= 256:
+            return _compact(x)
+        return x
 
     def _arrange(self, raw: Tensor) -> Tensor:
         self._check_layout(raw.shape)
-        return raw[:, None] if self.layout == "hw" else raw.permute(0, 3, 1, 2) if self.layout == "hwc" else raw
+        if self.layout == "hw":
+            return raw[:, None]
+        if self.layout == "hwc":
+            return raw.permute(0, 3, 1, 2)
+        return raw
 
     def _check_layout(self, shape: Sequence[int | None]) -> None:
-        if self.layout != "flat" and len(shape) != (3 if self.layout == "hw" else 4):
+        if self.layout == "flat":
+            return
+        dimensions = 3 if self.layout == "hw" else 4
+        if len(shape) != dimensions:
             raise InputError(f"data: expected images {SHAPES[self.layout]}, found shape {shown(shape)}")
 
     def _check_range(self, raw: Tensor) -> None:
         low, high = raw.aminmax()  # NaN where there is one
         if low >= 0 and high <= self.peak:
             return
-        index = tuple((~((raw >= 0) & (raw <= self.peak))).nonzero()[0].tolist())
-        raise EntryError(
-            "data",
-            raw[index].item(),
-            index,
-            f"values 0 to {self.peak:g}, the range of the training data, are expected for binarisation",
-        )
+        inside = (raw >= 0) & (raw <= self.peak)
+        expected = f"values 0 to {self.peak:g}, the range of the training data, are expected for binarisation"
+        refuse(~inside, raw, "data", expected)
 
 
 def _binarize(x: Tensor, how: float | Literal["stochastic"], peak: float, generator: torch.Generator | None) -> Tensor:
-    unit = (x if x.is_floating_point() else x.float()) / peak
+    if not x.is_floating_point():
+        x = x.float()
+    unit = x / peak
     if how == "stochastic":
-        device = unit.device if generator is None else generator.device
-        return (
-            torch.rand(unit.shape, generator=generator, dtype=unit.dtype, device=device).to(unit.device) < unit
-        ).byte()
+        return (uniform(tuple(unit.shape), generator, unit) < unit).byte()
     return (unit > how).byte()
 
 
@@ -235,7 +243,9 @@ def _layout(shape: tuple[Any, ...]) -> Layout:
         return "hw"
     if len(shape) == 4 and shape[1] in (1, 3):
         return "chw"
-    return "hwc" if len(shape) == 4 and shape[3] in (1, 3) else "flat"
+    if len(shape) == 4 and shape[3] in (1, 3):
+        return "hwc"
+    return "flat"
 
 
 class _Range(NamedTuple):
@@ -247,50 +257,67 @@ class _Range(NamedTuple):
 
     @property
     def alphabet(self) -> int | None:
-        """Size of the alphabet of whole numbers from 0 on, None for real values."""
-        symbols = self.whole and (self.smallest >= 0 or isinstance(self.smallest, int))
-        return max(int(self.largest), 0) + 1 if symbols else None
+        """Size of the alphabet of whole numbers from 0 on, None for real values.
+
+        Raises:
+            InputError: negative numbers of an integer type, or an alphabet that is too large.
+        """
+        negative = self.smallest < 0
+        if negative and isinstance(self.smallest, int):
+            raise InputError(
+                f"data: found {self.smallest}; symbols are the whole numbers 0, 1, 2, …: number them so, "
+                "or take the data as measurements (real=True)"
+            )
+        if negative or not self.whole:
+            return None
+        if self.largest >= LEVELS:
+            raise InputError(
+                f"data: found {self.largest:,}: an alphabet of at most {LEVELS:,} symbols is expected; "
+                "number the symbols 0, 1, 2, …"
+            )
+        return int(self.largest) + 1
 
 
 def _range_of(raw: Rows) -> _Range:
-    """Look through all of the data.
+    """Find the range of all of the data.
 
     Raises:
         InputError: a number that is not finite; names the first.
     """
-    found = []
+    ranges = []
     for part in raw.slices():
         x = part.x
         if x.is_floating_point():
             with part.named():
                 refuse(~x.isfinite(), x, "data", "finite numbers are expected")
-        smallest, largest = (end.item() for end in x.aminmax())
-        found.append(_Range(smallest, largest, not x.is_floating_point() or bool((x == x.round()).all())))
-    return _Range(
-        min(part.smallest for part in found), max(part.largest for part in found), all(part.whole for part in found)
-    )
+        whole = not x.is_floating_point() or bool((x == x.round()).all())
+        smallest, largest = x.aminmax()
+        ranges.append(_Range(smallest.item(), largest.item(), whole))
+    smallest, largest, whole = zip(*ranges, strict=True)
+    return _Range(min(smallest), max(largest), all(whole))
 
 
 def _floating(x: Tensor) -> Tensor:
-    """Measurements in floating point that holds them exactly (below 2^53)."""
+    """Return measurements in floating point that holds them exactly (below 2^53)."""
     if x.is_floating_point():
         return x
-    return x.to(torch.float32 if x.element_size() < 4 else torch.float64)
+    dtype = torch.float32 if x.element_size() < 4 else torch.float64
+    return x.to(dtype)
 
 
 def _compact(x: Tensor) -> Tensor:
-    """As uint8 where that changes no value."""
+    """Return symbols as uint8 where that changes no value."""
+    if x.dtype == torch.int8 and (x < 0).any():  # −1 would become 255, and come back
+        return x
     small = x.to(torch.uint8)
-    kept = torch.equal(small.to(x.dtype), x) and (x.dtype != torch.int8 or x.numel() == 0 or int(x.min()) >= 0)
-    return small if kept else x  # −1 in eight bits would become 255, and come back
+    return small if torch.equal(small.to(x.dtype), x) else x
 
 
 def _check(layout: Any, levels: Any, binarize: Any, peak: Any) -> None:
-    """Refuse what no preparation can be."""
+    """Refuse a preparation with a wrong field."""
     if layout not in ("chw", "hw", "hwc", "flat"):
         raise InputError(f"preparation: layout chw, hw, hwc or flat is expected, found {layout!r}")
-    counts = levels if isinstance(levels, tuple) else (levels,)
-    if levels is not None and not all(type(count) is int and count >= 1 for count in counts):
+    if levels is not None and not all(type(count) is int and count >= 1 for count in _alphabets(levels)):
         raise InputError(f"preparation: levels of at least 1, or none, are expected, found {levels!r}")
     if binarize not in (None, "stochastic") and not (_is_number(binarize) and 0 <= binarize < 1):
         raise InputError(f'binarize: "stochastic" or a threshold from 0 to 1 is expected, found {binarize!r}')
@@ -298,6 +325,12 @@ def _check(layout: Any, levels: Any, binarize: Any, peak: Any) -> None:
         raise InputError(f"binarised data have 2 levels, found levels {levels}")
     if not _is_number(peak) or not 0 < peak < float("inf"):
         raise InputError(f"preparation: a positive peak is expected, found {peak!r}")
+
+
+def _alphabets(levels: Any) -> tuple[Any, ...]:
+    if isinstance(levels, tuple):
+        return levels
+    return (levels,)
 
 
 def _is_number(value: object) -> bool:

@@ -35,15 +35,19 @@ DEFLATE = 1032  # deflate makes nothing smaller than this fraction of its size
 
 
 def array_names(path: Path) -> tuple[str, ...]:
-    """Names of what a file holds: the arrays of an .npz, the subfolders of a folder; () where it is one unnamed array.
+    """List the arrays of an .npz, or the subfolders of a folder; () for a file that is one array without a name.
 
     Raises:
         InputError: an .npz that is damaged or has no arrays.
     """
     if path.is_dir():
         images, others = images_in(path)
-        return () if images else tuple(part.name for part in others if part.is_dir())
-    return _npz_names(path) if path.suffix.lower() == ".npz" else ()
+        if images:
+            return ()
+        return tuple(part.name for part in others if part.is_dir())
+    if path.suffix.lower() == ".npz":
+        return _npz_names(path)
+    return ()
 
 
 def read_array(path: Path, key: str | None = None) -> np.ndarray:
@@ -64,16 +68,19 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray:
     names = array_names(path)
     if key not in (names or (None,)):
         holds = f"arrays {', '.join(names)}" if names else "a single array without a name"
-        raise InputError(f"{path}: holds {holds}; found {f'the key {key!r}' if key else 'no key'}")
-    found = _reader(path)(path) if key is None else _read_named(path, key)
-    if found.dtype.kind not in "biuf":
-        where = path if key is None else f"{path}:{key}"
-        raise InputError(f"{where}: an array of numbers is expected, found dtype {found.dtype}")
-    return found
+        given = f"the key {key!r}" if key else "no key"
+        raise InputError(f"{path}: holds {holds}; found {given}")
+    if key is None:
+        array, where = _reader(path)(path), str(path)
+    else:
+        array, where = _read_named(path, key), f"{path}:{key}"
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{where}: an array of numbers is expected, found dtype {array.dtype}")
+    return array
 
 
 def images_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The images of a folder, sorted by name, and what else lies there (hidden files apart)."""
+    """List the images of a folder, sorted by name, and everything else in it (hidden files apart)."""
     with _reading(folder, "a folder"):
         visible = sorted(part for part in folder.iterdir() if not part.name.startswith("."))
     images = [part for part in visible if part.suffix.lower() in IMAGES and part.is_file()]
@@ -84,20 +91,24 @@ def _reader(path: Path) -> Callable[[Path], np.ndarray]:
     name = path.name.lower()
     if path.is_dir():
         return _read_images
-    if name.endswith((".npy", ".csv")):
-        return _read_npy if name.endswith(".npy") else _read_csv
+    if name.endswith(".npy"):
+        return _read_npy
+    if name.endswith(".csv"):
+        return _read_csv
     if name.endswith((".gz", "-ubyte")) or path.suffix.lower().startswith(".idx"):
         return _read_idx
     raise InputError(f"{path}: unknown format; expected {FORMATS}")
 
 
 def _read_named(path: Path, key: str) -> np.ndarray:
-    return _read_images(path / key) if path.is_dir() else _read_npz(path, key)
+    if path.is_dir():
+        return _read_images(path / key)
+    return _read_npz(path, key)
 
 
 @contextmanager
 def _reading(path: Path, expected: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into one `InputError` that names the file."""
+    """Turn any error inside into one `InputError` that names the file."""
     try:
         yield
     except (InputError, MemoryError):
@@ -116,11 +127,13 @@ def _read_npy(path: Path) -> np.ndarray:
     with _reading(path, "an array in numpy's format"), open(path, "rb") as stream:
         _refuse_pickle(path, stream)
         size = os.path.getsize(path)
-        return _npy(stream, size, str(path)) if size < LARGE else _mapped(path, stream, size)
+        if size < LARGE:
+            return _npy(stream, size, str(path))
+        return _mapped(path, stream, size)
 
 
 def _mapped(path: Path, stream: Stream, size: int) -> np.ndarray:
-    """Map a large array into memory; one in Fortran order, whose rows are scattered, is read."""
+    """Map a large array into memory; one in Fortran order is read, because its rows are scattered."""
     shape, fortran, dtype = _npy_header(stream, str(path))
     wanted, room = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if fortran or wanted != room:
@@ -130,7 +143,7 @@ def _mapped(path: Path, stream: Stream, size: int) -> np.ndarray:
 
 
 def parse_npy(content: bytes, name: str) -> np.ndarray:
-    """The array in the bytes of an .npy file; raises as `read_array`."""
+    """Return the array in the bytes of an .npy file; raises as `read_array`."""
     with _reading(Path(name), "an array in numpy's format"):
         stream = io.BytesIO(content)
         _refuse_pickle(Path(name), stream)
@@ -157,24 +170,32 @@ def _read_npz(path: Path, key: str) -> np.ndarray:
 
 
 def _npy(stream: Stream, size: int, name: str) -> np.ndarray:
-    """One array in numpy's format from a stream of `size` bytes."""
+    """Read one array in numpy's format from a stream of `size` bytes."""
     shape, fortran, dtype = _npy_header(stream, name)
-    body = _body(stream, size - stream.tell(), shape[::-1] if fortran else shape, dtype, name)
-    return body.T if fortran else body
+    room = size - stream.tell()
+    if fortran:
+        return _body(stream, room, shape[::-1], dtype, name).T
+    return _body(stream, room, shape, dtype, name)
 
 
 def _npy_header(stream: Stream, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Read shape, whether in Fortran order, and dtype."""
-    version = np.lib.format.read_magic(stream)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(stream)
+    shape, fortran, dtype = parse_header(stream)
     if dtype.hasobject:
         _pickled(name)
     return shape, fortran, dtype
 
 
+def parse_header(stream: Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, whether in Fortran order, and dtype as numpy does; errors are those of numpy."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
+
+
 def _body(stream: Stream, room: int, shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
-    """The rest of a stream that has `room` bytes at most: exactly one array in the machine's byte order."""
+    """Read the rest of a stream, at most `room` bytes: exactly one array, in the machine's byte order."""
     wanted = math.prod(shape) * dtype.itemsize
     expected = f"{name}: truncated or damaged: expected {wanted:,} bytes for shape {shape} of {dtype.name}"
     if not 0 <= wanted <= room:
@@ -184,8 +205,10 @@ def _body(stream: Stream, room: int, shape: tuple[int, ...], dtype: np.dtype, na
     while filled < wanted and (chunk := stream.read(min(wanted - filled, 1 << 20))):
         raw[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
         filled += len(chunk)
-    if filled < wanted or stream.read(1):
-        raise InputError(f"{expected}, found {'more' if filled == wanted else f'{filled:,}'}")
+    if filled < wanted:
+        raise InputError(f"{expected}, found {filled:,}")
+    if stream.read(1):
+        raise InputError(f"{expected}, found more")
     return raw.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -207,13 +230,24 @@ def _pickled(name: str) -> NoReturn:
 
 def _read_idx(path: Path) -> np.ndarray:
     zipped = path.suffix.lower() == ".gz"
-    with _reading(path, "an IDX file"), (gzip.open if zipped else open)(path, "rb") as stream:
-        magic = stream.read(4)
-        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] == 0:
-            raise InputError(f"{path}: expected an IDX file (00 00 type dimensions …), found {magic.hex(' ')}")
-        shape = struct.unpack(f">{magic[3]}I", stream.read(4 * magic[3]))
-        room = os.path.getsize(path) * DEFLATE if zipped else os.path.getsize(path) - stream.tell()
-        return _body(stream, room, shape, np.dtype(IDX_TYPES[magic[2]]), str(path))
+    opener = gzip.open if zipped else open
+    with _reading(path, "an IDX file"), opener(path, "rb") as stream:
+        shape, dtype = _idx_header(stream, path)
+        room = os.path.getsize(path)
+        if zipped:
+            room *= DEFLATE
+        else:
+            room -= stream.tell()
+        return _body(stream, room, shape, dtype, str(path))
+
+
+def _idx_header(stream: Stream, path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] == 0:
+        raise InputError(f"{path}: expected an IDX file (00 00 type dimensions …), found {magic.hex(' ')}")
+    dimensions = magic[3]
+    shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
+    return shape, np.dtype(IDX_TYPES[magic[2]])
 
 
 # CSV
@@ -228,7 +262,7 @@ def _read_csv(path: Path) -> np.ndarray:
 
 
 def _csv_rows(path: Path, reader: Iterator[list[str]]) -> Iterator[array]:
-    """Rows of finite numbers, all of one length; a first row without any number is a header."""
+    """Yield rows of finite numbers, all of one length; a first row without any number is a header."""
     header: list[str] | None = None
     width, blank = 0, 0
     for row, cells in enumerate(reader, 1):
@@ -254,7 +288,8 @@ def _csv_row(path: Path, row: int, cells: list[str], width: int, header: list[st
         pass
     column = next(i for i, cell in enumerate(cells) if not _is_number(cell))
     name = f' ("{header[column]}")' if header else ""
-    found = f'"{cells[column][:60]}"' if cells[column].strip() else "a hole"
+    cell = cells[column]
+    found = f'"{cell[:60]}"' if cell.strip() else "a hole"
     raise InputError(f"{path}: row {row}, column {column + 1}{name}: expected a finite number, found {found}")
 
 
@@ -266,17 +301,19 @@ def _is_number(cell: str) -> bool:
 
 
 def _narrow(table: np.ndarray) -> np.ndarray:
-    """Whole numbers as integers, in one byte each where they fit."""
+    """Return whole numbers as integers, in one byte each where they fit."""
     if (table != np.rint(table)).any() or np.abs(table).max() >= 2**53:
         return table
-    return table.astype(np.uint8 if table.min() >= 0 and table.max() <= 255 else np.int64)
+    if table.min() >= 0 and table.max() <= 255:
+        return table.astype(np.uint8)
+    return table.astype(np.int64)
 
 
 # Images
 
 
 class Pictures(Source):
-    """The images of a folder, which are read when they are asked for.
+    """The images of a folder, read when they are asked for.
 
     Raises:
         InputError: none, or images of several modes.
@@ -314,7 +351,9 @@ class Pictures(Source):
         """Return them in memory, where they are few enough."""
         if self.values >= LARGE:
             return self
-        return self[:] if self.sizes is None else Arrays([self._image(number) for number in range(len(self))])
+        if self.sizes is None:
+            return self[:]
+        return Arrays([self._image(number) for number in range(len(self))])
 
 
 def _read_images(folder: Path) -> np.ndarray:
@@ -335,7 +374,9 @@ def _image_shape(file: Path) -> tuple[int, ...]:
     with _reading(file, "an image"), Image.open(file) as image:
         if image.mode not in ("L", "RGB"):
             raise InputError(f"{file}: expected mode L (grey) or RGB, found {image.mode}; convert it")
-        return (image.height, image.width, *([3] if image.mode == "RGB" else []))
+        if image.mode == "RGB":
+            return (image.height, image.width, 3)
+        return (image.height, image.width)
 
 
 def _read_image(file: Path) -> np.ndarray:
@@ -350,4 +391,5 @@ def _read_image(file: Path) -> np.ndarray:
 
 
 def _described(shape: Sequence[int] | torch.Tensor) -> str:
-    return f"{int(shape[1])}×{int(shape[0])} {'L' if len(shape) == 2 else 'RGB'}"
+    mode = "L" if len(shape) == 2 else "RGB"
+    return f"{int(shape[1])}×{int(shape[0])} {mode}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from likely.data.sources import Source
-from likely.distributions.discrete import uniform
+from likely.distributions.discrete import standard_normal, uniform
 from likely.errors import InputError
 from likely.event import Event
 
@@ -43,7 +43,7 @@ class BlurredArcs(Source):
         self.register_buffer("table", torch.tensor(arcs, dtype=torch.float64), persistent=False)  # (arcs, 5)
 
     def entropy(self) -> float:
-        """−∫ p ln p by the trapezoidal rule, which converges exponentially for such functions."""
+        """−∫ p ln p by the trapezoidal rule; its error falls exponentially for such functions."""
         reach = self.table[:, 2] + 9 * self.noise
         lines = []
         for centre in self.table[:, :2].T:
@@ -61,7 +61,7 @@ class BlurredArcs(Source):
         x, y, radius, start, end = self.table[which].T
         t = start + (end - start) * uniform((n,), generator, self.table)
         points = torch.stack([x + radius * t.cos(), y + radius * t.sin()], 1)
-        return points + self.noise * _normal((n, 2), generator, self.table)
+        return points + self.noise * standard_normal((n, 2), generator, self.table)
 
 
 def _log_blurred_arc(x: Tensor, arc: Arc, noise: float) -> Tensor:
@@ -84,7 +84,8 @@ def _log_blurred_arc(x: Tensor, arc: Arc, noise: float) -> Tensor:
         low, high = low.maximum(direction - reach), high.minimum(direction + reach)
         half = ((high - low) / 2).clamp_min(0)
         t = (low + high)[:, None] / 2 + half[:, None] * NODES
-        exponent = -2 * kappa[:, None] * ((t - direction[:, None]) / 2).sin().square()
+        angle = (t - direction[:, None]) / 2
+        exponent = -2 * kappa[:, None] * angle.sin().square()
         parts.append((exponent + WEIGHTS.log()).logsumexp(1) + half.log())
     mean = torch.logaddexp(*parts) - math.log(end - start)
     return mean - ((rho - radius) / noise).square() / 2 - math.log(2 * math.pi * noise**2)
@@ -162,20 +163,21 @@ class LinearGaussian(Source):
         return -(z.square().sum(0) + self.event.dims * math.log(2 * math.pi)) / 2 - log_det
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        return self.mean + _normal((n, self.event.dims), generator, self.mean) @ self.factor.T
+        return self.mean + standard_normal((n, self.event.dims), generator, self.mean) @ self.factor.T
 
 
 def stretched_gaussian(turned: bool = False) -> LinearGaussian:
     """(1, 2) + (5, 1) ε, or with ε's ellipse turned by 45°: H = ln 5 + ln(2πe)."""
     c = math.sqrt(0.5)
-    return LinearGaussian(((5 * c, -c), (5 * c, c)) if turned else ((5.0, 0.0), (0.0, 1.0)), (1.0, 2.0))
+    weight = ((5 * c, -c), (5 * c, c)) if turned else ((5.0, 0.0), (0.0, 1.0))
+    return LinearGaussian(weight, (1.0, 2.0))
 
 
 class RoundedGaussian(Source):
     """Symbols x = k + round(s ε), ε ~ N(0, 1): P(x) = Φ((x − k + ½) / s) − Φ((x − k − ½) / s).
 
-    The alphabet 0 … 2k reaches to 9 s on either side; its ends own what lies beyond. What uniform dequantisation costs
-    such data is known exactly (`dequantization_gap`).
+    The alphabet 0 … 2k reaches to 9 s on either side; its ends have the probability of all values beyond. The cost of
+    uniform dequantisation is known exactly for such data (`dequantization_gap`).
 
     Args:
         deviation: s.
@@ -198,9 +200,9 @@ class RoundedGaussian(Source):
         return -self.dims * float(torch.xlogy(self.table, self.table).sum())
 
     def dequantization_gap(self) -> float:
-        """What the best Gaussian over x + u, u ~ U(0, 1), pays above the entropy, in nats per symbol.
+        """½ ln(2πe v) − H(P), where v = Var[x] + 1/12 is the variance of x + u, u ~ U(0, 1).
 
-        ½ ln(2πe v) − H(P), where v = Var[x] + 1/12 is the variance of x + u.
+        The best Gaussian over x + u has a cross-entropy that is so much above the entropy, in nats per symbol.
         """
         symbols = torch.arange(len(self.table), dtype=torch.float64)
         mean = (self.table * symbols).sum()
@@ -217,9 +219,3 @@ class RoundedGaussian(Source):
 def _beyond(z: Tensor) -> Tensor:
     """P(ε > z), precise in the tail."""
     return torch.special.erfc(z / math.sqrt(2)) / 2
-
-
-def _normal(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Standard normal numbers, drawn on the generator's device and brought to that of `like`."""
-    device = generator.device if generator is not None else like.device
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=device).to(like.device)

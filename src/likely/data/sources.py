@@ -15,7 +15,7 @@ from likely.event import Event
 
 
 class Source(Density):
-    """A density whose entropy is known exactly."""
+    """A density with an entropy that is known exactly."""
 
     @abstractmethod
     def entropy(self) -> float:
@@ -62,7 +62,8 @@ class Ising(Source):
         super().__init__(Event((1, side, side), levels=2))
         self.side, self.beta = side, beta
         bits = torch.arange(side * side)
-        spins = 2 * (torch.arange(2 ** (side * side))[:, None] >> bits & 1).view(-1, side, side) - 1
+        states = torch.arange(2 ** (side * side))
+        spins = 2 * (states[:, None] >> bits & 1).view(-1, side, side) - 1
         bonds = (spins[:, 1:] * spins[:, :-1]).sum((1, 2)) + (spins[:, :, 1:] * spins[:, :, :-1]).sum((1, 2))
         self.register_buffer("bits", bits, persistent=False)
         self.register_buffer("table", (beta * bonds.double()).softmax(0), persistent=False)  # (states,)
@@ -79,7 +80,7 @@ class Ising(Source):
 
 
 class ColourChain(Source):
-    """RGB images in which every value is a sum of earlier ones plus noise e ~ q, modulo `levels`.
+    """RGB images: every value is a sum of earlier ones plus noise e ~ q, modulo `levels`.
 
     R = R' + e, G = R + e, B = R + G + e, where R' is the red of the pixel to the left (in the first column: above;
     the first pixel's red is uniform) and q = (1 − noise)·δ_0 + noise·uniform. So H = ln levels + (3hw − 1) H(q).

@@ -1,4 +1,4 @@
-"""Fitting: `plan` chooses from data what nobody has said; `fit` knows only a model's `loss`; `resume` goes on."""
+"""Fitting: `plan` chooses from data all that is left open; `fit` knows only a model's `loss`; `resume` goes on."""
 
 from likely.training.fit import fit, resume
 from likely.training.plan import Plan, plan

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class Average:
     """w̄ ← w̄ + (1 − d)(w − w̄), with d = min(decay, (1 + t)/(10 + t)), so that short fits are not held back.
 
-    Real buffers that are saved are averaged like weights: those that move in training, such as the entries of a
-    codebook, would not fit averaged weights as they are at one step; those that do not stay the same to the bit.
+    Real buffers that are saved are averaged like weights. Some move in training, such as the entries of a codebook:
+    their values at one step would not fit averaged weights. The others stay the same to the bit.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -27,7 +27,8 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the weights after step t = `step`, counted from 0."""
         if self.averages:
-            torch._foreach_lerp_(self.averages, self.tensors, 1 - min(self.decay, (1 + step) / (10 + step)))
+            decay = min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.averages, self.tensors, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -39,7 +40,7 @@ class Average:
             self._swap()
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by name."""
+        """Return the averages by name."""
         return dict(zip(self.names, self.averages, strict=True))
 
     def restore(self, state: dict[str, Tensor]) -> None:

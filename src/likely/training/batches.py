@@ -18,9 +18,9 @@ PLACES = 1024  # of a window, unless told otherwise
 class Batches:
     """The examples of every step; each epoch goes through all of them in an order of its own.
 
-    They are read and prepared when their step comes. A preparation that draws, draws for a whole epoch at once where
-    the rows are in memory, else for each batch. Where sizes vary, an epoch takes a window of each example, and a step
-    takes windows of one size.
+    They are read and prepared when their step comes. A random preparation draws for a whole epoch at once where the
+    rows are in memory, else for each batch. Where sizes vary, an epoch takes a window of each example, and a step takes
+    windows of one size.
 
     Args:
         rows: as they are stored.
@@ -39,7 +39,9 @@ class Batches:
         self.cut = bool(crop) or rows.sizes is not None
         first = self._rows(0)
         self.steps = sum(1 for _ in first.places(size))
-        self.values = None if first.sizes is None else int(first.sizes.prod(1).sum()) / self.steps  # of a step, mean
+        self.values: float | None = None  # of a step, mean
+        if first.sizes is not None:
+            self.values = int(first.sizes.prod(1).sum()) / self.steps
         self._prepared: tuple[int, Rows] | None = None
         self._ordered: tuple[int, list[Rows]] | None = None
 
@@ -49,7 +51,8 @@ class Batches:
 
     def examples(self, epoch: int = 0) -> Rows:
         """Return all examples as they are in one epoch."""
-        epoch = epoch if self.drawn_by_epoch or self.cut else 0
+        if not (self.drawn_by_epoch or self.cut):
+            epoch = 0
         if self._prepared is None or self._prepared[0] != epoch:
             generator = self.chance.generator("preparation", epoch)
             self._prepared = epoch, prepared(self._rows(epoch), self.preparation, generator)
@@ -66,20 +69,25 @@ class Batches:
         return rows.read()
 
     def weight(self, x: Tensor) -> float:
-        """Return how much the mean loss of a step's examples counts: 1 on average.
+        """Return the weight of the mean loss of a step's examples: 1 on average.
 
-        Where sizes vary, some steps hold more values than others, and every value is to count alike.
+        Where sizes vary, some steps hold more values than others; so weighted, every value counts alike.
         """
-        return 1.0 if self.values is None else x.numel() / self.values
+        if self.values is None:
+            return 1.0
+        return x.numel() / self.values
 
     def _rows(self, epoch: int) -> Rows:
-        """The rows of one epoch, before their preparation."""
-        return windows(self.rows, self.crop, self.chance.generator("windows", epoch)) if self.cut else self.rows
+        """Return the rows of one epoch, before their preparation."""
+        if not self.cut:
+            return self.rows
+        return windows(self.rows, self.crop, self.chance.generator("windows", epoch))
 
     def _in_order(self, epoch: int) -> list[Rows]:
-        """The rows of every step of one epoch; where sizes vary, sizes come in no order either."""
+        """Return the rows of every step of one epoch; where sizes vary, the sizes are shuffled, too."""
         rows = self._rows(epoch) if self.drawn_by_batch else self.examples(epoch)
-        batches = list(rows.shuffled(self.chance.generator("order", epoch)).batches(self.size))
+        shuffled = rows.shuffled(self.chance.generator("order", epoch))
+        batches = list(shuffled.batches(self.size))
         if rows.sizes is None:
             return batches
         order = torch.randperm(len(batches), generator=self.chance.generator("sizes", epoch))
@@ -101,23 +109,30 @@ def windows(rows: Rows, crop: tuple[int, ...], generator: torch.Generator) -> Ro
     if not varying:
         raise InputError("crop: windows are taken of examples whose sizes vary; these are of one size")
     crop = crop or (round(PLACES ** (1 / varying)),)
-    return rows.windows(crop * varying if len(crop) == 1 else crop, generator)
+    if len(crop) == 1:
+        crop *= varying
+    return rows.windows(crop, generator)
 
 
 def of_any_size(rows: Rows, event: Event, preparation: Preparation | None) -> Rows:
-    """Return rows as some of those whose size varies wherever the event's does, of which windows are taken."""
-    places = list(range(len(event.shape))) if preparation is None else preparation.places(rows)
+    """Return rows, declared to be of sizes that vary wherever those of the event do, so that windows can be taken."""
+    places = list(range(len(event.shape)))
+    if preparation is not None:
+        places = preparation.places(rows)
     sizes = event.shape[len(event.shape) - len(places) :]
-    return rows.of_any_size([place for place, size in zip(places, sizes, strict=True) if size is None])
+    varying = [place for place, size in zip(places, sizes, strict=True) if size is None]
+    return rows.of_any_size(varying)
 
 
 def prepared(rows: Rows, preparation: Preparation | None, generator: torch.Generator) -> Rows:
-    """Prepare rows, if they need it."""
-    return rows if preparation is None else preparation.rows(rows, generator)
+    """Prepare rows, if there is a preparation."""
+    if preparation is None:
+        return rows
+    return preparation.rows(rows, generator)
 
 
 def check(model: Density, rows: Rows, preparation: Preparation | None, chance: Chance) -> None:
-    """Go through all of the data, and refuse what is not of the model's event or context.
+    """Refuse data with an entry that is not of the model's event or context; all of the data are read.
 
     Raises:
         InputError: names the first entry that is not, by its row.
@@ -126,10 +141,14 @@ def check(model: Density, rows: Rows, preparation: Preparation | None, chance: C
     model.event.check_shape(_as_they_will_be(rows, preparation))
     for part in rows.slices():
         with part.named():
-            raw, context = part.read()
-            x = model.check(raw if preparation is None else preparation.apply(raw, generator))
+            x, context = part.read()
+            if preparation is not None:
+                x = preparation.apply(x, generator)
+            model.check(x)
             model.check_context(context, len(x))
 
 
 def _as_they_will_be(rows: Rows, preparation: Preparation | None) -> tuple[Any, ...]:
-    return rows.read_shape if preparation is None else (len(rows), *preparation.event_of(rows).shape)
+    if preparation is None:
+        return rows.read_shape
+    return (len(rows), *preparation.event_of(rows).shape)

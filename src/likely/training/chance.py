@@ -1,4 +1,4 @@
-"""Randomness of a fit, of which no state needs to be kept."""
+"""Randomness of a fit without a state to keep."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,7 +12,7 @@ Purpose = Literal["order", "preparation", "validation", "loss", "estimate", "ini
 
 @dataclass(frozen=True)
 class Chance:
-    """Generators that depend on a seed, what each is for, and a count only, so that resuming needs no state."""
+    """Generators that depend on a seed, their purpose and a count only, so that resuming needs no state."""
 
     seed: int
 

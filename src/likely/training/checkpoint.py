@@ -30,10 +30,12 @@ class Checkpoints:
         self.folder, self.every, self.saved = folder, every, time.monotonic()
 
     def due(self, step: int) -> bool:
-        """Whether one is to be written after a step."""
+        """Return whether one is to be written after a step."""
         if self.folder is None:
             return False
-        return time.monotonic() - self.saved >= SECONDS if self.every is None else step % self.every == 0
+        if self.every is None:
+            return time.monotonic() - self.saved >= SECONDS
+        return step % self.every == 0
 
     def save(self, state: State) -> None:
         """Write one."""
@@ -64,11 +66,8 @@ def restore(folder: Path, state: State) -> bool:
     if not file.exists():
         return False
     tensors, metadata = read_weights(file)
-    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     try:
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
+        parts = _in_parts(tensors)
         for part in ("model", "average", "kept"):
             parts[part] = renamed(state.model, parts[part])
         state.progress = Progress(**json.loads(metadata["progress"]))
@@ -79,6 +78,14 @@ def restore(folder: Path, state: State) -> bool:
         raise StoreError(f"{file} is damaged or foreign: {error}") from error
     state.kept = parts["kept"] or None
     return True
+
+
+def _in_parts(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    return parts
 
 
 def _restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:

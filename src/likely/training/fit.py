@@ -31,17 +31,17 @@ def fit(
     """Fit a model by maximum likelihood and return it with its best weights, in evaluation mode.
 
     A model with an `estimate` (closed form, EM) is estimated first, and goes on to gradient steps only if a budget is
-    given. Gradient steps are AdamW on `model.loss`, clipped, with warm-up and cosine decay over the budget; a moving
-    average of the weights is what is validated and kept. With `out`, the fit is a run: resumable to the bit, whatever
-    stops it.
+    given. Gradient steps are AdamW on `model.loss`, clipped, with warm-up and cosine decay over the budget. A moving
+    average of the weights is validated and kept. With `out`, the fit is a run: it can be resumed
+    wherever it stops, and its result is the same to the bit.
 
     Args:
         model: any density; it is changed in place.
-        train: data (n, *event.shape), a pair with its context, `Rows` or loaded `Data`, a frame, or a torch `Dataset`,
-            of whose items that are pairs the second part is the context of a conditional model.
-        valid: what best weights and early stopping are judged on; None: a seeded fraction `holdout` of `train`.
+        train: data (n, *event.shape), a pair with its context, `Rows` or loaded `Data`, a frame, or a torch `Dataset`;
+            where its items are pairs, the second part is the context of a conditional model.
+        valid: data that judge the best weights and early stopping; None: a seeded fraction `holdout` of `train`.
         out: a new run folder; None writes nothing.
-        preparation: what turns raw data into symbols, applied afresh each epoch where it is random.
+        preparation: the steps from raw data to symbols, taken afresh each epoch where they are random.
         holdout: fraction of `train` held out when `valid` is None; 0 keeps the last weights unjudged.
         watch: called with the `Progress` after every step.
         settings: fields of `Recipe`: budget, batch_size, learning_rate, seed, …
@@ -70,7 +70,7 @@ def fit(
         folder = store.create(out, run)
     try:
         return Loop(model, train, valid, preparation, recipe, folder=folder, watch=watch).begin(gradient)
-    except InputError:  # what the model found in the data when it looked at them all
+    except InputError:  # of the model, about the data, when it is estimated or initialised
         if folder is not None:
             store.withdraw(folder)
         raise
@@ -122,10 +122,11 @@ def _of_fit(run: Run, path: Path) -> tuple[Origin, Recipe]:
 def _data_again(
     path: Path, data: Origin, recipe: Recipe, train: Rows | None, valid: Rows | None
 ) -> tuple[Rows, Rows | None]:
-    """Return the training and validation data of a run: named data are loaded, and what was held out is again."""
+    """Return the training and validation data of a run: data with a name are loaded, and the same rows held out."""
     if data.source is None and (train is None or data.validation == "file"):
         raise InputError(f"{path} was fitted to data given in Python; give the same train (and valid) to resume")
-    train = load(str(data.source), "train", context=data.context) if train is None else train
+    if train is None:
+        train = load(str(data.source), "train", context=data.context)
     if fingerprint(train) != data.fingerprint:
         raise InputError(f"the training data are not those of {path}: their fingerprint differs")
     if valid is None and data.validation == "given":
@@ -138,7 +139,9 @@ def _data_again(
 
 
 def _rows(data: Any, model: Density) -> Any:
-    return None if data is None else Rows.of(data, conditional=model.context is not None)
+    if data is None:
+        return None
+    return Rows.of(data, conditional=model.context is not None)
 
 
 def _refuse_settings(model: Density, gradient: bool, holdout: float) -> None:
@@ -149,7 +152,7 @@ def _refuse_settings(model: Density, gradient: bool, holdout: float) -> None:
 
 
 def _origin(train: Rows, valid: Rows | None, holdout: float) -> Origin:
-    """Return what a run remembers of its data."""
+    """Return the origin of data, to be kept with their run."""
     judged_on: JudgedOn = "file"
     if valid is None or valid.source == train.source is not None:
         judged_on = "holdout"

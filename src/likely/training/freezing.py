@@ -12,9 +12,9 @@ from likely.runs import Run
 
 
 def freeze_run(folder: Path, model: Density, examples: Rows, preparation: Preparation | None) -> str | None:
-    """Write the model in exact arithmetic, and return None; or else the reason why it cannot be.
+    """Write the model in exact arithmetic, and return None; if that fails, return the reason.
 
-    A network of one's own may fail in any way here. The fit has ended well all the same.
+    A network of somebody else's may raise any error here; the fit has ended well all the same.
 
     Args:
         folder: the run.
@@ -26,8 +26,9 @@ def freeze_run(folder: Path, model: Density, examples: Rows, preparation: Prepar
         freeze(model, examples[:EXAMPLES], preparation=preparation).save(folder)
         reason = None
     except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        reason = said if isinstance(error, Error) else f"{type(error).__name__}: {said}"
+        reason = " ".join(str(error).split())[:300]
+        if not isinstance(error, Error):
+            reason = f"{type(error).__name__}: {reason}"
     run = Run.read(folder)
     if run.refusal != reason:
         replace(run, refusal=reason).write(folder)

@@ -19,10 +19,13 @@ class Journal:
     """
 
     def __init__(self, folder: Path | None, epoch: int) -> None:
-        self.file, self.epoch = None if folder is None else folder / store.METRICS, epoch
+        self.epoch = epoch
+        self.file: Path | None = None
+        if folder is not None:
+            self.file = folder / store.METRICS
 
     def validated(self, progress: Progress, learning_rate: float) -> None:
-        """Add how a fit stands."""
+        """Add a line after a validation."""
         self.add(
             {
                 "step": progress.step,
@@ -35,7 +38,7 @@ class Journal:
         )
 
     def refused(self, progress: Progress, reason: str) -> None:
-        """Add why the model could not be frozen."""
+        """Add the reason why the model could not be frozen."""
         self.add({"step": progress.step, "seconds": round(progress.seconds, 2), "frozen": {"refused": reason}})
 
     def add(self, line: dict[str, Any]) -> None:
@@ -44,10 +47,12 @@ class Journal:
             append_line(self.file, json.dumps(line))
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after a step, and at the end: it will be logged again."""
+        """Remove lines of later steps, and that of the end: they will be logged again."""
         if self.file is None:
             return
-        lines = self.file.read_text("utf-8", "replace").splitlines() if self.file.exists() else []
+        lines: list[str] = []
+        if self.file.exists():
+            lines = self.file.read_text("utf-8", "replace").splitlines()
         kept = [line for line in lines if _step_of(line) <= step]
         write_atomic(self.file, "".join(line + "\n" for line in kept).encode())
 

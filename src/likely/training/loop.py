@@ -57,11 +57,14 @@ class Loop:
         self.folder, self.preparation, self.recipe, self.watch = folder, preparation, recipe, watch
         if recipe.crop and model.event.varies:
             train = of_any_size(train, model.event, preparation)
-            valid = None if valid is None else of_any_size(valid, model.event, preparation)
+            if valid is not None:
+                valid = of_any_size(valid, model.event, preparation)
         self.chance = Chance(recipe.seed)
         self.state = State(model, recipe)
         self.batches = Batches(train.to(model.device), preparation, recipe.batch_size, self.chance, recipe.crop)
-        self.validation = None if valid is None else Validation(valid, preparation, recipe, self.chance)
+        self.validation: Validation | None = None
+        if valid is not None:
+            self.validation = Validation(valid, preparation, recipe, self.chance)
         self.schedule = Schedule(recipe, len(self.batches))
         self.journal = Journal(folder, len(self.batches))
         self.checkpoints = Checkpoints(folder, recipe.checkpoint_every)
@@ -84,14 +87,15 @@ class Loop:
             return self.run() if gradient else self.finish()
 
     def initialize(self) -> None:
-        """Set the weights that are known from the data: all of them in closed form, or what training starts from."""
+        """Set weights from the data: all of them in closed form, or those that training starts from."""
         model, examples = self.state.model, self.batches.examples()
         if model.estimable:
             model.estimate(examples, generator=self.chance.generator("estimate", 0))
         generator = self.chance.generator("initialize", 0)
         dims = PLACES if model.event.varies else model.event.dims
         most = max(1, min(INITIAL, INITIAL_VALUES // dims))
-        model.initialize(*next(examples.shuffled(generator).batches(most)).read(), generator=generator)
+        first = next(examples.shuffled(generator).batches(most))
+        model.initialize(*first.read(), generator=generator)
         self.state.restart_average()
 
     def run(self) -> Density:
@@ -105,8 +109,7 @@ class Loop:
             schedule.evaluation_seconds = time.monotonic() - started
             while schedule.going(progress):
                 before = time.monotonic()
-                batch = self.batches.at(progress.step)
-                take_step(self.state, batch, self.chance, self._place, self.batches.weight(batch[0]))
+                self._step()
                 now = time.monotonic()
                 progress.seconds = spent + now - started
                 schedule.time(progress, now - before)
@@ -122,8 +125,12 @@ class Loop:
                     raise KeyboardInterrupt
         return self.finish()
 
+    def _step(self) -> None:
+        batch = self.batches.at(self.state.progress.step)
+        take_step(self.state, batch, self.chance, self._place, self.batches.weight(batch[0]))
+
     def validate(self) -> None:
-        """Judge the average weights, write them where they are the best so far, and log."""
+        """Judge the average weights, write them if they are the best so far, and log."""
         progress = self.state.progress
         if validate(self.state, self.validation):
             self._write_kept()
@@ -156,7 +163,7 @@ class Loop:
 
     @contextmanager
     def _farewell(self) -> Iterator[None]:
-        """Let Ctrl-C inside say where the fit stopped, and how to go on."""
+        """Give Ctrl-C inside a message: the step that the fit stopped at, and the command to go on."""
         try:
             yield
         except KeyboardInterrupt:
@@ -166,7 +173,7 @@ class Loop:
 
     @contextmanager
     def _work_saved(self) -> Iterator[None]:
-        """Write a checkpoint where data cannot be read any more."""
+        """Write a checkpoint if data cannot be read any more."""
         try:
             yield
         except InputError:

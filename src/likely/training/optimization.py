@@ -1,4 +1,4 @@
-"""One gradient step, with a gradient that is clipped to what is usual, and refused where it diverges."""
+"""One gradient step: the gradient is clipped to its usual norm; one that diverges is an error."""
 
 import math
 
@@ -15,10 +15,10 @@ def take_step(state: State, batch: Batch, chance: Chance, kept_in: str = "", wei
     """Take one gradient step, and its share of the moving average.
 
     Args:
-        state: what is changed.
+        state: it is changed in place.
         batch: examples, and their context.
-        chance: of what the loss draws.
-        kept_in: where the best weights are, for the error.
+        chance: generators of the loss.
+        kept_in: folder of the best weights, for the error.
         weight: of the loss.
 
     Raises:
@@ -28,8 +28,9 @@ def take_step(state: State, batch: Batch, chance: Chance, kept_in: str = "", wei
     rate = recipe.learning_rate_at(progress.step, progress.total)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
+    done = progress.step / progress.total if progress.total else 0.0
     model.train()
-    model.advance(progress.step / progress.total if progress.total else 0.0)
+    model.advance(done)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         loss = model.loss(*batch, generator=chance.generator("loss", progress.step))
     state.optimizer.zero_grad(set_to_none=True)
@@ -38,19 +39,25 @@ def take_step(state: State, batch: Batch, chance: Chance, kept_in: str = "", wei
     _refuse_divergence(progress, value, norm, rate, kept_in)
     state.optimizer.step()
     state.average.update(progress.step)
-    progress.loss = value if progress.step == 0 else progress.loss + 0.05 * (value - progress.loss)
+    if progress.step == 0:
+        progress.loss = value
+    else:
+        progress.loss += 0.05 * (value - progress.loss)
     progress.lowest = min(progress.lowest, progress.loss)
     progress.step += 1
 
 
 def _clip(state: State) -> float:
-    """Shorten a gradient that is longer than usual; return its norm before."""
+    """Shorten a gradient that is longer than usual; return its norm before that."""
     progress = state.progress
     usual = progress.norm if progress.norm > 0 else math.inf  # NaN before the first step
     limit = state.recipe.clip * usual
     norm = torch.nn.utils.clip_grad_norm_(state.average.parameters, limit).item()
     clipped = min(norm, limit)
-    progress.norm = clipped if math.isinf(usual) else usual + 0.01 * (clipped - usual)
+    if math.isinf(usual):
+        progress.norm = clipped
+    else:
+        progress.norm = usual + 0.01 * (clipped - usual)
     return norm
 
 

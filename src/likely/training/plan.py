@@ -1,4 +1,4 @@
-"""`plan`: data → preparation → event → model, where the data say what nobody has."""
+"""`plan`: data → preparation → event → model; the data decide all that is left open."""
 
 import inspect
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ CHOSEN = {"event", "context", "seed"}  # arguments of models that are not among 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be fitted.
+    """A model that suits data, and their preparation.
 
     Attributes:
         model: built, with its first weights.
-        preparation: what is done to the data before they are examples of `event`.
-        event: what one example is.
-        context: what the context of one is; None: the data have none.
+        preparation: the steps from raw data to examples of `event`.
+        event: the space of one example.
+        context: the space of its context; None: the data have none.
     """
 
     model: Density
@@ -41,7 +41,7 @@ def plan(
     seed: int | None = None,
     **arguments: Any,
 ) -> Plan:
-    """Choose from training data what is not said, and build a model for them.
+    """Choose from training data all that is left open, and build a model for them.
 
     The preparation is inferred (`Preparation.infer`); data that are drawn from a source of known density have its
     alphabet. A context of whole numbers is one of symbols, 0 to its largest.
@@ -54,8 +54,8 @@ def plan(
         data: training data as stored, in any form that `fit` takes.
         levels: size of the alphabet, one for all or one per column.
         binarize: threshold, "stochastic" or None.
-        real: take whole numbers as measurements, which are real values.
-        any_size: whether examples may be of other sizes than these data, which are of one size.
+        real: whether whole numbers are measurements, that is real values.
+        any_size: whether examples may be of other sizes than these data.
         seed: of the model's first weights; models without any take none.
         arguments: the model's own.
 
@@ -71,10 +71,13 @@ def plan(
     if levels is None and binarize is None and not real:
         levels = _levels_of_source(rows)
     preparation = Preparation.infer(rows, binarize=binarize, levels=levels, real=real)
-    sized = rows.of_any_size(preparation.places(rows)) if any_size else rows
-    event = preparation.event_of(sized)
-    chosen = {"context": context} | ({} if seed is None else {"seed": seed})
-    arguments |= {name: value for name, value in chosen.items() if name in taken}
+    if any_size:
+        rows = rows.of_any_size(preparation.places(rows))
+    event = preparation.event_of(rows)
+    if "context" in taken:
+        arguments["context"] = context
+    if "seed" in taken and seed is not None:
+        arguments["seed"] = seed
     return Plan(model(event, **arguments), preparation, event, context)
 
 
@@ -87,7 +90,9 @@ def _refuse_unknown(model: type[Density], arguments: dict[str, Any], known: set[
 def _levels_of_source(rows: Rows) -> int | tuple[int, ...] | None:
     """Return the alphabet of the density that data are drawn from: rare symbols may be missing in them."""
     source = source_of(rows.source)
-    return None if source is None else source.event.levels
+    if source is None:
+        return None
+    return source.event.levels
 
 
 def _context_of(rows: Rows) -> Event | None:
@@ -95,5 +100,7 @@ def _context_of(rows: Rows) -> Event | None:
     context = rows.context
     if context is None:
         return None
-    whole = not context.is_floating_point()
-    return Event(tuple(context.shape[1:]), int(context.max()) + 1 if whole else None)
+    shape = tuple(context.shape[1:])
+    if context.is_floating_point():
+        return Event(shape)
+    return Event(shape, int(context.max()) + 1)

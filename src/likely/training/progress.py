@@ -1,4 +1,4 @@
-"""Where a fit stands."""
+"""The state of a fit in numbers."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Progress:
-    """Where a fit stands; saved with every checkpoint.
+    """The state of a fit in numbers; saved with every checkpoint.
 
     Attributes:
         step: steps done.
@@ -36,8 +36,10 @@ class Progress:
 
     @property
     def seconds_left(self) -> float:
-        """Estimate from the pace so far."""
-        return math.nan if not self.step or self.total is None else self.seconds / self.step * (self.total - self.step)
+        """An estimate from the pace so far."""
+        if not self.step or self.total is None:
+            return math.nan
+        return self.seconds / self.step * (self.total - self.step)
 
 
 Watcher = Callable[[Progress], None]

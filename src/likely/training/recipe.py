@@ -1,4 +1,4 @@
-"""The settings of a fit, which a run remembers: `likely.runs.recipe`."""
+"""The settings of a fit; a run keeps them: `likely.runs.recipe`."""
 
 from likely.runs.recipe import Budget, Recipe
 

@@ -1,4 +1,4 @@
-"""How long a fit goes on: a budget as a number of steps, and when to validate."""
+"""The length of a fit: a budget as a number of steps, and the steps to validate after."""
 
 import math
 import statistics
@@ -24,29 +24,36 @@ class Schedule:
 
     def begin(self, progress: Progress) -> None:
         """Set the number of steps, where it is known."""
-        if progress.total is None and self.budget.unit != "seconds":
-            epoch = self.epoch if self.budget.unit == "epochs" else 1
-            progress.total = math.ceil(self.budget.amount * epoch)
+        if progress.total is not None or self.budget.unit == "seconds":
+            return
+        steps = self.budget.amount
+        if self.budget.unit == "epochs":
+            steps *= self.epoch
+        progress.total = math.ceil(steps)
 
     def going(self, progress: Progress) -> bool:
-        """Whether steps are left."""
+        """Return whether steps are left."""
         return progress.total is None or progress.step < progress.total
 
     def time(self, progress: Progress, duration: float) -> None:
-        """Take in how long a step took, in seconds, and set the number of steps if enough have been timed."""
+        """Take in the duration of a step, in seconds, and set the number of steps once enough have been timed."""
         if progress.total is None:
             self.durations.append(duration)
             progress.total = self._steps_within(progress)
 
     def _steps_within(self, progress: Progress) -> int | None:
-        """Return the number of steps that fit into the budget; the median minds no hiccup."""
+        """Return the number of steps that fit into the budget, by the median duration, or None: too few are timed."""
         seconds, timed = self.budget.amount, sum(self.durations)
         if len(self.durations) <= TIMED_STEPS or (timed < TIMED_SECONDS and progress.seconds < 0.1 * seconds):
             return None
         left = seconds - progress.seconds - self.evaluations * self.evaluation_seconds
-        return progress.step + max(1, int(max(left, 0.25 * seconds) / statistics.median(self.durations)))
+        steps = int(max(left, 0.25 * seconds) / statistics.median(self.durations))
+        return progress.step + max(1, steps)
 
     def validation_due(self, progress: Progress) -> bool:
-        """Whether to validate after the present step."""
+        """Return whether to validate after the present step."""
         step, total = progress.step, progress.total
-        return total is not None and (step % max(1, total // self.evaluations) == 0 or step == total)
+        if total is None:
+            return False
+        every = max(1, total // self.evaluations)
+        return step % every == 0 or step == total

@@ -1,4 +1,4 @@
-"""What a fit changes, step by step: all of it is in a checkpoint."""
+"""Everything that a fit changes step by step; a checkpoint holds all of it."""
 
 import torch
 from torch import Tensor

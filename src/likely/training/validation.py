@@ -1,4 +1,4 @@
-"""Validation: the average weights are judged on held-out examples, and kept where they are the best so far."""
+"""Validation: the average weights are judged on held-out examples, and kept if they are the best so far."""
 
 import torch
 
@@ -27,7 +27,7 @@ class Validation:
         self.batch_size = max(64, recipe.batch_size)
 
     def bits_per_dim(self, model: Density) -> float:
-        """Score the model as it wants to be judged."""
+        """Score the model by its own `validation` settings."""
         how = model.validation
         report = evaluate(
             model,
@@ -41,7 +41,7 @@ class Validation:
 
 
 def validate(state: State, validation: Validation | None) -> bool:
-    """Judge the average weights, and keep them where they are the best so far; return whether they are."""
+    """Judge the average weights, and keep them if they are the best so far; return whether they are."""
     progress = state.progress
     state.model.eval()
     with state.average.applied():
