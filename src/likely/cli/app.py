@@ -47,22 +47,18 @@ def models(*, json: Json = False) -> None:
     from likely.catalogue import hyphenated
     from likely.catalogue import models as catalogue
 
-    console = Console(json)
-    rows = [
-        {
-            "model": hyphenated(name),
-            "family": model.__module__.split(".")[1],
-            "formula": (inspect.getdoc(model) or "").split("\n")[0],
-        }
-        for name, model in catalogue().items()
-    ]
-    console.table(rows, "models")
+    rows = []
+    for name, model in catalogue().items():
+        family = model.__module__.split(".")[1]
+        formula = (inspect.getdoc(model) or "").split("\n")[0]
+        rows.append({"model": hyphenated(name), "family": family, "formula": formula})
+    Console(json).table(rows, "models")
 
 
 @app.command
 def fit() -> None:
     """Fit MODEL to DATA: `likely fit MODEL --help` shows the model's own flags."""
-    # Only for the list of commands: what follows `fit` is parsed by the model's own command.
+    # Only for the list of commands: the model's own command parses the arguments after `fit`.
 
 
 @app.command
@@ -109,8 +105,7 @@ def evaluate(
     import numpy as np
     import torch
 
-    from likely.data import source_of
-    from likely.jobs.evaluate import negative_log_likelihood, report_of, score
+    from likely.jobs.evaluate import report_of, score
     from likely.runs.files import write_file
 
     console = Console(json)
@@ -126,19 +121,32 @@ def evaluate(
             proposal=proposal,
             terms=True,
         )
-    source = source_of(loaded.source) if loaded.context is None else None
-    gap = None if source is None else float((found.nats - negative_log_likelihood(source, x)).mean())
+    gap = gap_to_source(found.nats, loaded, x)
     report = report_of(found, model, gap, importance_samples)
     if per_example is not None:
         write_file(per_example, lambda file: np.save(file, found.nats.numpy()))
-    console.say(f"{loaded.note}: {report}" + ("" if gap is None else f", {gap:.4f} nats above the source"))
+    said = f"{loaded.note}: {report}"
+    if gap is not None:
+        said += f", {gap:.4f} nats above the source"
+    console.say(said)
     if report.terms and not json:
         say_terms(console, report)
     console.result(report.to_json())
 
 
+def gap_to_source(nats: Any, loaded: Any, x: Any) -> float | None:
+    """Return by how many nats scores are above those of the density that data are drawn from; None: it is unknown."""
+    from likely.data import source_of
+    from likely.jobs.evaluate import negative_log_likelihood
+
+    source = source_of(loaded.source)
+    if source is None or loaded.context is not None:
+        return None
+    return float((nats - negative_log_likelihood(source, x)).mean())
+
+
 def say_terms(console: Console, report: Any) -> None:
-    """The terms of a bound in nats and bits/dim, and what is counted, for people."""
+    """Say the terms of a bound in nats and bits/dim, and counts of latents and draws, for people."""
     terms, bits = report.terms, 1 / (report.dims * math.log(2))
     names = {
         "reconstruction": "reconstruction (−distortion)",
@@ -166,7 +174,7 @@ def say_terms(console: Console, report: Any) -> None:
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Warnings of estimates are lines on standard error."""
+    """Print warnings of estimates as lines on standard error."""
     from likely.latent.bounds import UnreliableEstimate
 
     with warnings.catch_warnings():
@@ -207,9 +215,12 @@ def sample(
     console = Console(json)
     use(device, threads)
     model, preparation = with_preparation(run, device)
-    value = None if context is None else context_value(context, n)
-    sizes = None if size is None else sizes_of(size)
-    if sizes is None and model.event.varies:
+    value = sizes = None
+    if context is not None:
+        value = context_value(context, n)
+    if size is not None:
+        sizes = sizes_of(size)
+    elif model.event.varies:
         raise InputError(f"--size HEIGHT,WIDTH is expected: the run's examples are of shape {shown(model.event.shape)}")
     generator = torch.Generator(device).manual_seed(seed)
     x = draw(model, n, value, size=sizes, temperature=temperature, generator=generator)
@@ -232,7 +243,7 @@ def infill(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Complete examples of which a part is observed, as a picture (originals, what was given, completions) or .npy.
+    """Complete examples from a part of each, as a picture (originals, given parts, completions) or .npy.
 
     Args:
         run: folder of the run.
@@ -241,7 +252,6 @@ def infill(
     import torch
 
     from likely.cli.files import read_mask, write_infilling
-    from likely.jobs.generate import infill as complete
 
     console = Console(json)
     use(device, threads)
@@ -249,21 +259,30 @@ def infill(
         raise InputError(f"-n must be at least 1, found {n}")
     model, preparation, _, x = opened(run, data, context, seed, device)
     mask = read_mask(observed, model.event, preparation)
-    rows, found, exact = x[:n], {}, True
-    generator = torch.Generator(device).manual_seed(seed)
-    for places in rows.places(len(rows)):
-        part, given = rows[places].read()
-        infilled = complete(model, part, mask, given, generator=generator)
-        exact &= infilled.exact
-        numbers = torch.arange(len(rows))[places].tolist()
-        found |= dict(zip(numbers, zip(part, infilled.x, strict=True), strict=True))
-    originals, completed = zip(*(found[number] for number in range(len(rows))), strict=True)
-    write_infilling(out, list(originals), mask, list(completed), model.event, preparation)
+    originals, completed, exact = completions(model, x[:n], mask, torch.Generator(device).manual_seed(seed))
+    write_infilling(out, originals, mask, completed, model.event, preparation)
     how = "observed values forced in the model's order, not exact"
     if exact:
         how = "exact draws from p(hidden | observed)"
     console.say(f"{len(completed)} completions in {out}: {how}")
     console.result({"n": len(completed), "out": str(out), "exact": exact})
+
+
+def completions(model: Any, rows: Any, mask: Any, generator: Any) -> tuple[list[Any], list[Any], bool]:
+    """Return examples, their completions, and whether these are exact draws; those of one size are drawn together."""
+    import torch
+
+    from likely.jobs.generate import infill as complete
+
+    originals, completed, exact = {}, {}, True
+    for places in rows.places(len(rows)):
+        part, given = rows[places].read()
+        infilled = complete(model, part, mask, given, generator=generator)
+        exact &= infilled.exact
+        for k, number in enumerate(torch.arange(len(rows))[places].tolist()):
+            originals[number], completed[number] = part[k], infilled.x[k]
+    numbers = range(len(rows))
+    return [originals[k] for k in numbers], [completed[k] for k in numbers], exact
 
 
 @app.command
@@ -283,29 +302,43 @@ def runs(folder: Path = Path("runs"), *, json: Json = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 well; 1 failed; 2 bad use or input; 130 Ctrl-C; 143 terminated."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that half-written files go
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        command = app
-        if arguments[:1] == ["fit"]:
-            from likely.cli.fit import fit_app, with_command_name
+    if arguments is None:
+        arguments = sys.argv[1:]
+    sys.exit(_exit_code(list(arguments)))
 
-            command, arguments = fit_app(arguments), with_command_name(arguments[1:])
-        command(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except (CycloptsError, Error) as error:
-        message = " ".join(str(error).split())
-        print(f"likely: {message}", file=sys.stderr)
-        sys.exit(error.exit_code if isinstance(error, Error) else 2)
+
+def _exit_code(arguments: list[str]) -> int:
+    """Run a command; print an error as one line, and return its exit code."""
+    try:
+        _run(arguments)
+    except CycloptsError as error:
+        return _failed(str(error), 2)
+    except Error as error:
+        return _failed(str(error), error.exit_code)
     except KeyboardInterrupt as interrupt:
-        print(f"likely: {str(interrupt) or 'stopped'}", file=sys.stderr)
-        sys.exit(130)
+        return _failed(str(interrupt) or "stopped", 130)
     except BrokenPipeError:
-        sys.exit(1)
+        return 1
     except OSError as error:  # a file or folder that may not be looked at, say
-        print(f"likely: {error.filename or 'cannot go on'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):  # how torch says it, on any device
+        return _failed(f"{error.filename or 'cannot go on'}: {error.strerror or error}", 1)
+    except MemoryError as error:
+        return _failed(f"not enough memory: {str(error)[:200]}", 1)
+    except RuntimeError as error:
+        if "memory" not in str(error):  # how torch says it, on any device
             raise
-        print(f"likely: not enough memory: {' '.join(str(error).split())[:200]}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+        return _failed(f"not enough memory: {str(error)[:200]}", 1)
+    return 0
+
+
+def _run(arguments: list[str]) -> None:
+    command = app
+    if arguments[:1] == ["fit"]:
+        from likely.cli.fit import fit_app, with_command_name
+
+        command, arguments = fit_app(arguments), with_command_name(arguments[1:])
+    command(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+def _failed(message: str, exit_code: int) -> int:
+    print(f"likely: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code

@@ -23,9 +23,13 @@ HEADER = "npy"  # in a file's meta data: an .npy header that numpy would write o
 
 @dataclass(frozen=True)
 class Raw:
-    """An array as it is stored, its context, what to call it, and what else its file needs to come back.
+    """An array as it is stored, and everything that its file needs to come back.
 
-    Items of several sizes are rows.
+    Attributes:
+        array: items of one size; rows where there are several sizes.
+        context: one for each item, or None.
+        note: words for people on where the array comes from.
+        meta: for the file.
     """
 
     array: np.ndarray | Rows
@@ -35,7 +39,7 @@ class Raw:
 
 
 def read_array(data: str, context: str | None) -> Raw:
-    """What a name or a path stands for; - is an .npy array on standard input.
+    """Read the array of a name or a path; - is an .npy array on standard input.
 
     Raises:
         InputError: as `likely.data.load`.
@@ -44,34 +48,48 @@ def read_array(data: str, context: str | None) -> Raw:
         loaded = load(data, "test", context=context)
         array = load_stored(data, "test") if loaded.sizes is None else loaded
         return Raw(array, loaded.context, loaded.note)
-    if data == "-":
-        content = sys.stdin.buffer.read()
-        array = readers.parse_npy(content, "standard input")
-        header = _beginning(io.BytesIO(content))
-    else:
-        array = readers.read_array(Path(data))
-        with open(data, "rb") as file:
-            header = _beginning(file)
-    meta = {} if header == _header(array.shape, array.dtype) else {HEADER: header.decode("latin-1")}
-    return Raw(array, side_information(context), "standard input" if data == "-" else data, meta)
+    array, header = _from_standard_input() if data == "-" else _from_npy(data)
+    meta = {}
+    if header != _header(array.shape, array.dtype):
+        meta[HEADER] = header.decode("latin-1")
+    note = "standard input" if data == "-" else data
+    return Raw(array, side_information(context), note, meta)
+
+
+def _from_standard_input() -> tuple[np.ndarray, bytes]:
+    """Read an array and its header."""
+    content = sys.stdin.buffer.read()
+    return readers.parse_npy(content, "standard input"), _beginning(io.BytesIO(content))
+
+
+def _from_npy(path: str) -> tuple[np.ndarray, bytes]:
+    """Read an array and its header."""
+    array = readers.read_array(Path(path))
+    with open(path, "rb") as file:
+        return array, _beginning(file)
 
 
 def side_information(context: str | None) -> Tensor | None:
-    """A context by itself, by name or path."""
-    return None if context is None else load_context(context, "test")
+    """Load a context by itself, by name or path."""
+    if context is None:
+        return None
+    return load_context(context, "test")
 
 
 def write_npy(out: str, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[Any], meta: dict[str, Any]) -> None:
     """Write an array part by part as .npy, with the header that the whole came with; - is standard output.
 
     Args:
-        out: the file, which is replaced in one step at the end, or -.
-        shape, dtype: of the array, which may be some rows of what was compressed.
+        out: the file, replaced in one step at the end, or -.
+        shape, dtype: of the array, perhaps some rows of the one that was compressed.
         parts: its rows, in their order.
         meta: of the .lk file.
     """
     header, dtype, fortran = _form(shape, dtype, meta.get(HEADER))
-    blocks = _in_columns(shape, dtype, parts) if fortran else (part.astype(dtype).tobytes() for part in parts)
+    if fortran:
+        blocks = _in_columns(shape, dtype, parts)
+    else:
+        blocks = (part.astype(dtype).tobytes() for part in parts)
 
     def write(file: Sink) -> None:
         file.write(header)
@@ -88,13 +106,14 @@ def write_npy(out: str, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable
 def write_items(out: str, parts: Iterable[Any], n: int) -> None:
     """Write n arrays of several sizes, part by part: into a .npz file, or as pictures into a new folder.
 
-    They are numbered, 0000 and on. What is written appears whole, or not at all.
+    They are numbered, 0000 and on. The file or folder appears whole, or not at all.
 
     Raises:
         InputError: pictures are to be written, and an array is none, or the folder is no new one.
         WriteError: it could not be written.
     """
-    names = (f"{number:0{len(str(max(n - 1, 1000)))}}" for number in range(n))
+    digits = len(str(max(n - 1, 1000)))
+    names = (f"{number:0{digits}}" for number in range(n))
     items = zip(names, (item for part in parts for item in part), strict=True)
     path = Path(out)
     if path.suffix == ".npz":
@@ -127,7 +146,7 @@ def _write_pictures(items: Iterable[tuple[str, np.ndarray]], folder: Path) -> No
 
 def _beginning(file: readers.Stream) -> bytes:
     """Return the bytes of an .npy file before its numbers."""
-    _parsed(file)
+    readers.parse_header(file)
     size = file.tell()
     file.seek(0)
     return file.read(size)
@@ -153,19 +172,14 @@ def _form(shape: tuple[int, ...], dtype: np.dtype, stored: Any) -> tuple[bytes, 
         return _header(shape, dtype), dtype, False
     header = stored.encode("latin-1")
     try:
-        whole, fortran, own = _parsed(io.BytesIO(header))
+        whole, fortran, own = readers.parse_header(io.BytesIO(header))
     except ValueError as error:
         raise FormatError(f"the stored .npy header is damaged: {error}") from error
     if (whole[1:], own.newbyteorder("=")) != (shape[1:], dtype):
         raise FormatError(f"the stored .npy header is of {own} {whole}, the array of {dtype} {shape}")
-    return (header, own, fortran) if whole == shape else (_header(shape, own), own, False)
-
-
-def _parsed(stream: readers.Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read shape, whether in Fortran order, and dtype."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)
+    if whole != shape:
+        return _header(shape, own), own, False
+    return header, own, fortran
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:

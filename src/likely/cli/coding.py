@@ -85,15 +85,22 @@ def compress(
             meta=meta,
             watch=watch,
         )
-    model = f"its model inside: {found.model_bytes:,}" if with_model else f"model apart: {found.frozen_bytes:,}"
-    without = f"; {found.stored_chunks:,} of {found.chunks:,} chunks are smaller without the model"
-    console.say(
-        f"{source.note}: {found.items:,} items in {found.file_bytes:,} bytes ({model}), "
-        f"{found.bits_per_dim:.4f} bits/dim, {found.ratio:.2f} times smaller than the array"
-        + without
-        * (found.stored_chunks > 0)
-    )
+    console.say(f"{source.note}: {_said(found, with_model)}")
     console.result({"out": out, **found.to_json()})
+
+
+def _said(found: Any, with_model: bool) -> str:
+    """Return the sizes of what was compressed, for people."""
+    model = f"model apart: {found.frozen_bytes:,}"
+    if with_model:
+        model = f"its model inside: {found.model_bytes:,}"
+    said = (
+        f"{found.items:,} items in {found.file_bytes:,} bytes ({model}), "
+        f"{found.bits_per_dim:.4f} bits/dim, {found.ratio:.2f} times smaller than the array"
+    )
+    if found.stored_chunks:
+        said += f"; {found.stored_chunks:,} of {found.chunks:,} chunks are smaller without the model"
+    return said
 
 
 def decompress(
@@ -119,7 +126,7 @@ def decompress(
     """
     import numpy as np
 
-    from likely.cli.arrays import side_information, write_items, write_npy
+    from likely.cli.arrays import side_information
     from likely.coding import codec
 
     console = Console(json, data_on_stdout=out == "-")
@@ -145,16 +152,24 @@ def decompress(
                 span = None if items is None else (start, stop)
                 parts = codec.decompress_parts(reader, model, items=span, context=given, workers=workers, watch=watch)
             shape, dtype = (stop - start, *header.shape[1:]), np.dtype(header.dtype)
-            if several:
-                write_items(out, parts, stop - start)
-            else:
-                write_npy(out, shape, dtype, parts, header.meta)
+            _write(out, parts, shape, dtype, header.meta)
     for span in lost:
         print(f"likely: lost: items {span.start} to {span.stop - 1}", file=sys.stderr)
     described = "of several sizes," if several else str(shape)
     console.say(f"{len(range(start, stop)):,} items {described} {dtype} in {out}")
     result: dict[str, Any] = {"out": out, "shape": list(shape), "dtype": str(dtype)}
-    console.result(result | ({"lost": [[span.start, span.stop] for span in lost]} if recover else {}))
+    if recover:
+        result["lost"] = [[span.start, span.stop] for span in lost]
+    console.result(result)
+
+
+def _write(out: str, parts: Any, shape: tuple[Any, ...], dtype: Any, meta: dict[str, Any]) -> None:
+    from likely.cli.arrays import write_items, write_npy
+
+    if "sizes" in meta:
+        write_items(out, parts, shape[0])
+    else:
+        write_npy(out, shape, dtype, parts, meta)
 
 
 def inspect(
@@ -168,13 +183,12 @@ def inspect(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Show what a .lk file holds.
+    """Show the contents of a .lk file.
 
     Args:
         file: a .lk file; - is standard input.
     """
     import io
-    import math
 
     from likely.cli.arrays import side_information
     from likely.coding import codec
@@ -184,26 +198,34 @@ def inspect(
     with _opened(file) as stream:
         whole = stream if stream.seekable() else io.BytesIO(stream.read())
         reader = codec.Reader(whole, max_output=max_output)
-        header = reader.header
-        chunks = [
-            {
-                "chunk": chunk.index,
-                "items": chunk.items,
-                "method": ("stored", "model", "lzma")[chunk.method],
-                "bytes": len(chunk.payload),
-            }
-            for chunk in reader.chunks()
-        ]
+        chunks = [_described(chunk) for chunk in reader.chunks()]
         if verify:
-            with console.counting(header.items) as watch:
+            with console.counting(reader.header.items) as watch:
                 given = side_information(context)
                 for _ in codec.decompress_parts(reader, model, context=given, workers=workers, watch=watch):
                     pass  # each is checked as it comes
-        model_bytes = reader.model_bytes
-        file_bytes = whole.seek(0, 2)
-    sizes = header.meta.get("sizes")
-    dims = max(1, math.prod(header.shape) if sizes is None else sizes["values"])
-    result = {
+        result = _properties(reader, whole.seek(0, 2)) | {"verified": verify}
+    shown = result | {"bits_per_dim": f"{result['bits_per_dim']:.4f}"}
+    console.say("\n".join(f"{name.replace('_', ' '):<16} {value}" for name, value in shown.items()))
+    if not json:
+        console.table(chunks, "chunks")
+    console.result(result | {"chunks": chunks})
+
+
+def _described(chunk: Any) -> dict[str, Any]:
+    method = ("stored", "model", "lzma")[chunk.method]
+    return {"chunk": chunk.index, "items": chunk.items, "method": method, "bytes": len(chunk.payload)}
+
+
+def _properties(reader: Any, file_bytes: int) -> dict[str, Any]:
+    """Return the properties of a .lk file, without its chunks."""
+    import math
+
+    header, model_bytes = reader.header, reader.model_bytes
+    values = math.prod(header.shape)
+    if "sizes" in header.meta:
+        values = header.meta["sizes"]["values"]
+    return {
         "model": header.model_id.hex(),
         "model_inside": reader.has_model,
         "dtype": header.dtype,
@@ -213,14 +235,8 @@ def inspect(
         "meta": header.meta,
         "file_bytes": file_bytes,
         "model_bytes": model_bytes,
-        "bits_per_dim": 8 * (file_bytes - model_bytes) / dims,
-        "verified": verify,
+        "bits_per_dim": 8 * (file_bytes - model_bytes) / max(1, values),
     }
-    shown = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in result.items()}
-    console.say("\n".join(f"{name.replace('_', ' '):<16} {value}" for name, value in shown.items()))
-    if not json:
-        console.table(chunks, "chunks")
-    console.result(result | {"chunks": chunks})
 
 
 def freeze(run: Path, data: str, *, context: Context = None, force: Force = False, json: Json = False) -> None:
@@ -251,7 +267,7 @@ def _span(items: str) -> tuple[int, int]:
 
 
 def _refuse_form(out: str, several: bool) -> None:
-    """Refuse a name of another kind of file than one array, or arrays of several sizes, go into."""
+    """Refuse a name of the wrong kind of file for one array, or for arrays of several sizes."""
     suffix = Path(out).suffix
     if several and (out == "-" or suffix not in ("", ".npz")):
         raise InputError(f"--out: the items are of several sizes; a .npz file or a new folder is expected, found {out}")
@@ -271,4 +287,6 @@ def _opened(file: str) -> Any:
 
     from likely.coding.codec import reading
 
-    return nullcontext(sys.stdin.buffer) if file == "-" else reading(file)
+    if file == "-":
+        return nullcontext(sys.stdin.buffer)
+    return reading(file)

@@ -1,4 +1,4 @@
-"""What commands share: the flags that several of them take, and how a run and its data are opened."""
+"""Shared by commands: common flags, and functions that open a run and its data."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +19,12 @@ Out = Annotated[Path, Parameter(name=["--out", "-o"], help="File to write.")]
 
 
 def use(device: str, threads: int | None) -> None:
-    """Set what to compute with, refusing what is not there."""
+    """Set the threads to compute with; refuse a device or a number of threads that is not available."""
     import torch
 
     try:
         torch.empty(0, device=device)
-        torch.Generator(device)  # what only has shapes ("meta") has none
+        torch.Generator(device)  # a device of shapes alone ("meta") has none
     except (RuntimeError, AssertionError, ImportError) as error:
         raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0]})") from error
     if threads is not None:
@@ -34,7 +34,7 @@ def use(device: str, threads: int | None) -> None:
 
 
 def with_preparation(run: Path, device: str) -> tuple[Any, Any]:
-    """A run's model and the preparation of its data, if it has one."""
+    """Return a run's model, and the preparation of its data or None."""
     from likely.runs import Run, load
 
     preparation = Run.read(run).preparation
@@ -42,11 +42,13 @@ def with_preparation(run: Path, device: str) -> tuple[Any, Any]:
 
 
 def own_context(run: Path, data: str) -> str | None:
-    """The context that a run was fitted with, if it lies beside the data."""
+    """Return the context that a run was fitted with, if it lies beside the data, else None."""
     from likely.runs import Run
 
     context = Run.read(run).context_source
-    return context if str(context).startswith(data.split(":")[0] + ":") else None
+    if str(context).startswith(data.split(":")[0] + ":"):
+        return context
+    return None
 
 
 def opened(run: Path, data: str, context: str | None, seed: int, device: str) -> tuple[Any, Any, Any, Any]:
@@ -56,29 +58,40 @@ def opened(run: Path, data: str, context: str | None, seed: int, device: str) ->
     from likely.data import load
 
     model, preparation = with_preparation(run, device)
-    loaded = load(data, "test", context=own_context(run, data) if context is None else context)
+    if context is None:
+        context = own_context(run, data)
+    loaded = load(data, "test", context=context)
+    if preparation is None:
+        return model, None, loaded, loaded
     generator = torch.Generator().manual_seed(seed)
-    return model, preparation, loaded, loaded if preparation is None else preparation.rows(loaded, generator)
+    return model, preparation, loaded, preparation.rows(loaded, generator)
 
 
 def conclude(console: Console, run: Path | None, model: Any) -> None:
-    """Say how a fit ended."""
-    from likely.runs import Run
-    from likely.runs.index import read
-
+    """Say the result of a fit."""
     parameters = sum(p.numel() for p in model.parameters())
-    result: dict[str, Any] = {"run": None if run is None else str(run), "parameters": parameters}
-    stored = None if run is None else read(str(run), run)
-    best = ""
-    if stored is not None and stored.step is not None:
-        result |= {"step": stored.step, "valid_bits_per_dim": stored.bits_per_dim, "seconds": stored.seconds}
-        best = "" if stored.bits_per_dim is None else f", {stored.bits_per_dim:.4f} bits/dim on validation"
-    console.say(
-        f"fitted {type(model).__name__} with {parameters:,} parameters{best}" + (f"; it is in {run}" if run else "")
-    )
-    reason = None if run is None else Run.read(run).refusal
+    result: dict[str, Any] = {"run": None, "parameters": parameters}
+    said, reason = f"fitted {type(model).__name__} with {parameters:,} parameters", None
+    if run is not None:
+        found, reason = _stored(run)
+        result |= {"run": str(run), **found}
+        if found.get("valid_bits_per_dim") is not None:
+            said += f", {found['valid_bits_per_dim']:.4f} bits/dim on validation"
+        said += f"; it is in {run}"
+    console.say(said)
     if reason is not None:
         result["not_frozen"] = reason
         if model.event.discrete:
             console.say(f"it cannot compress: {reason}")
     console.result(result)
+
+
+def _stored(run: Path) -> tuple[dict[str, Any], str | None]:
+    """Return the step and the scores that a run has come to, and the reason why its model is not frozen."""
+    from likely.runs import Run
+    from likely.runs.index import read
+
+    found, reason = read(str(run), run), Run.read(run).refusal
+    if found is None or found.step is None:
+        return {}, reason
+    return {"step": found.step, "valid_bits_per_dim": found.bits_per_dim, "seconds": found.seconds}, reason

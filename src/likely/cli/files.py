@@ -1,4 +1,4 @@
-"""What commands read and write beside runs: contexts, masks, samples."""
+"""Files of commands beside runs: contexts, masks, samples."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from likely.runs.files import write_file
 
 
 def context_value(text: str, n: int) -> Tensor:
-    """A context from the command line: a number, numbers with commas between them, or the first n of PATH:key."""
+    """Read a context from the command line: a number, numbers with commas between them, or the first n of PATH:key."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
@@ -25,12 +25,14 @@ def context_value(text: str, n: int) -> Tensor:
             raise InputError(f"--context: {n} values are expected, {text} has {len(x)}") from None
         return x[:n]
     whole = all(number.is_integer() and abs(number) < 2**63 for number in numbers)
-    value = torch.tensor([int(number) for number in numbers] if whole else numbers)
+    if whole:
+        numbers = [int(number) for number in numbers]
+    value = torch.tensor(numbers)
     return value[0] if len(numbers) == 1 else value
 
 
 def sizes_of(text: str) -> tuple[int, ...]:
-    """Sizes from the command line, with commas between them."""
+    """Read sizes from the command line, with commas between them."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -38,7 +40,7 @@ def sizes_of(text: str) -> tuple[int, ...]:
 
 
 def read_mask(observed: str, event: Event, preparation: Preparation | None) -> Any:
-    """ "top", "left", or a mask from a file, in the layout of the data."""
+    """Return "top" or "left" as it is, or read a mask from a file, in the layout of the data."""
     if observed in ("top", "left"):
         return observed
     if not Path(observed).suffix:
@@ -46,20 +48,17 @@ def read_mask(observed: str, event: Event, preparation: Preparation | None) -> A
     mask = torch.from_numpy(np.asarray(read_array(Path(observed))))
     if preparation is None or preparation.layout == "flat" or tuple(mask.shape) == event.shape:
         return mask
-    channels = {"hw": 0, "hwc": mask.ndim - 1}.get(preparation.layout)
     if preparation.layout == "hw":
         return mask.unsqueeze(-3)
-    return mask if channels is None else mask.movedim(-1, -3)
+    if preparation.layout == "hwc":
+        return mask.movedim(-1, -3)
+    return mask
 
 
 def write_examples(path: Path, x: Tensor, event: Event, preparation: Preparation | None) -> None:
     """Write examples as an array in the layout of the data, as a table, or as a picture."""
-    raw = x if preparation is None else preparation.restore(x)
-    if path.suffix == ".npy":
-        write_file(path, lambda file: np.save(file, raw.cpu().numpy()))
-    elif path.suffix == ".csv":
-        digits = "%d" if event.discrete else "%.9g" if raw.dtype == torch.float32 else "%.17g"
-        write_file(path, lambda file: np.savetxt(file, raw.reshape(len(raw), -1).cpu().numpy(), digits, ","))
+    if path.suffix in (".npy", ".csv"):
+        write_array(path, restored(x, preparation))
     elif not event.discrete and event.dims <= 2:
         pictures.write(path, pictures.scatter(x, event))
     else:
@@ -73,14 +72,14 @@ def write_infilling(
 
     Args:
         path: .npy, .csv, .npz for examples of several sizes, or a picture.
-        x, completed: examples (*shape), which may be of several sizes.
-        mask: of what was observed, as `infill` takes it.
+        x, completed: examples (*shape), perhaps of several sizes.
+        mask: of the observed values, as `infill` takes it.
         event: of the examples.
         preparation: of the data.
     """
     if path.suffix == ".npz":
-        raw = [one if preparation is None else preparation.restore(one[None])[0] for one in completed]
-        write_file(path, lambda file: np.savez(file, *(one.cpu().numpy() for one in raw)))
+        raw = [restored(one[None], preparation)[0].cpu().numpy() for one in completed]
+        write_file(path, lambda file: np.savez(file, *raw))
         return
     if path.suffix in (".npy", ".csv"):
         if len({one.shape for one in completed}) > 1:
@@ -92,6 +91,25 @@ def write_infilling(
     sized = [(event.of_size(one.shape), one) for one in x]
     shown = [observed_mask(own, mask, one[None].shape)[0] for own, one in sized]
     pictures.write(path, pictures.infilling(x, shown, completed, _levels(event)))
+
+
+def restored(x: Tensor, preparation: Preparation | None) -> Tensor:
+    """Return examples in the layout of the data."""
+    if preparation is None:
+        return x
+    return preparation.restore(x)
+
+
+def write_array(path: Path, x: Tensor) -> None:
+    """Write an array (n, …) as .npy, or as a table with a line for each of n."""
+    values = x.cpu().numpy()
+    if path.suffix == ".npy":
+        write_file(path, lambda file: np.save(file, values))
+        return
+    digits = "%d"
+    if x.is_floating_point():
+        digits = "%.9g" if x.element_size() < 8 else "%.17g"
+    write_file(path, lambda file: np.savetxt(file, values.reshape(len(values), -1), digits, ","))
 
 
 def _levels(event: Event) -> int:

@@ -1,4 +1,4 @@
-"""`likely fit`: a command per model, whose flags are its constructor's arguments, with help from its docstring."""
+"""`likely fit`: a command per model; its flags are the constructor's arguments, with help from the docstring."""
 
 import dataclasses
 import inspect
@@ -31,7 +31,7 @@ OWN = {"event", "context", "seed"}  # of the constructor: not flags, or shared w
 
 
 def fit_app(arguments: Sequence[str]) -> App:
-    """The command `fit`, with one command per model below it."""
+    """Return the command `fit`, with one command per model below it."""
     app = App(
         name="likely fit",
         help="Fit a model to data: `likely fit MODEL --help` shows its flags.",
@@ -47,7 +47,7 @@ def fit_app(arguments: Sequence[str]) -> App:
 
 
 def with_command_name(arguments: list[str]) -> list[str]:
-    """The model's name as its command is called: GatedPixelCNN, gated_pixelcnn → gated-pixelcnn."""
+    """Return arguments with the model's name as that of its command: GatedPixelCNN, gated_pixelcnn → gated-pixelcnn."""
     if not arguments or arguments[0].startswith("-"):
         return arguments
     return [hyphenated(find(arguments[0]).__name__), *arguments[1:]]
@@ -63,31 +63,33 @@ class _Settings(Toml):
 
 
 def command_for(model: type[Density]) -> Callable[..., None]:
-    """The function behind `likely fit MODEL`."""
+    """Return the function behind `likely fit MODEL`."""
 
     def command(data: str, **flags: Any) -> None:
         recipe = {name: flags.pop(name) for name in _fields(Recipe) if name in flags}
         own = {name: flags.pop(name) for name in _arguments(model) if name in flags}
         _fit(model, data, own, recipe, **flags)
 
-    data_help = (inspect.getdoc(load) or "\n\n").split("\n\n")[1].replace("\n", " ")
-    data = inspect.Parameter(
-        "data", inspect.Parameter.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=data_help)]
-    )
-    parameters = [
-        data,
-        *(_parameter(*argument) for argument in _arguments(model).values()),
-        *(_parameter(*argument) for argument in _fields(Recipe).values()),
-        *(
-            parameter.replace(annotation=typing.get_type_hints(_fit, include_extras=True)[parameter.name])
-            for parameter in inspect.signature(_fit).parameters.values()
-            if parameter.kind is parameter.KEYWORD_ONLY
-        ),
-    ]
+    own = [_parameter(*argument) for argument in _arguments(model).values()]
+    recipe = [_parameter(*argument) for argument in _fields(Recipe).values()]
+    parameters = [_data_parameter(), *own, *recipe, *_shared_parameters()]
     setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010  (unknown to type checkers)
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = (inspect.getdoc(model) or "").split("\n\nArgs:")[0]
     return command
+
+
+def _data_parameter() -> inspect.Parameter:
+    text = (inspect.getdoc(load) or "\n\n").split("\n\n")[1].replace("\n", " ")
+    annotation = Annotated[str, Parameter(help=text)]
+    return inspect.Parameter("data", inspect.Parameter.POSITIONAL_ONLY, annotation=annotation)
+
+
+def _shared_parameters() -> list[inspect.Parameter]:
+    """Return the parameters of `_fit` that are flags of every model."""
+    hints = typing.get_type_hints(_fit, include_extras=True)
+    flags = [p for p in inspect.signature(_fit).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return [flag.replace(annotation=hints[flag.name]) for flag in flags]
 
 
 def _fit(
@@ -129,9 +131,14 @@ def _fit(
             **own,
         )
     built = planned.model.to(device)
-    out = _free_folder(model) if out is None else out
-    held_out = "" if built.estimable and "budget" not in recipe else f"; a seeded {holdout:.0%} held out"
-    console.say(f"{train.note}; {_said(planned.event)}" + (f"; validation: {valid.note}" if valid else held_out))
+    if out is None:
+        out = _free_folder(model)
+    said = f"{train.note}; {_said(planned.event)}"
+    if valid:
+        said += f"; validation: {valid.note}"
+    elif not built.estimable or "budget" in recipe:
+        said += f"; a seeded {holdout:.0%} held out"
+    console.say(said)
     with console.progress() as watch:
         fit(built, train, valid=valid, out=out, preparation=planned.preparation, holdout=holdout, watch=watch, **recipe)
     conclude(console, out, built)
@@ -139,12 +146,14 @@ def _fit(
 
 def _said(event: Event) -> str:
     shape = "×".join("any" if size is None else str(size) for size in event.shape) or "1"
-    return f"{shape} with {event.levels} levels" if event.discrete else f"{shape} real value{'s' * (shape != '1')}"
+    if event.discrete:
+        return f"{shape} with {event.levels} levels"
+    return f"{shape} real value" if shape == "1" else f"{shape} real values"
 
 
 @contextmanager
 def _flags_named() -> Iterator[None]:
-    """Let errors about arguments of `plan` name their flags."""
+    """Name the flags in errors about arguments of `plan`."""
     try:
         yield
     except InputError as error:
@@ -162,7 +171,7 @@ def _threshold(binarize: str | None) -> Any:
 
 
 def _free_folder(model: type[Density]) -> Path:
-    """runs/MODEL, or the first of runs/MODEL-2, … that does not exist."""
+    """Return runs/MODEL, or the first of runs/MODEL-2, … that does not exist."""
     first = Path("runs") / hyphenated(model.__name__)
     numbered = (first.with_name(f"{first.name}-{k}") for k in range(2, 10**6))
     return next(path for path in (first, *numbered) if not path.exists())
@@ -172,7 +181,7 @@ def _free_folder(model: type[Density]) -> Path:
 
 
 def _arguments(model: type[Density]) -> dict[str, tuple[str, Any, Any]]:
-    """A constructor's own arguments: name → (name, annotation with help, default)."""
+    """Return a constructor's own arguments: name → (name, annotation with help, default)."""
     hints, help_of = typing.get_type_hints(model.__init__), _help(model)
     return {
         name: (name, _flag(hints[name], help_of.get(name, "")), parameter.default)
@@ -182,7 +191,7 @@ def _arguments(model: type[Density]) -> dict[str, tuple[str, Any, Any]]:
 
 
 def _fields(recipe: type[Recipe]) -> dict[str, tuple[str, Any, Any]]:
-    """The recipe's fields, in the same form."""
+    """Return the recipe's fields, in the same form."""
     hints, help_of = typing.get_type_hints(recipe), _help(recipe)
     return {f.name: (f.name, _flag(hints[f.name], help_of[f.name]), f.default) for f in dataclasses.fields(recipe)}
 
@@ -193,11 +202,12 @@ def _help(cls: type) -> dict[str, str]:
 
 
 def _flag(annotation: Any, text: str) -> Any:
-    """An annotation with its help; tuples of numbers are written with commas: --hidden 512,512."""
+    """Return an annotation with its help; tuples of numbers are written with commas: --hidden 512,512."""
     if typing.get_origin(annotation) is tuple:
         kind = typing.get_args(annotation)[0]
         return Annotated[annotation, Parameter(help=text, converter=_split(kind), n_tokens=1, negative="")]
-    return Annotated[annotation, Parameter(help=text, negative="" if annotation is not bool else None)]
+    negative = None if annotation is bool else ""
+    return Annotated[annotation, Parameter(help=text, negative=negative)]
 
 
 def _split(kind: type) -> Callable[[Any, Any], tuple]:

@@ -1,4 +1,4 @@
-"""How often progress is said where standard error is no terminal."""
+"""The interval between lines of progress where standard error is no terminal."""
 
 import os
 import time
@@ -21,7 +21,7 @@ class Interval:
         self.clock, self.seconds, self.last = clock, interval(), clock()
 
     def over(self) -> bool:
-        """Whether the interval is over; if so, the next one begins."""
+        """Return whether the interval is over; if so, the next one begins."""
         now = self.clock()
         if now - self.last < self.seconds:
             return False
@@ -30,7 +30,7 @@ class Interval:
 
 
 def interval() -> float:
-    """The seconds between two lines, 10 or as the environment says."""
+    """Return the seconds between two lines, 10 or as the environment says."""
     text = os.environ.get(VARIABLE, SECONDS)
     try:
         seconds = float(text)

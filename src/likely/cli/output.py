@@ -1,4 +1,4 @@
-"""What commands print: words for people, or one JSON object."""
+"""The output of commands: words for people, or one JSON object."""
 
 import json
 import math
@@ -18,17 +18,17 @@ class Console:
         self.stream = sys.stderr if data_on_stdout else sys.stdout
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """Print a line for people."""
         if not self.as_json:
             print(text, flush=True, file=self.stream)
 
     def result(self, value: dict[str, Any]) -> None:
-        """The result, as JSON."""
+        """Print the result as JSON."""
         if self.as_json:
             print(json.dumps(_finite(value), ensure_ascii=False), flush=True, file=self.stream)
 
     def table(self, rows: list[dict[str, Any]], name: str) -> None:
-        """Rows with the same columns."""
+        """Print rows with the same columns."""
         if self.as_json:
             self.result({name: rows})
             return
@@ -66,15 +66,19 @@ class Console:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: null stands for it."""
+    """Return values for JSON, with null for NaN and infinity."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return str(value)

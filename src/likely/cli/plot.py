@@ -36,26 +36,35 @@ def plot(
     console = Console(json)
     use(device, threads)
     model, preparation = with_preparation(run, device)
-    value = None if context is None else context_value(context, 1)
-    shown = _shown(run, data, model, value)
-    x = shown if shown is None or preparation is None else preparation.apply(shown)
+    value = None
+    if context is not None:
+        value = context_value(context, 1)
+    x = _shown(run, data, model, value)
+    if x is not None and preparation is not None:
+        x = preparation.apply(x)
     generator = torch.Generator(device).manual_seed(seed)
     pictures.write(out, pictures.density(model, x, value, generator=generator))
-    console.say(f"the density in {out}" + ("" if x is None else f", beside {len(x):,} examples"))
-    console.result({"out": str(out), "examples": 0 if x is None else len(x)})
+    said, examples = f"the density in {out}", 0
+    if x is not None:
+        examples = len(x)
+        said += f", beside {examples:,} examples"
+    console.say(said)
+    console.result({"out": str(out), "examples": examples})
 
 
 def _shown(run: Path, data: str | None, model: Any, value: Any) -> Any:
-    """The data that were asked for, or else those of the run where they are still there; those of one context."""
+    """Return the data to show, those of one context: as asked for, else of the run, or None where they are gone."""
     from likely.data import load
     from likely.runs import Run
 
-    fitted = Run.read(run)
-    source = fitted.source if data is None else data
+    source, beside = data, None
+    if data is None:
+        fitted = Run.read(run)
+        source, beside = fitted.source, fitted.context_source
     if source is None:
         return None
     try:
-        loaded = load(source, "train", context=fitted.context_source if data is None else None)
+        loaded = load(source, "train", context=beside)
     except InputError:
         if data is None:  # moved or removed since
             return None

@@ -14,7 +14,7 @@ from likely.training.progress import Progress as FitProgress
 
 @contextmanager
 def watch() -> Iterator[Callable[[FitProgress], None]]:
-    """A live bar where standard error is a terminal, else a line at every interval."""
+    """Show a live bar where standard error is a terminal, else a line at every interval."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -34,8 +34,11 @@ class _Lines:
 
 
 def words(progress: FitProgress) -> str:
-    """Where a fit stands, in a line."""
-    parts = [f"step {progress.step}" + (f" of {progress.total}" if progress.total else "")]
+    """Return the state of a fit in a line."""
+    step = f"step {progress.step}"
+    if progress.total:
+        step += f" of {progress.total}"
+    parts = [step]
     parts.append(f"loss {progress.loss:.4f} nats/dim ({progress.loss / math.log(2):.4f} bits/dim)")
     if not math.isnan(progress.bits_per_dim):
         parts.append(f"valid {progress.bits_per_dim:.4f} bits/dim")

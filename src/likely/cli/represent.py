@@ -1,4 +1,4 @@
-"""The commands of representation: latents of examples, and what becomes of latents that are moved."""
+"""The commands of representation: latents of examples, and examples of latents that are moved."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +25,7 @@ def embed(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Write what a fitted model represents data by, as .npy or .csv: posterior means, codes, or z of a flow.
+    """Write the latents of data under a fitted model, as .npy or .csv: posterior means, codes, or z of a flow.
 
     Args:
         run: folder of the run.
@@ -33,6 +33,7 @@ def embed(
     """
     import torch
 
+    from likely.cli.files import write_array
     from likely.jobs.represent import embed as represent
 
     console = Console(json)
@@ -78,49 +79,38 @@ def traverse(
 
     console = Console(json)
     use(device, threads)
-    generator = torch.Generator(device).manual_seed(seed)
+    how: dict[str, Any] = {"means": not samples, "generator": torch.Generator(device).manual_seed(seed)}
     result: dict[str, Any] = {"out": str(out)}
     if data is None:
         model, preparation = with_preparation(run, device)
         refuse_no_images(out, model.event)
-        moved = represent.traverse(
-            model,
-            own_examples(run, preparation, seed),
-            rows=n,
-            columns=columns,
-            reach=reach,
-            means=not samples,
-            generator=generator,
-        )
+        examples = own_examples(run, preparation, seed)
+        moved = represent.traverse(model, examples, rows=n, columns=columns, reach=reach, **how)
         x = moved.x
         result |= {"latents": list(moved.latents), "activity": list(moved.activity), "places": list(moved.places)}
-        words = f"{len(x)} latent values from −{reach:g} to {reach:g} standard deviations in {out}"
+        said = f"{len(x)} latent values from −{reach:g} to {reach:g} standard deviations in {out}"
     else:
         model, preparation, loaded, examples = opened(run, data, context, seed, device)
         refuse_no_images(out, model.event)
-        if len(examples) < 2:
-            raise InputError("interpolation takes at least two examples, found 1")
-        pairs = min(n, len(examples) // 2)
-        first, second = (slice(end, 2 * pairs, 2) for end in (0, 1))
-        start, given = examples[first].read()
-        x = represent.interpolate(
-            model,
-            start,
-            examples[second].x,
-            given,
-            steps=columns,
-            path=path,
-            means=not samples,
-            generator=generator,
-        )
-        words = f"{loaded.note}: {pairs} ways between two examples in {out}"
+        start, stop, given = pairs_of(examples, n)
+        x = represent.interpolate(model, start, stop, given, steps=columns, path=path, **how)
+        said = f"{loaded.note}: {len(start)} ways between two examples in {out}"
     write_rows(out, x, model.event, preparation)
-    console.say(words)
+    console.say(said)
     console.result(result | {"rows": len(x), "columns": columns})
 
 
+def pairs_of(examples: Any, n: int) -> tuple[Any, Any, Any]:
+    """Return the first and the second examples of at most n pairs, and the context of the first."""
+    if len(examples) < 2:
+        raise InputError("interpolation takes at least two examples, found 1")
+    end = 2 * min(n, len(examples) // 2)
+    start, given = examples[0:end:2].read()
+    return start, examples[1:end:2].x, given
+
+
 def own_examples(run: Path, preparation: Any, seed: int) -> Any:
-    """What a run was fitted to, prepared, where it is still there."""
+    """Return the data that a run was fitted to, prepared, or None where they are gone."""
     import torch
 
     from likely.data import load
@@ -128,46 +118,36 @@ def own_examples(run: Path, preparation: Any, seed: int) -> Any:
     from likely.runs import Run
 
     source = Run.read(run).source
+    if source is None:
+        return None
     try:
-        rows = None if source is None else load(source, "train")[: represent.EXAMPLES]
+        rows = load(source, "train")[: represent.EXAMPLES]
     except InputError:  # moved or removed since
         return None
-    if rows is None or preparation is None:
+    if preparation is None:
         return rows
     return preparation.rows(rows, torch.Generator().manual_seed(seed))
 
 
 def is_picture(out: Path) -> bool:
-    """Whether a file's name is of no array and no table."""
+    """Return whether a file's name is of no array and no table."""
     return out.suffix not in (".npy", ".csv")
 
 
 def refuse_no_images(out: Path, event: Any) -> None:
     """Refuse a picture of anything but images of one alphabet, before anything is computed."""
-    if is_picture(out) and (len(event.shape) != 3 or event.shape[0] not in (1, 3) or not isinstance(event.levels, int)):
+    images = len(event.shape) == 3 and event.shape[0] in (1, 3) and isinstance(event.levels, int)
+    if is_picture(out) and not images:
         raise InputError(f"{out}: a picture needs images of one alphabet, found {event}; write .npy or .csv instead")
 
 
 def write_rows(out: Path, x: Any, event: Any, preparation: Any) -> None:
     """Write examples (rows, columns, *event.shape) as a picture, or as an array in the layout of the data."""
     from likely import pictures
+    from likely.cli.files import restored, write_array
 
     if is_picture(out):
         pictures.write(out, pictures.rows(x, event.levels))
         return
-    flat = x.flatten(0, 1)
-    raw = flat if preparation is None else preparation.restore(flat)
+    raw = restored(x.flatten(0, 1), preparation)
     write_array(out, raw.unflatten(0, tuple(x.shape[:2])))
-
-
-def write_array(out: Path, x: Any) -> None:
-    """Write an array (n, …), as a table with a line for each of n."""
-    import numpy as np
-
-    from likely.runs.files import write_file
-
-    if out.suffix == ".npy":
-        write_file(out, lambda file: np.save(file, x.cpu().numpy()))
-        return
-    digits = "%.9g" if x.is_floating_point() and x.element_size() < 8 else "%.17g" if x.is_floating_point() else "%d"
-    write_file(out, lambda file: np.savetxt(file, x.reshape(len(x), -1).cpu().numpy(), digits, ","))
