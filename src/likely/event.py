@@ -81,7 +81,8 @@ class Event(Configured):
 
     def __post_init__(self) -> None:
         sizes = iter(_whole([size for size in self.shape if size is not None], "an event's shape"))
-        object.__setattr__(self, "shape", tuple(None if size is None else next(sizes) for size in self.shape))
+        shape = tuple(None if size is None else next(sizes) for size in self.shape)
+        object.__setattr__(self, "shape", shape)
         if any(size is not None and size < 1 for size in self.shape):
             raise InputError(f"an event's sizes must be at least 1, found shape {self.shape}")
         if self.levels is not None:

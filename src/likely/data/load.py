@@ -92,13 +92,16 @@ class _Place:
         base = str(self.base)
         if self.path is not None:
             base = os.path.abspath(self.path)
-        return f"{base}:{self.key}" if self.key else base
+        return self._with_key(base)
 
     @property
     def label(self) -> str:
         base = str(self.base)
         if self.path is not None:
             base = self.path.name or base
+        return self._with_key(base)
+
+    def _with_key(self, base: str) -> str:
         return f"{base}:{self.key}" if self.key else base
 
 
@@ -225,9 +228,9 @@ def _missing(name: str) -> str:
 
 
 def _locate_named(name: str, key: str) -> _Place:
-    known = tuple(DIGITS) if name == "digits" else tuple(DRAWS)
+    known = DIGITS if name == "digits" else DRAWS
     if key not in known:
-        raise _unknown(name, key, known)
+        raise _unknown(name, key, tuple(known))
     if name == "digits":
         return _Place(name, key, key, DIGITS[key][1])
     n, seed = DRAWS[key]
@@ -316,8 +319,10 @@ def _of_split(names: tuple[str, ...], split: str) -> list[str]:
 def _left_out(path: Path) -> str:
     if not path.is_dir():
         return ""
-    others = len(readers.images_in(path)[1])
-    return f"; other files left out: {others}" if others else ""
+    others = readers.images_in(path)[1]
+    if not others:
+        return ""
+    return f"; other files left out: {len(others)}"
 
 
 def _unknown(base: str, key: str, known: tuple[str, ...]) -> InputError:

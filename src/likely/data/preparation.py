@@ -310,7 +310,9 @@ def _compact(x: Tensor) -> Tensor:
     if x.dtype == torch.int8 and (x < 0).any():  # −1 would become 255, and come back
         return x
     small = x.to(torch.uint8)
-    return small if torch.equal(small.to(x.dtype), x) else x
+    if torch.equal(small.to(x.dtype), x):
+        return small
+    return x
 
 
 def _check(layout: Any, levels: Any, binarize: Any, peak: Any) -> None:

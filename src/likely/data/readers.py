@@ -67,7 +67,9 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray:
         raise InputError(f"{path}: no such file or folder")
     names = array_names(path)
     if key not in (names or (None,)):
-        holds = f"arrays {', '.join(names)}" if names else "a single array without a name"
+        holds = "a single array without a name"
+        if names:
+            holds = f"arrays {', '.join(names)}"
         given = f"the key {key!r}" if key else "no key"
         raise InputError(f"{path}: holds {holds}; found {given}")
     if key is None:

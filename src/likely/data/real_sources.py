@@ -168,8 +168,10 @@ class LinearGaussian(Source):
 
 def stretched_gaussian(turned: bool = False) -> LinearGaussian:
     """(1, 2) + (5, 1) ε, or with ε's ellipse turned by 45°: H = ln 5 + ln(2πe)."""
-    c = math.sqrt(0.5)
-    weight = ((5 * c, -c), (5 * c, c)) if turned else ((5.0, 0.0), (0.0, 1.0))
+    weight = ((5.0, 0.0), (0.0, 1.0))
+    if turned:
+        c = math.sqrt(0.5)
+        weight = ((5 * c, -c), (5 * c, c))
     return LinearGaussian(weight, (1.0, 2.0))
 
 

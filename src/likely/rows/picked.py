@@ -1,5 +1,6 @@
 """Rows that are picked out of all: a range, or a tensor of their numbers, with what can be done with either."""
 
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -55,6 +56,17 @@ def spans_of(rows: Any, n: int) -> list[tuple[int, int]]:
     starts = torch.cat([torch.ones(1, dtype=torch.bool), numbers.diff() != 1])
     first, last = numbers[starts], numbers[starts.roll(-1)]
     return list(zip(first.tolist(), (last + 1).tolist(), strict=True))
+
+
+@singledispatch
+def each_of(rows: Any, n: int) -> Sequence[int]:
+    """Return the numbers of rows of n, one by one."""
+    return rows.tolist()
+
+
+@each_of.register
+def _(rows: slice, n: int) -> Sequence[int]:
+    return range(*rows.indices(n))
 
 
 @spans_of.register

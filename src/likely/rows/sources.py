@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likely.errors import InputError
 from likely.event import as_tensor
-from likely.rows.picked import Picked, spans_of
+from likely.rows.picked import Picked, each_of, spans_of
 
 
 class Source(ABC):
@@ -42,9 +42,7 @@ class Source(ABC):
 
     def numbers(self, rows: Picked) -> Sequence[int]:
         """Return the numbers of the rows of a slice or a tensor."""
-        if isinstance(rows, slice):
-            return range(*rows.indices(len(self)))
-        return rows.tolist()
+        return each_of(rows, len(self))
 
     def of_sizes(self, sizes: Int[Tensor, "n dimensions"]) -> None:
         """Set `shape` and `sizes` from the shape of every row."""

@@ -85,7 +85,10 @@ class Batches:
 
     def _in_order(self, epoch: int) -> list[Rows]:
         """Return the rows of every step of one epoch; where sizes vary, the sizes are shuffled, too."""
-        rows = self._rows(epoch) if self.drawn_by_batch else self.examples(epoch)
+        if self.drawn_by_batch:
+            rows = self._rows(epoch)
+        else:
+            rows = self.examples(epoch)
         shuffled = rows.shuffled(self.chance.generator("order", epoch))
         batches = list(shuffled.batches(self.size))
         if rows.sizes is None:

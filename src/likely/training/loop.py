@@ -74,17 +74,22 @@ class Loop:
         assert self.folder is not None
         checkpoint.restore(self.folder, self.state)
         progress = self.state.progress
-        self.journal.rewind(progress.step if progress.step or progress.done else -1)
         if not progress.done and not progress.step:
+            self.journal.rewind(-1)
             return self.begin(gradient)
+        self.journal.rewind(progress.step)
         with self._farewell():
-            return self.finish() if progress.done else self.run()
+            if progress.done:
+                return self.finish()
+            return self.run()
 
     def begin(self, gradient: bool) -> Density:
         """Fit in closed form, where the model has one; then by gradient steps, if so."""
         with self._farewell():
             self.initialize()
-            return self.run() if gradient else self.finish()
+            if gradient:
+                return self.run()
+            return self.finish()
 
     def initialize(self) -> None:
         """Set weights from the data: all of them in closed form, or those that training starts from."""
