@@ -258,7 +258,7 @@ BAD = [
     (["fit", "made", "nan.npy"], "nan"),
     (["fit", "made", "empty.npy"], "at least one"),
     (["fit", "made", "real.npy"], "real values"),
-    (["fit", "made", "mixed"], "mixed"),
+    (["fit", "made", "mixed"], "examples of one size"),
     (["fit", "made", "cut.idx"], "cut.idx"),
     (["fit", "made", "levels.npy", "--levels", "9"], "found 9 at index"),
     (["fit", "made", "codes.npy"], "number the symbols"),
