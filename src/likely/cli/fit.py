@@ -6,6 +6,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ OWN = {"event", "context", "seed"}  # of the constructor: not flags, or shared w
 
 
 def fit_app(arguments: Sequence[str]) -> App:
-    """Return the command `fit`, with one command per model below it."""
+    """Return the command `fit`, and below it that of the named model, or of every one."""
     app = App(
         name="likely fit",
         help="Fit a model to data: `likely fit MODEL --help` shows its flags.",
@@ -41,8 +42,9 @@ def fit_app(arguments: Sequence[str]) -> App:
     if given:
         place, argument = given[-1]
         app.config = _Settings(argument.partition("=")[2] or "".join(arguments[place + 1 : place + 2]))
-    for name, model in models().items():
-        app.command(command_for(model), name=hyphenated(name))
+    named = [argument for argument in arguments[1:2] if not argument.startswith("-")]
+    for model in map(find, named) if named else models().values():
+        app.command(command_for(model), name=hyphenated(model.__name__))
     return app
 
 
@@ -173,8 +175,8 @@ def _threshold(binarize: str | None) -> Any:
 def _free_folder(model: type[Density]) -> Path:
     """Return runs/MODEL, or the first of runs/MODEL-2, … that does not exist."""
     first = Path("runs") / hyphenated(model.__name__)
-    numbered = (first.with_name(f"{first.name}-{k}") for k in range(2, 10**6))
-    return next(path for path in (first, *numbered) if not path.exists())
+    numbered = (first.with_name(f"{first.name}-{k}") for k in count(2))
+    return next(path for path in chain([first], numbered) if not path.exists())
 
 
 # Signatures → flags
