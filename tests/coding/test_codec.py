@@ -30,6 +30,7 @@ from likely.errors import FormatError, InputError
 from likely.event import Event
 from likely.laws.case import examples
 
+pytestmark = pytest.mark.xdist_group("frozen")  # models are frozen once
 TRAILER = 12 + 28  # of a file without chunks: index and footer
 PER_CHUNK = 56  # a chunk's header, its entry in the index, and a stack of 8 bytes
 STORED = 48  # the first two of them
@@ -43,8 +44,8 @@ def given(name: str, n: int) -> tuple[Frozen, np.ndarray, np.ndarray | None]:
     return model, x.numpy().astype(dtype), None if context is None else context.numpy()
 
 
-def size(name: str) -> int:
-    return 5 if redrawn(name).event.dims > 16 else 41
+def size(name: str, usual: int = 41) -> int:
+    return 4 if redrawn(name).event.dims > 16 else usual
 
 
 def written(model: Frozen, data: np.ndarray, **options: object) -> bytes:
@@ -66,11 +67,9 @@ def assert_same(found: np.ndarray, data: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("chunk_items", "batch"), [(None, 256), (None, 1), (16, 7), (3, 64)], ids=lambda value: f"{value}"
-)
+@pytest.mark.parametrize(("chunk_items", "batch"), [(None, 1), (16, 7), (3, 64)], ids=lambda value: f"{value}")
 def test_what_was_compressed_comes_back(name, chunk_items, batch):
-    model, data, context = given(name, size(name))
+    model, data, context = given(name, size(name, 24 if chunk_items == 16 else 10))
     file = written(model, data, context=context, chunk_items=chunk_items, batch=batch)
     assert_same(read(file, model), data)
 
@@ -126,9 +125,8 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize("model", ["made 4x4 binary, 2 orderings", "histogram 2x3 binary"])
-def test_arrays_of_any_kind_come_back(name, model):
-    made, x, _ = given(model, 20)
+def test_arrays_of_any_kind_come_back(name):
+    made, x, _ = given("histogram 2x3 binary", 20)
     data = ARRAYS[name](x)
     for chunk_items in (None, 7):
         found = read(written(made, data, chunk_items=chunk_items), made)
@@ -261,6 +259,8 @@ def test_a_file_has_the_size_that_its_model_promises(name, chunk_items):
     """
     model, data, context = given(name, 2 * size(name))
     file = written(model, data, context=context, chunk_items=chunk_items)
+    if chunk_items is None:
+        assert_same(read(file, model), data)
     bits = -model.model.log_prob(data, context) / math.log(2)
     event = model.model.context
     if event is not None:
@@ -283,18 +283,18 @@ def test_foreign_data_are_stored_at_worst(name, kind, dtype):
     """48 bytes for each chunk above the array (and its context) as it is, + the file's header."""
     model = frozen(name)
     event = model.model.event
-    x = examples(event, 26, torch.Generator().manual_seed(1)).numpy()
+    x = examples(event, 14, torch.Generator().manual_seed(1)).numpy()
     last = np.broadcast_to(np.array(event.alphabets).reshape(event.shape) - 1, x.shape)
     alternate = np.arange(x.size).reshape(x.shape) % 2 * last
     data = {"noise": x, "the first symbol": 0 * x, "the last symbol": last, "alternating": alternate}[kind].astype(
         dtype
     )
-    context = contexts(model.model, 26)
-    for chunk_items in (None, 9, 1):
+    context = contexts(model.model, 14)
+    for chunk_items in (None, 5, 1):
         file = written(model, data, context=context, chunk_items=chunk_items)
         assert_same(read(file, model), data)
-        chunks = math.ceil(26 / (chunk_items or 26))
-        raw = data.nbytes + (0 if context is None else 26 * model.model.context.dims * 8)
+        chunks = math.ceil(14 / (chunk_items or 14))
+        raw = data.nbytes + (0 if context is None else 14 * model.model.context.dims * 8)
         assert len(file) <= raw + STORED * chunks + int.from_bytes(file[12:16], "little") + TRAILER
 
 
@@ -521,7 +521,7 @@ def forged(model: Frozen, items: int, payload: bytes, **change: object) -> bytes
 
 
 def test_a_payload_without_end_ends_with_its_stack(monkeypatch):
-    model, calls = frozen("pixelcnn 4x4 binary"), []
+    model, calls = frozen("pixelcnn 3x4 binary"), []
     steps = type(model.model)._steps
     monkeypatch.setattr(type(model.model), "_steps", lambda *a: calls.append(0) or steps(*a))
     with pytest.raises(FormatError, match="the payload ends"):
@@ -564,7 +564,7 @@ def test_groups_double_and_cover_all_items_once():
 
 
 def test_items_of_another_shape_are_refused_before_they_are_decoded(monkeypatch):
-    model = frozen("pixelcnn 4x4 binary")
+    model = frozen("pixelcnn 3x4 binary")
     monkeypatch.setattr(InOrder, "pop", None)
     with pytest.raises(FormatError, match=r"items of shape \(4,\)"):
         read(forged(model, 3, bytes(8), shape=(1 << 20, 4)), model)

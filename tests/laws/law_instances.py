@@ -89,8 +89,8 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
         NETWORK - {"true samples"},
     ),
     # Gated PixelCNN
-    "pixelcnn 4x4 binary": (
-        lambda: GatedPixelCNN(Event((1, 4, 4), 2), channels=4, layers=2, first_kernel=5),
+    "pixelcnn 3x4 binary": (
+        lambda: GatedPixelCNN(Event((1, 3, 4), 2), channels=4, layers=2, first_kernel=5),
         SUMS | NETWORK,
     ),
     "pixelcnn 3x8, label": (lambda: GatedPixelCNN(Event((1, 1, 3), 8), LABEL, **SMALL), SUMS | NETWORK),
@@ -281,7 +281,7 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
         LATENT | {"bound within one"},
     ),
     "PixelVAE of RGB, logistics": (
-        lambda: PixelVAE(Event((3, 2, 2), 8), latent=2, hidden=8, channels=4, features=4, head="logistics"),
+        lambda: PixelVAE(Event((3, 2, 2), 8), latent=1, hidden=8, channels=4, features=4, head="logistics"),
         LATENT,
     ),
     "VQ-VAE": (lambda: VQVAE(PLANE, codes=5, size=2, latent=2, hidden=(8,), prior_hidden=(8,)), LATENT),
@@ -290,11 +290,11 @@ INSTANCES: dict[str, tuple[Callable[[], Density], set[str]]] = {
         LATENT | {"bound within one"},
     ),
     "VQ-VAE over images, logistics": (
-        lambda: VQVAE(Event((1, 4, 4), 4), codes=6, size=3, channels=4, head="logistics", prior_channels=4),
+        lambda: VQVAE(Event((1, 4, 4), 4), codes=3, size=3, channels=4, head="logistics", prior_channels=4),
         LATENT,
     ),
     "VQ-VAE over images of real values": (
-        lambda: VQVAE(Event((2, 4, 4)), codes=6, size=3, channels=4, prior_channels=4),
+        lambda: VQVAE(Event((2, 4, 4)), codes=3, size=3, channels=4, prior_channels=4),
         LATENT,
     ),
     "IWAE": (lambda: IWAE(PLANE, latent=2, hidden=(8,), gradient="doubly reparametrized"), LATENT),

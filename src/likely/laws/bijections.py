@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -44,11 +43,14 @@ def invertible(case: Case, dtype: torch.dtype) -> Measured:
             found[f"noise off, {name}"] = math.inf if off.any() else 0.0
         t = normal_like(entered, dtype, case)
         started = {f"size {size:g}": inside(size * t, bijection.domain) for size in SIZES}
-        for kind, x in {"examples": entered, **started}.items():
-            for part, ratio in round_trips(bijection, rough, exact, x, features).items():
-                compared += len(ratio)
+        for kinds, x in together({"examples": entered, **started}):
+            of = torch.arange(len(kinds), device=x.device).repeat_interleave(len(entered))
+            given = None if features is None else features.repeat(len(kinds), 1)
+            for part, trips in round_trips(bijection, rough, exact, x, given, of).items():
+                compared += len(trips.ratio)
                 tried += len(x)
-                found[f"{part}, {kind}, {name}"] = max(ratio.tolist(), default=0.0)
+                for k, kind in enumerate(kinds):
+                    found[f"{part}, {kind}, {name}"] = max(trips.ratio[trips.of == k].tolist(), default=0.0)
     value, remark = worst(found)
     return Measured(value, f"{compared} of {tried} round trips can tell, {remark}")
 
@@ -59,9 +61,26 @@ def normal_like(x: Tensor, dtype: torch.dtype, case: Case) -> Tensor:
     return t.to(x.device)
 
 
+def together(sets: dict[str, Tensor]) -> Iterator[tuple[list[str], Tensor]]:
+    """Yield names of sets of examples, and the sets one after the other: as many as Jacobians may be computed of."""
+    entries = sum(x[0].numel() ** 2 * len(x) for x in sets.values()) / len(sets)
+    size = max(1, int(ENTRIES / entries))
+    names = list(sets)
+    for start in range(0, len(names), size):
+        kinds = names[start : start + size]
+        yield kinds, torch.cat([sets[kind] for kind in kinds])
+
+
+class Trips(NamedTuple):
+    """Examples that came back through a transform."""
+
+    ratio: Tensor  # (n,): of error to allowed error
+    of: Tensor  # (n,): the set that an example belongs to
+
+
 def round_trips(
-    bijection: Composition, rough: Composition, exact: Composition, x: Tensor, features: Tensor | None
-) -> dict[str, Tensor]:
+    bijection: Composition, rough: Composition, exact: Composition, x: Tensor, features: Tensor | None, of: Tensor
+) -> dict[str, Trips]:
     """Return the ratio of error to allowed error in each f⁻¹(f(x)): of each transform, and of all together.
 
     Refused examples are left out, and examples that rounding alone may move too far for a judgement.
@@ -71,6 +90,7 @@ def round_trips(
         rough, exact: the same in float32 and in float64.
         x: values (n, …).
         features: that f is conditioned on (n, features).
+        of: the set that an example belongs to (n,), from 0 on: rounding is looked for within a set.
     """
 
     def there_and_back(x: Tensor, features: Tensor | None) -> Pair:
@@ -78,20 +98,21 @@ def round_trips(
         exact(x.double(), as_type(features, torch.float64))
         return z, bijection.inverse(z, features)[0]
 
-    rows, (_, back) = accepted(there_and_back, x, features)
+    rows, (_, back) = accepted(there_and_back, x, features, of)
     if not len(rows):
         return {}
-    x, features = x[rows], picked(features, rows)
+    x, features, of = x[rows], picked(features, rows), of[rows]
     eps, found, steps, start = torch.finfo(x.dtype).eps, {}, [], x
     for k, (part, roughly, exactly) in enumerate(zip(*map(leaves, (bijection, rough, exact)), strict=True)):
         z, _ = part(x, features)
-        step = errors_of(part, roughly, exactly, x, z, features)
+        step = errors_of(part, roughly, exactly, x, z, features, of)
         steps.append(step)
-        with suppress(Error):
-            moved = eps * step.size + times(step.inverse, step.error)
-            back_again, _ = part.inverse(z, features)
-            trip = ratios(x, back_again, moved, times(step.inverse, step.slack))
-            found[f"transform {k} ({type(part).__name__})"] = trip[told(moved, step.size)]
+        moved, allowance = eps * step.size + times(step.inverse, step.error), times(step.inverse, step.slack)
+        kept, (back_again, _) = accepted_sets(part.inverse, z, features, of)
+        if len(kept):
+            trip = ratios(x[kept], back_again, moved[kept], allowance[kept])
+            tells = told(moved, step.size)[kept]
+            found[f"transform {k} ({type(part).__name__})"] = Trips(trip[tells], of[kept][tells])
         x = z
     moved = slack = torch.zeros_like(vectors(x.double()))
     tells = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -99,7 +120,7 @@ def round_trips(
         moved = eps * step.size + times(step.inverse, step.error + moved)
         slack = times(step.inverse, step.slack + slack)
         tells &= told(moved, step.size)
-    found["all transforms"] = ratios(start, back, moved, slack)[tells]
+    found["all transforms"] = Trips(ratios(start, back, moved, slack)[tells], of[tells])
     return found
 
 
@@ -113,7 +134,7 @@ class Errors(NamedTuple):
 
 
 def errors_of(
-    part: Transform, rough: Transform, exact: Transform, x: Tensor, z: Tensor, features: Tensor | None
+    part: Transform, rough: Transform, exact: Transform, x: Tensor, z: Tensor, features: Tensor | None, of: Tensor
 ) -> Errors:
     """Return bounds of the errors of a transform, also given in float32 and float64, at x with z = f(x)."""
     wide, features = x.double(), as_type(features, torch.float64)
@@ -121,11 +142,18 @@ def errors_of(
     own = jacobian(exact, wide, features)
     inverse = torch.linalg.inv_ex(own)[0].abs()
     least = size_of_z + times(own.abs(), size)
-    relative = rounding(rough, exact, wide, features) / (1 + least)
-    summed = relative.amax(0).clamp_max(SUMMED)
+    relative = rounding(rough, exact, wide, features, of) / (1 + least)
+    summed = largest_of_set(relative, of).clamp_max(SUMMED)
     error = torch.finfo(x.dtype).eps * least.maximum(summed * (1 + least))
     slack = 10 * tolerance(part) * (1 + size_of_z)
     return Errors(size, inverse, error, slack)
+
+
+def largest_of_set(values: Tensor, of: Tensor) -> Tensor:
+    """Return the largest of each column (n, dims), at least 0, among the examples of the same set (n,)."""
+    column = of[:, None].expand_as(values)
+    largest = values.new_zeros(int(of.max()) + 1, values.shape[1])
+    return largest.scatter_reduce(0, column, values, "amax").gather(0, column)
 
 
 def times(matrices: Tensor, values: Tensor) -> Tensor:
@@ -147,20 +175,25 @@ def ratios(x: Tensor, back: Tensor, moved: Tensor, slack: Tensor) -> Tensor:
     return (error / allowed).amax(1).nan_to_num(math.inf, math.inf)
 
 
-def rounding(rough: Transform, exact: Transform, x: Tensor, features: Tensor | None) -> Tensor:
+def rounding(rough: Transform, exact: Transform, x: Tensor, features: Tensor | None, of: Tensor) -> Tensor:
     """Return |z in float32 − z in float64| / eps of float32 (n, dims), at x or near it: the rounding within f."""
     given = as_type(features, torch.float32)
     direction = torch.arange(1.0, x.numel() + 1).cos().view_as(x).to(x)
     beside = x + LOST * x.abs().clamp_min(1) * direction
     within = (beside > exact.domain.low) & (beside < exact.domain.high)
     beside = torch.where(within, beside, x)
+
+    def compared(near: Tensor, given: Tensor | None) -> Pair:
+        z, _ = rough(near, given)
+        return z.double(), exact(near.double(), as_type(given, torch.float64))[0]
+
     seen = torch.zeros_like(vectors(x))
     for near in (x.float(), beside.float()):
-        with suppress(Error):  # float32 may not reach as far
-            z, _ = rough(near, given)
-            expected, _ = exact(near.double(), as_type(given, torch.float64))
-            error = vectors((z.double() - expected).abs()).nan_to_num(0.0, 0.0)
-            seen = seen.maximum(error / torch.finfo(torch.float32).eps)
+        rows, (z, expected) = accepted_sets(compared, near, given, of)  # float32 may not reach as far
+        if not len(rows):
+            continue
+        error = vectors((z - expected).abs()).nan_to_num(0.0, 0.0)
+        seen[rows] = seen[rows].maximum(error / torch.finfo(torch.float32).eps)
     return seen
 
 
@@ -293,8 +326,41 @@ def jacobian(transform: Transform, x: Tensor, features: Tensor | None) -> Tensor
     return rows.reshape(n, dims, dims)
 
 
-def accepted(call: Callable[[Tensor, Tensor | None], Pair], x: Tensor, features: Tensor | None) -> tuple[Tensor, Pair]:
-    """Return the numbers of the rows that a call does not refuse, and its results for them."""
+Call = Callable[[Tensor, Tensor | None], Pair]
+
+
+def accepted(call: Call, x: Tensor, features: Tensor | None, of: Tensor | None = None) -> tuple[Tensor, Pair]:
+    """Return the numbers of the rows that a call does not refuse, and its results for them.
+
+    All are tried at once, then the sets that they belong to, by their numbers `of` (n,), then quarters.
+    """
+
+    def smaller(tried: Tensor) -> list[Tensor]:
+        if of is not None and len(tried) == len(x) > len(sets(of)[0]):
+            return sets(of)
+        return [part for part in tried.tensor_split(4) if 0 < len(part) < len(tried)]
+
+    return tried_by_parts(call, x, features, smaller)
+
+
+def accepted_sets(call: Call, x: Tensor, features: Tensor | None, of: Tensor) -> tuple[Tensor, Pair]:
+    """Return the same of whole sets: one that has a refused example is left out."""
+
+    def smaller(tried: Tensor) -> list[Tensor]:
+        return [part for part in sets(of) if len(part) < len(tried) == len(x)]
+
+    return tried_by_parts(call, x, features, smaller)
+
+
+def sets(of: Tensor) -> list[Tensor]:
+    """Return the numbers of the examples of each set."""
+    return [(of == k).nonzero()[:, 0] for k in of.unique()]
+
+
+def tried_by_parts(
+    call: Call, x: Tensor, features: Tensor | None, smaller: Callable[[Tensor], list[Tensor]]
+) -> tuple[Tensor, Pair]:
+    """Call for all examples, and in place of those that are refused for smaller parts of them."""
     rows, left = [], [torch.arange(len(x), device=x.device)]
     found: list[Pair] = []
     while left:
@@ -303,8 +369,8 @@ def accepted(call: Callable[[Tensor, Tensor | None], Pair], x: Tensor, features:
             found.append(call(x[tried], picked(features, tried)))
             rows.append(tried)
         except Error:
-            left += [half for half in tried.tensor_split(2) if len(tried) > 1]
+            left += smaller(tried)
     if not rows:
-        return torch.zeros(0, dtype=torch.int64), (x[:0], x[:0])
+        return torch.zeros(0, dtype=torch.int64, device=x.device), (x[:0], x[:0])
     first, second = zip(*found, strict=True)
     return torch.cat(rows), (torch.cat(first), torch.cat(second))
