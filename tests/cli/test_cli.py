@@ -21,6 +21,7 @@ from likely.cli.interval import VARIABLE
 from likely.runs import Run, store
 from likely.training.recipe import Recipe
 
+pytestmark = pytest.mark.xdist_group("cli")  # its runs are fitted once
 FAST = ["--budget", "3 steps", "--channels", "4", "--layers", "2"]
 
 
@@ -155,28 +156,16 @@ def open_text(path):
 
 
 def test_kill_and_resume_give_the_weights_of_an_uninterrupted_fit():
-    command = [sys.executable, "-m", "likely.cli"]
-    flags = [
-        "digits",
-        "--channels",
-        "4",
-        "--layers",
-        "2",
-        "--budget",
-        "120 steps",
-        "--threads",
-        "1",
-        "--checkpoint-every",
-        "5",
-    ]
-    subprocess.run([*command, "fit", "gated-pixelcnn", *flags, "--out", "whole"], check=True, capture_output=True)
-    with subprocess.Popen(
-        [*command, "fit", "gated-pixelcnn", *flags, "--out", "cut"], stderr=subprocess.DEVNULL
-    ) as process:
+    """Killed is another process than the one that was not, and that goes on."""
+    settings = ["--budget", "40 steps", "--threads", "1", "--checkpoint-every", "5"]
+    command = ["fit", "gated-pixelcnn", "digits", "--channels", "4", "--layers", "2", *settings, "--out"]
+    assert likely(*command, "whole") == 0
+    started = [sys.executable, "-m", "likely.cli", *command, "cut"]
+    with subprocess.Popen(started, stderr=subprocess.DEVNULL) as process:
         while not os.path.exists(f"cut/{store.CHECKPOINT}"):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-    subprocess.run([*command, "resume", "cut", "--threads", "1"], check=True, capture_output=True)
+    assert likely("resume", "cut", "--threads", "1") == 0
     with open("whole/model.safetensors", "rb") as whole, open("cut/model.safetensors", "rb") as cut:
         assert whole.read() == cut.read()
 

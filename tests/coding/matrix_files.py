@@ -47,7 +47,7 @@ def made(name: str, n: int) -> tuple[Density, torch.Tensor, torch.Tensor | None]
     """A model, n examples of it and their contexts; a fitted one where an encoder drawn at random would fit nothing."""
     model = MODELS[name]()
     if isinstance(model, LatentVariable):
-        return fit(model, waves(n), budget="300 steps", learning_rate=1e-2, holdout=0.0).eval(), waves(n), None
+        return fit(model, waves(n), budget="150 steps", learning_rate=1e-2, holdout=0.0).eval(), waves(n), None
     return redrawn(name), *drawn(redrawn(name), n)
 
 

@@ -74,10 +74,11 @@ def test_the_integral_is_right_very_far_out():
 @pytest.mark.parametrize("name", list(ARCS))
 def test_entropy_by_quadrature_over_other_points(name):
     source = ARCS[name]()
-    line = torch.arange(-6.0, 6.0, 0.0371, dtype=torch.float64)
+    step = 0.0371 if name == "moons" else 0.0731  # the narrow ends of its arcs
+    line = torch.arange(-6.0, 6.0, step, dtype=torch.float64)
     log_p = source.log_prob(torch.cartesian_prod(line + 0.3, line + 1.2))
-    assert float(log_p.exp().sum()) * 0.0371**2 == pytest.approx(1, abs=1e-9)
-    assert -float((log_p.exp() * log_p).sum()) * 0.0371**2 == pytest.approx(source.entropy(), abs=1e-7)
+    assert float(log_p.exp().sum()) * step**2 == pytest.approx(1, abs=1e-9)
+    assert -float((log_p.exp() * log_p).sum()) * step**2 == pytest.approx(source.entropy(), abs=1e-7)
 
 
 def test_stated_entropies():

@@ -17,6 +17,7 @@ from likely.errors import ConvergenceError, InputError
 from likely.event import Event
 from likely.flows import FFJORD, Flow
 from likely.flows.transforms.continuous import Continuous, TanhField, VelocityField
+from likely.laws.bijections import jacobian
 from likely.runs import store
 
 SOLVERS = ["rk4", "dopri5", "dopri5-adjoint"]
@@ -112,8 +113,7 @@ def test_round_trip_and_log_determinant(solver, dtype, tolerance, shape):
     assert ladj.shape == (4,)
     assert within(back, x, 10 * tolerance)
     assert within(inverse_ladj, -ladj, 10 * tolerance)
-    truth = jacobians(lambda row, c: transform(row, c)[0], x, context)
-    expected = torch.linalg.slogdet(truth.double())[1]
+    expected = torch.linalg.slogdet(jacobian(transform, x, context).double())[1]
     assert within(ladj.double(), expected, 10 * tolerance)
 
 
@@ -263,11 +263,11 @@ def test_the_loss_with_hutchinsons_trace_is_the_exact_one_on_average():
     exact, estimated = (FFJORD(SMALL, hidden=(8, 8), trace=trace, tolerance=1e-3) for trace in TRACES)
     for model in (exact, estimated):
         redrawn(model.transform.transforms[-1])
-    x = values(20, 2, dtype=torch.float32)
+    x = values(100, 2, dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        draws = torch.stack([estimated.loss(x, generator=generator) for _ in range(100)])
-        assert abs(float((draws.mean() - exact.loss(x)) / (draws.std() / 100**0.5))) < 4
+        draws = torch.stack([estimated.loss(x, generator=generator) for _ in range(25)])
+        assert abs(float((draws.mean() - exact.loss(x)) / (draws.std() / 25**0.5))) < 4
         assert torch.equal(exact.log_prob(x), estimated.log_prob(x))
 
 

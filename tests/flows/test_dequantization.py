@@ -132,10 +132,10 @@ def log_probability(flow, x, count):
 
 
 @pytest.mark.parametrize("kind", ["uniform", "factorized", "variational"])
-@pytest.mark.parametrize(("shape", "levels", "count"), [((2,), 3, 40), ((1, 2, 2), 2, 10)], ids=["vector", "image"])
+@pytest.mark.parametrize(("shape", "levels", "count"), [((2,), 3, 20), ((1, 2, 2), 2, 8)], ids=["vector", "image"])
 def test_the_bound_is_below_and_unbiased_before_the_logarithm(kind, shape, levels, count):
     """E_q[p(x + u) / q(u | x)] = P(x) and E_q[ln p − ln q] ≤ ln P(x), for every state."""
-    event, draws = Event(shape, levels=levels), 4000
+    event, draws = Event(shape, levels=levels), 4000 // math.prod(shape)
     flow = small_flow(event, kind)
     states = torch.cartesian_prod(*[torch.arange(levels)] * event.dims).view(-1, *shape)
     generator = torch.Generator().manual_seed(0)
@@ -174,7 +174,7 @@ def test_fitted_noise_closes_the_gap_of_rounded_gaussians(deviation, kind):
     known = source.dequantization_gap() / math.log(2)
     uniform, error = gap(None, source, 0)
     assert abs(uniform - known) < 5 * error + 1e-3
-    closed, error = gap(NOISES[kind](source.event), source, 600)
+    closed, error = gap(NOISES[kind](source.event), source, 600 if kind == "factorized" else 300)
     assert -4 * error < closed < 0.2 * known
 
 
