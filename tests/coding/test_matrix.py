@@ -53,14 +53,10 @@ ENVIRONMENTS = {
         {"ATEN_CPU_CAPABILITY": "default", **ONEDNN_OLD, **COMPATIBLE},
         (*["isa:Intel SSE4.1"] * X86, *["CNR:COMPATIBLE"] * MKL),
     ),
-<<<<<<< HEAD
     "two threads, without numba": Environment(
         {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"},  # others need the processor too
         option=("without-numba",),
     ),
-=======
-    "two threads, without numba": Environment({"OMP_NUM_THREADS": "2"}, option=("without-numba",)),
->>>>>>> 74b82fb (Tests that take less: environments joined, fixtures made once, sizes no larger than what is asked)
 }
 
 
