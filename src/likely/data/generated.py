@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+import numpy as np
+import torch
+
 from likely.data.real_sources import (
     Checkerboard,
     RoundedGaussian,
@@ -26,6 +29,8 @@ GENERATED: dict[str, Callable[[], Source]] = {
     "rounded-gaussian-10": lambda: RoundedGaussian(10.0),
 }
 
+DRAWS = {"train": (20_000, 70_001), "test": (5_000, 70_002)}  # number and seed, which nobody else will draw from
+
 
 def source_of(spec: str | None) -> Source | None:
     """Return the density behind generated data such as `moons` or `ising:test`, None where it is not known."""
@@ -33,3 +38,12 @@ def source_of(spec: str | None) -> Source | None:
     if name not in GENERATED:
         return None
     return GENERATED[name]()
+
+
+def drawn(name: str, split: str) -> np.ndarray:
+    """Draw the data of a name and a split, always the same; symbols as uint8."""
+    n, seed = DRAWS[split]
+    draws = GENERATED[name]().sample(n, generator=torch.Generator().manual_seed(seed))
+    if not draws.is_floating_point():
+        draws = draws.to(torch.uint8)
+    return draws.numpy()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from likely.data import readers
-from likely.data.generated import GENERATED
+from likely.data.generated import DRAWS, GENERATED, drawn
 from likely.errors import InputError, suggestion
 from likely.event import shown
 from likely.rows import Rows, Source
@@ -32,7 +32,6 @@ DIGITS = {  # name: rows of the packaged 1,797, and how to say it
     "test": (slice(1500, None), "the last 297 of 1,797"),
     "all": (slice(None), "all 1,797"),
 }
-DRAWS = {"train": (20_000, 70_001), "test": (5_000, 70_002)}  # number and seed, which nobody else will draw from
 NAMES = ("digits", *GENERATED)
 
 
@@ -360,16 +359,8 @@ def _stored(place: _Place) -> np.ndarray:
         array = readers.read_array(Path(__file__).with_name("digits.npz"), key)
         return array[DIGITS[str(place.split)][0]]
     if place.path is None:
-        return _drawn(str(place.base), str(place.key))
+        return drawn(str(place.base), str(place.key))
     return readers.read_array(place.path, place.key)
-
-
-def _drawn(name: str, split: str) -> np.ndarray:
-    n, seed = DRAWS[split]
-    draws = GENERATED[name]().sample(n, generator=torch.Generator().manual_seed(seed))
-    if not draws.is_floating_point():
-        draws = draws.to(torch.uint8)
-    return draws.numpy()
 
 
 def _read(place: _Place) -> Tensor | Source:
