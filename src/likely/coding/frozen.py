@@ -146,7 +146,9 @@ def freeze(model: Density, calibration: Any, *, preparation: Preparation | None 
     codec(model, batch=1)
     if model.device.type != "cpu":
         model = copy.deepcopy(model).cpu()  # exact arithmetic is the processor's
-    rows = Rows.of(calibration)[:EXAMPLES]
+    rows = Rows.of(calibration)
+    model.event.check_shape(rows.read_shape)
+    rows = rows[:EXAMPLES]
     training = model.training
     model.eval()
     tensors = collect(model, _largest_inputs(model, rows))
