@@ -192,3 +192,13 @@ def test_gradients_are_those_of_the_inverse():
         gradients.append((found.detach(), *torch.autograd.grad((weights * found).sum(), [z, parameters])))
     torch.testing.assert_close(*gradients)
     assert torch.autograd.gradcheck(through_the_root, (z, parameters), fast_mode=True)
+
+
+def test_flat_parts_are_left_by_halvings():
+    """As rounding makes a function flat whose slope is said to be steep: Newton's steps are next to nothing."""
+
+    def flat(x, parameters):
+        return torch.where(x < 6e-5, -1e-5, 1e-5), torch.where(x == 0, 1e-2, 5e5).log()
+
+    found, _ = inverted(flat, torch.zeros(1), -1e-4, 1e-4)
+    assert found.item() == pytest.approx(6e-5, rel=1e-6)

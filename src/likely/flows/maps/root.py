@@ -11,6 +11,8 @@ from likely.event import REAL
 Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 GROWTH = 8.0  # of a bracket that does not hold yet, per step
 STEPS = 2000  # ten are usual; where rounding drowns f, some sixty
+PATIENCE = 16  # steps after which every fourth is a halving: where rounding makes f flat, Newton's lead nowhere
+WAIT = 64  # steps in which a bracket becomes narrower, unless f is not a number inside it
 
 
 def invert(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +71,7 @@ def _bracket(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high:
 def _root(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: Tensor) -> Tensor:
     eps, found = torch.finfo(z.dtype).eps, torch.empty_like(z)
     left = torch.arange(len(z), device=z.device)  # to be found
-    x, last = low / 2 + high / 2, high - low
+    x, last, width = low / 2 + high / 2, high - low, high - low
     for step in range(STEPS):
         value, ladj = forward(x, parameters)
         error = value - z
@@ -84,12 +86,20 @@ def _root(forward: Forward, z: Tensor, parameters: Tensor, low: Tensor, high: Te
         if not going.any():
             return found
         x, last = _following(x, newton, last, low, high, step)
-        state = (left, x, last, low, high, z, parameters)
-        left, x, last, low, high, z, parameters = (part[going] for part in state)
-    width = (high - low)[0].item()
-    raise ConvergenceError(
-        f"z: found {z[0].item()}, whose root lies between {low[0].item()} and {high[0].item()} after {STEPS} steps, "
-        f"{width:g} apart: the function is not increasing"
+        state = (left, x, last, low, high, z, parameters, width)
+        left, x, last, low, high, z, parameters, width = (part[going] for part in state)
+        if step % WAIT == WAIT - 1:
+            stuck = ~(high - low < width)
+            if stuck.any():
+                raise _lost(z[stuck][0], low[stuck][0], high[stuck][0], step + 1)
+            width = high - low
+    raise _lost(z[0], low[0], high[0], STEPS)
+
+
+def _lost(z: Tensor, low: Tensor, high: Tensor, steps: int) -> ConvergenceError:
+    return ConvergenceError(
+        f"z: found {z.item()}, whose root lies between {low.item()} and {high.item()} after {steps} steps, "
+        f"{(high - low).item():g} apart: the function is not increasing"
     )
 
 
@@ -106,6 +116,8 @@ def _following(x: Tensor, newton: Tensor, last: Tensor, low: Tensor, high: Tenso
     stepped = x + newton
     within = (stepped >= low) & (stepped <= high)
     quick = (newton != 0) & (length <= last / 2) & within
+    if step > PATIENCE and step % 4 == 3:
+        quick = torch.zeros_like(quick)
     following = torch.where(quick, stepped, other)
     following = following.maximum(torch.nextafter(low, high)).minimum(torch.nextafter(high, low))
     return following, torch.where(quick, length, width)
