@@ -1,9 +1,33 @@
-"""What tests share: no line of progress appears because the machine is slow, and Ctrl-C arrives where it is tested."""
+"""What tests share: progress by no clock, Ctrl-C that arrives where it is tested, and what workers run together."""
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# Files whose fixtures take long: run by one worker, they are made once. Files of one name share theirs.
+TOGETHER = {
+    "coding/test_matrix.py": "matrix",
+    "coding/test_bits_back.py": "bits back",
+    "coding/test_codec.py": "frozen models",
+    "coding/test_frozen.py": "frozen models",
+    "cli/test_cli.py": "command line",
+    "cli/test_coding_commands.py": "compression",
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand tests to workers one by one, and those of a name together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.split("::")[0])
+            return TOGETHER.get(f"{file.parent.name}/{file.name}", nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

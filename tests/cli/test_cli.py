@@ -21,7 +21,6 @@ from likely.cli.interval import VARIABLE
 from likely.runs import Run, store
 from likely.training.recipe import Recipe
 
-pytestmark = pytest.mark.xdist_group("cli")  # its runs are fitted once
 FAST = ["--budget", "3 steps", "--channels", "4", "--layers", "2"]
 
 

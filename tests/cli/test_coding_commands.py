@@ -27,7 +27,6 @@ from likely.coding.records import MAGIC
 from likely.data import load
 from likely.runs.store import CONFIG
 
-pytestmark = pytest.mark.xdist_group("coding commands")  # its runs are fitted once
 COMMAND = [sys.executable, "-m", "likely.cli"]
 RUNS = {
     "pixels": ["independent-pixels", "digits"],

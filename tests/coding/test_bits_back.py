@@ -33,7 +33,6 @@ from likely.nn.codebook import Codebook, ExactCodebook
 from likely.nn.network import Perceptron
 from likely.nn.normals import ExactProduct, normal_frequencies, scale, standardized
 
-pytestmark = pytest.mark.xdist_group("bits back")  # its models are fitted once
 DIGITS = Event((1, 8, 8), levels=17)
 
 

@@ -30,7 +30,6 @@ from likely.errors import FormatError, InputError
 from likely.event import Event
 from likely.laws.case import examples
 
-pytestmark = pytest.mark.xdist_group("frozen")  # models are frozen once
 TRAILER = 12 + 28  # of a file without chunks: index and footer
 PER_CHUNK = 56  # a chunk's header, its entry in the index, and a stack of 8 bytes
 STORED = 48  # the first two of them

@@ -30,7 +30,6 @@ from likely.nn import CategoricalHead, Gate, ReLU, Symbols
 from likely.nn.foreign import as_leaf
 from likely.runs.store import CONFIG
 
-pytestmark = pytest.mark.xdist_group("frozen")  # models are frozen once
 TRAINED = [
     "made 3x8, vector, 3 orderings",
     "made mixed table, label",

@@ -25,7 +25,6 @@ from likely.coding.frozen import Frozen
 from likely.coding.records import MODEL
 from likely.nn import CountsHead, Leaf, LinearLeaf
 
-pytestmark = pytest.mark.xdist_group("matrix")  # its files are written once
 JOB = Path(__file__).with_name("matrix_job.py")
 FILES = [f"{name} {batch}" for name in MODELS for batch in BATCHES]
 NATIVE = torch.backends.cpu.get_cpu_capability()
