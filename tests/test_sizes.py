@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -687,4 +688,26 @@ def test_what_sizes_that_vary_cannot_do_is_said_in_one_line(arguments, message, 
     assert cli(*out) == 2
     error = capsys.readouterr().err
     assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_is_frozen_again_by_pictures_of_several_sizes(folder, fitted, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(fitted, run)
+    (run / "frozen.safetensors").unlink()
+    assert cli("freeze", run, folder) == 0
+    assert likely.Frozen.load(run).model.event == likely.load(run).event
+
+
+def test_a_header_that_says_wrong_sizes_is_refused_where_it_is_shown(frozen, tmp_path, capsys):
+    reader = Reader(compressed(frozen, as_arrays(pictures(6)))[0])
+    forged = io.BytesIO()
+    writer = Writer(forged, replace(reader.header, meta={"sizes": {"values": 3}}))
+    for chunk in reader.chunks():
+        writer.add(chunk)
+    writer.close()
+    (tmp_path / "forged.lk").write_bytes(forged.getvalue())
+    assert cli("inspect", tmp_path / "forged.lk") == 2
+    error = capsys.readouterr().err
+    assert "does not say what sizes its items have" in error
     assert error.count("\n") == 1

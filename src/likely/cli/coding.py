@@ -126,8 +126,9 @@ def decompress(
     """
     import numpy as np
 
-    from likely.cli.arrays import side_information
+    from likely.cli.arrays import side_information, write_items, write_npy
     from likely.coding import codec
+    from likely.coding.layout import sizes_of
 
     console = Console(json, data_on_stdout=out == "-")
     use("cpu", threads)
@@ -140,7 +141,7 @@ def decompress(
     with _opened(file) as stream:
         reader = codec.Reader(stream, max_output=max_output)
         header = reader.header
-        several = "sizes" in header.meta
+        several = sizes_of(header).several
         _refuse_form(out, several)
         start, stop = (0, header.items) if items is None else _span(items)
         given = side_information(context)
@@ -152,7 +153,10 @@ def decompress(
                 span = None if items is None else (start, stop)
                 parts = codec.decompress_parts(reader, model, items=span, context=given, workers=workers, watch=watch)
             shape, dtype = (stop - start, *header.shape[1:]), np.dtype(header.dtype)
-            _write(out, parts, shape, dtype, header.meta)
+            if several:
+                write_items(out, parts, stop - start)
+            else:
+                write_npy(out, shape, dtype, parts, header.meta)
     for span in lost:
         print(f"likely: lost: items {span.start} to {span.stop - 1}", file=sys.stderr)
     described = "of several sizes," if several else str(shape)
@@ -161,15 +165,6 @@ def decompress(
     if recover:
         result["lost"] = [[span.start, span.stop] for span in lost]
     console.result(result)
-
-
-def _write(out: str, parts: Any, shape: tuple[Any, ...], dtype: Any, meta: dict[str, Any]) -> None:
-    from likely.cli.arrays import write_items, write_npy
-
-    if "sizes" in meta:
-        write_items(out, parts, shape[0])
-    else:
-        write_npy(out, shape, dtype, parts, meta)
 
 
 def inspect(
@@ -219,12 +214,10 @@ def _described(chunk: Any) -> dict[str, Any]:
 
 def _properties(reader: Any, file_bytes: int) -> dict[str, Any]:
     """Return the properties of a .lk file, without its chunks."""
-    import math
+    from likely.coding.layout import sizes_of
 
     header, model_bytes = reader.header, reader.model_bytes
-    values = math.prod(header.shape)
-    if "sizes" in header.meta:
-        values = header.meta["sizes"]["values"]
+    values = sizes_of(header).values_in(header)
     return {
         "model": header.model_id.hex(),
         "model_inside": reader.has_model,
@@ -247,13 +240,13 @@ def freeze(run: Path, data: str, *, context: Context = None, force: Force = Fals
         data: examples like those to be compressed; they fix the ranges of the network's layers.
     """
     from likely.cli.common import opened
-    from likely.coding.frozen import EXAMPLES, FROZEN
+    from likely.coding.frozen import FROZEN
     from likely.coding.frozen import freeze as frozen_from
 
     console = Console(json)
     _refuse_existing(str(run / FROZEN), force)
     model, preparation, _, x = opened(run, data, context, 0, "cpu")
-    frozen = frozen_from(model, x[:EXAMPLES].read(), preparation=preparation)
+    frozen = frozen_from(model, x, preparation=preparation)
     frozen.save(run)
     console.say(f"{run / FROZEN}: {len(frozen.content):,} bytes, {frozen.id.hex()}")
     console.result({"out": str(run / FROZEN), "bytes": len(frozen.content), "id": frozen.id.hex()})

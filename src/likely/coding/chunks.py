@@ -1,7 +1,6 @@
 """One chunk of a .lk file: raw bytes ↔ payload, and many of them spread over processes."""
 
 import dataclasses
-import math
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +20,7 @@ from likely.coding.codecs import Codec, codec
 from likely.coding.family import of
 from likely.coding.frozen import Frozen
 from likely.coding.groups import OverdrawnError
-from likely.coding.layout import Items, Layout, ManySizes, OneSize, Shape, Sizes
+from likely.coding.layout import Items, Layout, Shape, Sizes, sizes_of
 from likely.coding.rans import Stack
 from likely.coding.records import MODEL, Chunk, Header, pack, unpack
 from likely.coding.stored import Stored
@@ -93,18 +92,15 @@ class ChunkCoder:
         if not side and context is not None:
             raise InputError("the file holds its context, or needs none, but one was given")
         prepared = bool(header.meta.get("prepared"))
-        sizes, values = OneSize(header.shape[1:]), math.prod(max(size, 1) for size in header.shape)
-        if "sizes" in header.meta:
-            sizes = ManySizes.from_json(header.meta["sizes"])
-            values = sizes.values
+        sizes = sizes_of(header)
         job = cls(frozen, header.dtype, sizes, context, side, prepared, header.batch)
         dtype = header.meta.get("context")
         if dtype in ("float16", "bfloat16", "float32", "float64"):
             job.context_dtype = getattr(torch, dtype)
         for *_, shape in sizes.of([]).groups():
             job._restored(torch.zeros(0, *job._sized(shape).event.shape, dtype=torch.int64), shape)
-        job.most = job.dtype.itemsize * values
-        size = job.most + header.items * job._context_bytes
+        job.most = job.dtype.itemsize * sizes.values_in(header)
+        size = max(header.size, job.most) + header.items * job._context_bytes
         if size > max_output:
             raise FormatError(f"with its contexts the array has {size} bytes; the limit is {max_output} (max_output)")
         return job
@@ -217,7 +213,7 @@ class ChunkCoder:
         """
         left = self.most
         for items in chunks:
-            left -= sum(item.nbytes for item in items)
+            left -= self.sizes.bytes_of(items)
             if left < 0:
                 raise FormatError(f"the items have more bytes than the file's header says, which is {self.most}")
             yield items

@@ -13,7 +13,7 @@ from torch import Tensor
 from likely.coding.chunks import OWN_META, ChunkCoder, most_in_lockstep, spread, usual_items
 from likely.coding.container import Reader, Writer
 from likely.coding.frozen import Frozen
-from likely.coding.layout import Items
+from likely.coding.layout import Items, sizes_of
 from likely.coding.rans import compile_coder
 from likely.coding.records import MAX_META, MODEL, Chunk, Header, Sink, Source, as_json
 from likely.coding.stored import Stored, stored
@@ -208,7 +208,8 @@ def decompress(
     """
     with reading(file) as stream:
         reader = Reader(stream, max_output=max_output)
-        return decompress_from(reader, model, items=items, context=context, workers=workers, watch=watch)
+        parts = decompress_parts(reader, model, items=items, context=context, workers=workers, watch=watch)
+        return _joined(parts, reader.header)
 
 
 def model_of(reader: Reader, model: Model | None) -> Frozen:
@@ -281,20 +282,6 @@ def recover_from(
     return _joined(coder.within(intact()), reader.header), lost
 
 
-def decompress_from(
-    reader: Reader,
-    model: Model | None,
-    *,
-    items: tuple[int, int] | None = None,
-    context: np.ndarray | Tensor | None = None,
-    workers: int = 1,
-    watch: Callable[[int], None] | None = None,
-) -> Items:
-    """As `decompress`, from the rest of a file after its header."""
-    parts = decompress_parts(reader, model, items=items, context=context, workers=workers, watch=watch)
-    return _joined(parts, reader.header)
-
-
 def decompress_parts(
     reader: Reader,
     model: Model | None,
@@ -338,7 +325,7 @@ def _wanted(
 
 def _joined(parts: Iterable[Items], header: Header) -> Items:
     """Return the parts as one array or list. It grows with them: a file may declare more than it holds."""
-    if "sizes" in header.meta:
+    if sizes_of(header).several:
         return [item for part in parts for item in part]
     raw, rows = bytearray(), 0
     for part in parts:

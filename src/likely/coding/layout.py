@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likely.coding.records import Header
 from likely.errors import FormatError
 
 Shape = tuple[int, ...]
@@ -50,7 +51,21 @@ class Layout(ABC):
 
 
 class Sizes(ABC):
-    """The sizes of a file's items, as its header and its chunks hold them."""
+    """The sizes of a file's items, as its header and its chunks hold them.
+
+    Attributes:
+        several: whether every item has a shape of its own.
+    """
+
+    several: bool
+
+    @abstractmethod
+    def values_in(self, header: Header) -> int:
+        """Return the number of values in all items of a file with this header."""
+
+    @abstractmethod
+    def bytes_of(self, items: Items) -> int:
+        """Return the bytes of some items."""
 
     @abstractmethod
     def of(self, items: Items) -> Layout:
@@ -72,8 +87,18 @@ class Sizes(ABC):
 class OneSize(Sizes):
     """All items are of one shape."""
 
+    several = False
+
     def __init__(self, shape: Shape) -> None:
         self.shape = tuple(shape)
+
+    def values_in(self, header: Header) -> int:
+        """Return the product of the array's sizes."""
+        return math.prod(header.shape)
+
+    def bytes_of(self, items: Items) -> int:
+        """Return the bytes of an array."""
+        return items.nbytes
 
     def of(self, items: Items) -> Layout:
         """Return the layout of some items."""
@@ -96,6 +121,8 @@ class ManySizes(Sizes):
         bits: of each size that varies.
         values: number of values in all items of the file.
     """
+
+    several = True
 
     def __init__(self, shape: Sequence[int | None], bits: Sequence[int], values: int) -> None:
         self.shape, self.bits, self.values = tuple(shape), tuple(bits), values
@@ -123,6 +150,14 @@ class ManySizes(Sizes):
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"the file's header does not say what sizes its items have: {error}") from error
         return cls(shape, bits, values)
+
+    def values_in(self, header: Header) -> int:
+        """Return the number that the header says."""
+        return self.values
+
+    def bytes_of(self, items: Items) -> int:
+        """Return the bytes of all arrays."""
+        return sum(item.nbytes for item in items)
 
     def described(self) -> dict[str, Any]:
         """Return its entry in the file's meta data."""
@@ -160,6 +195,17 @@ class ManySizes(Sizes):
 
     def _length(self, n: int) -> int:
         return -(-n * sum(self.bits) // 8)
+
+
+def sizes_of(header: Header) -> Sizes:
+    """Return the sizes of a file's items.
+
+    Raises:
+        FormatError: the header does not say them as it should.
+    """
+    if "sizes" in header.meta:
+        return ManySizes.from_json(header.meta["sizes"])
+    return OneSize(header.shape[1:])
 
 
 class InArray(Layout):

@@ -100,13 +100,8 @@ class OfSeveralSizes(Stored):
     @property
     def dims(self) -> float:
         """Mean number of values in one row."""
-        return self.nbytes / self.dtype.itemsize / len(self)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows."""
         assert self.rows.sizes is not None
-        return self.dtype.itemsize * int(self.rows.sizes.prod(1).sum())
+        return int(self.rows.sizes.prod(1).sum()) / len(self)
 
 
 class Prepared(Stored):

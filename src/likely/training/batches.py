@@ -10,6 +10,7 @@ from likely.density import Density
 from likely.errors import InputError
 from likely.event import Event
 from likely.rows import Batch, Rows
+from likely.rows.picked import Picked
 from likely.training.chance import Chance
 
 PLACES = 1024  # of a window, unless told otherwise
@@ -43,7 +44,7 @@ class Batches:
         if first.sizes is not None:
             self.values = int(first.sizes.prod(1).sum()) / self.steps
         self._prepared: tuple[int, Rows] | None = None
-        self._ordered: tuple[int, list[Rows]] | None = None
+        self._ordered: tuple[int, Rows, list[Picked]] | None = None
 
     def __len__(self) -> int:
         """Return the number of steps in an epoch."""
@@ -62,8 +63,9 @@ class Batches:
         """Read the examples of one step."""
         epoch, place = divmod(step, self.steps)
         if self._ordered is None or self._ordered[0] != epoch:
-            self._ordered = epoch, self._in_order(epoch)
-        rows = self._ordered[1][place]
+            self._ordered = epoch, *self._in_order(epoch)
+        _, shuffled, places = self._ordered
+        rows = shuffled[places[place]]
         if self.drawn_by_batch:
             rows = prepared(rows, self.preparation, self.chance.generator("batch", step))
         return rows.read()
@@ -83,18 +85,18 @@ class Batches:
             return self.rows
         return windows(self.rows, self.crop, self.chance.generator("windows", epoch))
 
-    def _in_order(self, epoch: int) -> list[Rows]:
-        """Return the rows of every step of one epoch; where sizes vary, the sizes are shuffled, too."""
+    def _in_order(self, epoch: int) -> tuple[Rows, list[Picked]]:
+        """Return the rows of one epoch, and the places of each step's; where sizes vary, they are shuffled, too."""
         if self.drawn_by_batch:
             rows = self._rows(epoch)
         else:
             rows = self.examples(epoch)
         shuffled = rows.shuffled(self.chance.generator("order", epoch))
-        batches = list(shuffled.batches(self.size))
+        places = list(shuffled.places(self.size))
         if rows.sizes is None:
-            return batches
-        order = torch.randperm(len(batches), generator=self.chance.generator("sizes", epoch))
-        return [batches[k] for k in order.tolist()]
+            return shuffled, places
+        order = torch.randperm(len(places), generator=self.chance.generator("sizes", epoch))
+        return shuffled, [places[k] for k in order.tolist()]
 
 
 def windows(rows: Rows, crop: tuple[int, ...], generator: torch.Generator) -> Rows:

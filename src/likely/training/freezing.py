@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from likely.coding.frozen import EXAMPLES, freeze
+from likely.coding.frozen import freeze
 from likely.data import Preparation
 from likely.density import Density
 from likely.errors import Error
@@ -23,7 +23,7 @@ def freeze_run(folder: Path, model: Density, examples: Rows, preparation: Prepar
         preparation: of the data.
     """
     try:
-        freeze(model, examples[:EXAMPLES], preparation=preparation).save(folder)
+        freeze(model, examples, preparation=preparation).save(folder)
         reason = None
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
