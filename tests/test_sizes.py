@@ -658,7 +658,7 @@ def test_pictures_are_not_written_into_a_folder_that_holds_something(folder, fit
 def test_a_picture_that_changes_its_size_is_named(tmp_path):
     for number, size in enumerate([(5, 6), (7, 8)]):
         Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / f"{number}.png")
-    rows = Rows(Pictures(tmp_path))
+    rows = Rows(Pictures([str(file) for file in sorted(tmp_path.iterdir())]))
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "1.png")
     with pytest.raises(InputError, match=r"1.png: expected 8×7 L, as it was before, found 9×9 L"):
         rows[1:].read()

@@ -59,14 +59,14 @@ def read_array(data: str, context: str | None) -> Raw:
 def _from_standard_input() -> tuple[np.ndarray, bytes]:
     """Read an array and its header."""
     content = sys.stdin.buffer.read()
-    return readers.parse_npy(content, "standard input"), _beginning(io.BytesIO(content))
+    return readers.parse_npy(content, "standard input"), readers.beginning(io.BytesIO(content))
 
 
 def _from_npy(path: str) -> tuple[np.ndarray, bytes]:
     """Read an array and its header."""
     array = readers.read_array(Path(path))
     with open(path, "rb") as file:
-        return array, _beginning(file)
+        return array, readers.beginning(file)
 
 
 def side_information(context: str | None) -> Tensor | None:
@@ -142,14 +142,6 @@ def _write_pictures(items: Iterable[tuple[str, np.ndarray]], folder: Path) -> No
         if item.dtype != np.uint8 or not (grey or coloured):
             raise InputError(f"item {name}, {item.dtype} {item.shape}, is no picture: give -o FILE.npz")
         Image.fromarray(np.ascontiguousarray(item)).save(folder / f"{name}.png")
-
-
-def _beginning(file: readers.Stream) -> bytes:
-    """Return the bytes of an .npy file before its numbers."""
-    readers.parse_header(file)
-    size = file.tell()
-    file.seek(0)
-    return file.read(size)
 
 
 def _in_columns(shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[np.ndarray]) -> Iterator[bytes]:

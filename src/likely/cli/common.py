@@ -60,9 +60,10 @@ def opened(run: Path, data: str, context: str | None, seed: int, device: str) ->
     model, preparation = with_preparation(run, device)
     if context is None:
         context = own_context(run, data)
-    loaded = load(data, "test", context=context)
     if preparation is None:
+        loaded = load(data, "test", context=context)
         return model, None, loaded, loaded
+    loaded = load(data, "test", context=context, reading=preparation.how)
     generator = torch.Generator().manual_seed(seed)
     return model, preparation, loaded, preparation.rows(loaded, generator)
 

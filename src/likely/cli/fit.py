@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import docstring_parser
 from cyclopts import App, Parameter
@@ -17,7 +17,8 @@ from cyclopts.config import Toml
 from likely.catalogue import find, hyphenated, models
 from likely.cli.common import Context, Device, Json, Threads, conclude, use
 from likely.cli.output import Console
-from likely.data import load, load_validation
+from likely.data import Reading, load, load_validation
+from likely.data.formats.columns import names_of
 from likely.density import Density
 from likely.errors import InputError
 from likely.event import Event
@@ -109,6 +110,19 @@ def _fit(
     real: Annotated[
         bool, Parameter(help="Take whole numbers as measurements (real values), not as symbols.", negative="")
     ] = False,
+    columns: Annotated[
+        str | None, Parameter(help="Names of the columns of a table that are taken, with commas between them.")
+    ] = None,
+    drop: Annotated[
+        str | None, Parameter(help="Names of the columns of a table that are left out, with commas between them.")
+    ] = None,
+    convert: Annotated[
+        Literal["1", "L", "RGB"] | None,
+        Parameter(help="Bring pictures into one bit, grey or RGB, though something may be lost."),
+    ] = None,
+    resize: Annotated[
+        str | None, Parameter(help="HEIGHT,WIDTH that pictures are scaled to cover; their middle is taken.")
+    ] = None,
     holdout: Annotated[
         float, Parameter(help="Fraction of the training data to validate on, where DATA has no such split.")
     ] = 0.1,
@@ -119,8 +133,15 @@ def _fit(
 ) -> None:
     console = Console(json)
     use(device, threads)
-    train = load(data, "train", context=context)
-    valid = load_validation(data, context=context)
+    reading = Reading(
+        columns=None if columns is None else tuple(names_of(columns)),
+        drop=() if drop is None else tuple(names_of(drop)),
+        convert=convert,
+        resize=_sizes(resize),
+        crop=_middle(model, recipe),
+    )
+    train = load(data, "train", context=context, reading=reading)
+    valid = load_validation(data, context=context, reading=reading)
     with _flags_named():
         planned = plan(
             model,
@@ -160,7 +181,27 @@ def _flags_named() -> Iterator[None]:
         yield
     except InputError as error:
         said = re.sub("^(context|binarize|levels): ", r"--\1: ", str(error))
+        said = said.replace(
+            "(real=True), or some of the columns", "(--real), or some of the columns (--columns, --drop)"
+        )
         raise InputError(said.replace("(real=True)", "(--real)")) from error
+
+
+def _sizes(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, comma, width = text.partition(",")
+    if not (text.isascii() and height.isdigit() and (width.isdigit() or not comma) and len(text) < 20):
+        raise InputError(f"--resize: HEIGHT,WIDTH is expected, as 32,48, found {text}")
+    return int(height), int(width or height)
+
+
+def _middle(model: type[Density], recipe: dict[str, Any]) -> tuple[int, int] | None:
+    """Take --crop out of the settings of a fit if the model is of one size: then it is the middle of each picture."""
+    if model.varies or not recipe.get("crop"):
+        return None
+    height, *width = recipe.pop("crop")
+    return (height, *width) if width else (height, height)
 
 
 def _threshold(binarize: str | None) -> Any:

@@ -39,7 +39,7 @@ def plot(
     value = None
     if context is not None:
         value = context_value(context, 1)
-    x = _shown(run, data, model, value)
+    x = _shown(run, data, model, preparation, value)
     if x is not None and preparation is not None:
         x = preparation.apply(x)
     generator = torch.Generator(device).manual_seed(seed)
@@ -52,7 +52,7 @@ def plot(
     console.result({"out": str(out), "examples": examples})
 
 
-def _shown(run: Path, data: str | None, model: Any, value: Any) -> Any:
+def _shown(run: Path, data: str | None, model: Any, preparation: Any, value: Any) -> Any:
     """Return the data to show, those of one context: as asked for, else of the run, or None where they are gone."""
     from likely.data import load
     from likely.runs import Run
@@ -64,7 +64,7 @@ def _shown(run: Path, data: str | None, model: Any, value: Any) -> Any:
     if source is None:
         return None
     try:
-        loaded = load(source, "train", context=beside)
+        loaded = load(source, "train", context=beside, reading=preparation and preparation.how)
     except InputError:
         if data is None:  # moved or removed since
             return None

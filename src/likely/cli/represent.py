@@ -121,7 +121,7 @@ def own_examples(run: Path, preparation: Any, seed: int) -> Any:
     if source is None:
         return None
     try:
-        rows = load(source, "train")[: represent.EXAMPLES]
+        rows = load(source, "train", reading=preparation and preparation.how)[: represent.EXAMPLES]
     except InputError:  # moved or removed since
         return None
     if preparation is None:

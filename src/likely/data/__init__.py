@@ -1,7 +1,9 @@
 """Names and files to tensors, their preparation for an event, and sources of known entropy."""
 
+from likely.data.fingerprints import fingerprint
+from likely.data.formats import Reading
 from likely.data.generated import source_of
-from likely.data.load import Data, fingerprint, load, load_context, load_stored, load_validation, validation
+from likely.data.load import Data, load, load_context, load_stored, load_validation, validation
 from likely.data.preparation import Preparation
 from likely.data.real_sources import BlurredArcs, Checkerboard, LinearGaussian, RoundedGaussian
 from likely.data.sources import Coins, ColourChain, Ising, Source, Upsampled
@@ -15,6 +17,7 @@ __all__ = [
     "Ising",
     "LinearGaussian",
     "Preparation",
+    "Reading",
     "RoundedGaussian",
     "Source",
     "Upsampled",

@@ -1,9 +1,7 @@
 """Names (`digits`), files (`mnist.npz`, `mnist.npz:test`) and folders (`photos/`), and their splits → stored arrays."""
 
 import difflib
-import hashlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +11,12 @@ import torch
 from torch import Tensor
 
 from likely.data import readers
+from likely.data.formats import Found, Reading
+from likely.data.formats.columns import key_of, places_of
+from likely.data.formats.folder import left_out
+from likely.data.formats.pictures import Pictures
 from likely.data.generated import DRAWS, GENERATED, drawn
+from likely.data.splits import LABELS, SPLITS, is_label, of_split, split_of, words
 from likely.errors import InputError, suggestion
 from likely.event import shown
 from likely.rows import Rows, Source
@@ -21,12 +24,6 @@ from likely.rows.sources import file_of
 
 Role = Literal["train", "test"]
 
-SPLITS = {
-    "train": {"train", "training"},
-    "valid": {"valid", "validation", "val", "dev"},
-    "test": {"test", "testing"},
-}
-LABELS = {"label", "labels", "y", "target", "targets", "class", "classes"}
 DIGITS = {  # name: rows of the packaged 1,797, and how to say it
     "train": (slice(0, 1500), "the first 1,500 of 1,797"),
     "test": (slice(1500, None), "the last 297 of 1,797"),
@@ -41,7 +38,8 @@ class Data(Rows):
     Args:
         x: (n, …), uint8, another integer type or floating.
         context: (n, …), one row for each of x; None without.
-        source, note, context_source: as of `Rows`.
+        source, note, context_source, reading: as of `Rows`.
+        names: of the columns of a table.
     """
 
     def __init__(
@@ -51,9 +49,13 @@ class Data(Rows):
         source: str | None = None,
         note: str = "given in Python",
         context_source: str | None = None,
+        reading: dict[str, Any] | None = None,
+        names: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(x, context)
-        self.source, self.note, self.context_source = source, note, context_source
+        self.source, self.note, self.context_source, self.reading = source, note, context_source, reading
+        if names is not None:
+            self._x.names = names
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -104,10 +106,11 @@ class _Place:
         return f"{base}:{self.key}" if self.key else base
 
 
-def load(data: str, role: Role, *, context: str | None = None) -> Data:
+def load(data: str, role: Role, *, context: str | None = None, reading: Reading | None = None) -> Data:
     """Load data by name or path.
 
-    A path is a .npy, .npz, IDX(.gz) or CSV file or a folder of images; `path:key` picks one array (or subfolder), or a
+    A path is a file (.npy, .npz, IDX, .csv, .tsv, .parquet, .feather, .h5, .mat, a picture) or a folder of pictures;
+    `path:key` picks one array (or subfolder), columns of a table (`a.csv:age,height`), or a
     split that exactly one array of data is named after (`mnist.npz:test` finds `test_images`). Without a key, of
     arrays named after splits a fit takes the training one and everything else the test one; a single array is taken
     whole. Names come before paths: write `./digits` for a folder of that name.
@@ -116,7 +119,8 @@ def load(data: str, role: Role, *, context: str | None = None) -> Data:
         data: a name (digits, moons, ising, …) or a path, with `:key` or without.
         role: the split that `data` stands for without a key.
         context: in the same form, aligned row by row with the data. `digits:labels` and `file.npz:labels` follow the
-            split of the data.
+            split of the data; `folder:labels` are the numbers of subfolders.
+        reading: columns that are taken, modes and sizes of pictures; None: all as they are.
 
     Returns:
         x of shape (n, …) and context as they are stored; `note` describes the rows.
@@ -125,15 +129,17 @@ def load(data: str, role: Role, *, context: str | None = None) -> Data:
         InputError: nothing of that name, a damaged or unsuitable file, an unclear split, or a context of another
             length or split.
     """
-    place = _locate(data, role)
+    reading = reading or Reading()
+    place = _locate(data, role, reading)
     if context is None:
-        return _fetch(place, None)
-    return _fetch(place, _locate_context(context, place.split))
+        return _fetch(place, None, reading)
+    return _fetch(place, _locate_context(context, place.split), reading)
 
 
-def load_stored(data: str, role: Role) -> np.ndarray:
+def load_stored(data: str, role: Role, *, reading: Reading | None = None) -> np.ndarray:
     """Load the array of `load`, in its own dtype; raises as `load`."""
-    return _stored(_locate(data, role))
+    reading = reading or Reading()
+    return np.asanyarray(_stored(_locate(data, role, reading), reading).values)
 
 
 def load_context(context: str, role: Role) -> Tensor:
@@ -141,15 +147,16 @@ def load_context(context: str, role: Role) -> Tensor:
     base, key = _parse(context)
     if base in NAMES and key == "labels":  # they follow a split
         return _values(_locate_context(context, role))
-    return _values(_locate(context, role))
+    return _values(_locate(context, role, Reading()))
 
 
-def load_validation(data: str, *, context: str | None = None) -> Data | None:
+def load_validation(data: str, *, context: str | None = None, reading: Reading | None = None) -> Data | None:
     """Load the validation split that belongs to training data in the same file, where there is one by name.
 
     Args:
         data: the training data, as for `load`.
         context: its context, as for `load`; the array of the validation split that corresponds is found by name.
+        reading: as for `load`.
 
     Returns:
         None where the data are not the training split of a file that has a validation split for it (and its context).
@@ -157,15 +164,16 @@ def load_validation(data: str, *, context: str | None = None) -> Data | None:
     Raises:
         InputError: as `load`.
     """
-    place = _sibling(_locate(data, "train"), "valid")
+    reading = reading or Reading()
+    place = _sibling(_locate(data, "train", reading), "valid")
     if place is None:
         return None
     if context is None:
-        return _fetch(place, None)
+        return _fetch(place, None, reading)
     beside = _sibling(_locate_context(context, "train"), "valid")
     if beside is None:
         return None
-    return _fetch(place, beside)
+    return _fetch(place, beside, reading)
 
 
 def validation(data: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
@@ -181,29 +189,38 @@ def validation(data: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
     return train, valid
 
 
-def fingerprint(data: Rows) -> str:
-    """Return the SHA-256 over dtype, shape and bytes of x and of the context as stored, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for parts in data.columns():
-        if parts is None:
-            digest.update(b"none")
-            continue
-        digest.update(f"{parts.dtype} {parts.shape} ".encode())
-        if parts.sizes is not None:
-            digest.update(str(parts.sizes.tolist()).encode())
-        for part in parts.slices():
-            digest.update(part.x.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 # Where data are: names and files → places
 
 
-def _locate(data: str, role: str) -> _Place:
+def _locate(data: str, role: str, reading: Reading) -> _Place:
     base, key = _parse(data)
     if base in NAMES:
         return _locate_named(base, role if key is None else key)
+    if readers.format_of(Path(base)).table:
+        return _locate_columns(Path(base), key, reading)
+    if reading.drop:
+        raise InputError(f"{base}: its columns have no names, found --drop {', '.join(reading.drop)}")
     return _locate_in_file(Path(base), key, role)
+
+
+def _locate_columns(path: Path, key: str | None, reading: Reading) -> _Place:
+    """Locate columns of a table: those of a key come before those of a reading."""
+    how = "{n} rows, all of it: it has no splits by name"
+    if key is None and (reading.columns is not None or reading.drop):
+        known = readers.format_of(path).columns(path)
+        chosen = list(known)
+        if reading.columns is not None and (known or reading.drop):
+            chosen = [known[place] for place in places_of(key_of(reading.columns), known, path)]
+        if reading.drop:
+            dropped = places_of(key_of(reading.drop), known, path)
+            chosen = [name for name in chosen if known.index(name) not in dropped]
+        if chosen != list(known):
+            key = key_of(chosen)
+    if key is not None:
+        known = readers.format_of(path).columns(path)
+        chosen = [known[place] for place in places_of(key, known, path)]
+        key, how = key_of(chosen), f"{{n}} rows, {len(chosen)} of its columns"
+    return _Place(path, key, None, how)
 
 
 def _parse(data: str) -> tuple[str, str | None]:
@@ -223,7 +240,7 @@ def _missing(name: str) -> str:
     if folder.is_dir() and os.access(folder, os.R_OK):
         beside = [str(path) for path in folder.iterdir() if path.name[0] != "."]
     known = [*NAMES, *difflib.get_close_matches(name, beside, 1)]
-    return f"{name}: no such file, folder or name{suggestion(name, known)}; a path leads to {readers.FORMATS}"
+    return f"{name}: no such file, folder or name{suggestion(name, known)}; a path leads to {readers.described()}"
 
 
 def _locate_named(name: str, key: str) -> _Place:
@@ -241,15 +258,15 @@ def _locate_in_file(path: Path, key: str | None, role: str) -> _Place:
     if not names and key is not None:
         raise InputError(f"{path}: holds a single array without a name; leave out {key!r}")
     if not names:
-        return _Place(path, None, None, "{n} rows, all of it: it has no splits by name" + _left_out(path))
+        return _Place(path, None, None, "{n} rows, all of it: it has no splits by name" + left_out(path))
     if key is None:
         return _locate_role(path, names, role)
-    if key in names:
-        return _Place(path, key, _split_of(key), "{n} rows")
-    split = _split_of(key)
-    if split is None or not _words(key) <= SPLITS[split]:
+    if readers.format_of(path).has(path, key):
+        return _Place(path, key, split_of(key), "{n} rows")
+    split = split_of(key)
+    if split is None or not words(key) <= SPLITS[split]:
         raise _unknown(str(path), key, names)
-    found = _of_split(names, split)
+    found = of_split(names, split)
     if len(found) != 1:
         raise _unknown(str(path), key, names)
     return _Place(path, found[0], split, f"{{n}} rows, the only data of its {split} split")
@@ -257,13 +274,13 @@ def _locate_in_file(path: Path, key: str | None, role: str) -> _Place:
 
 def _locate_role(path: Path, names: tuple[str, ...], role: str) -> _Place:
     """Locate the array that a path without a key stands for."""
-    found = _of_split(names, role)
+    found = of_split(names, role)
     if len(found) == 1:
         return _Place(path, found[0], role, f"{{n}} rows, the file's {role} split")
-    only = [name for name in names if not _is_label(name)]
+    only = [name for name in names if not is_label(name)]
     if len(only) == 1:
         how = f"{{n}} rows, all of it: it has no {role} split by name"
-        return _Place(path, only[0], _split_of(only[0]), how)
+        return _Place(path, only[0], split_of(only[0]), how)
     problem = f"no array is named as the {role} data"
     if found:
         problem = f"{len(found)} arrays could be the {role} data"
@@ -277,8 +294,10 @@ def _locate_context(context: str, split: str | None) -> _Place:
             raise InputError(f"{context}: no such context; named data have digits:labels")
         rows = split if split in DIGITS else "all"
         return _Place(base, key, rows, "")
+    if readers.format_of(Path(base)).table:
+        return _locate_columns(Path(base), key, Reading())
     path, names = Path(base), readers.array_names(Path(base))
-    labels = [name for name in names if _is_label(name) and _split_of(name) == split]
+    labels = [name for name in names if is_label(name) and split_of(name) == split]
     if key in LABELS and key not in names and len(labels) == 1:
         return _Place(path, labels[0], split, "")
     place = _locate_in_file(path, key, split or "train")
@@ -291,37 +310,12 @@ def _sibling(place: _Place, split: str) -> _Place | None:
     """Locate the array of another split in the same file, by a name that differs in that word only."""
     if place.path is None or place.key is None or place.split != "train":
         return None
-    stem = _words(place.key) - SPLITS["train"]
-    of_split = [name for name in readers.array_names(place.path) if _split_of(name) == split]
-    found = [name for name in of_split if _words(name) - SPLITS[split] == stem]
+    stem = words(place.key) - SPLITS["train"]
+    of_split = [name for name in readers.array_names(place.path) if split_of(name) == split]
+    found = [name for name in of_split if words(name) - SPLITS[split] == stem]
     if len(found) != 1:
         return None
     return _Place(place.path, found[0], split, f"{{n}} rows, the file's {split} split")
-
-
-def _words(name: str) -> set[str]:
-    return set(re.split(r"[^a-z0-9]+", name.lower()))
-
-
-def _split_of(name: str) -> str | None:
-    return next((split for split, words in SPLITS.items() if _words(name) & words), None)
-
-
-def _is_label(name: str) -> bool:
-    return bool(_words(name) & LABELS)
-
-
-def _of_split(names: tuple[str, ...], split: str) -> list[str]:
-    return [name for name in names if not _is_label(name) and _split_of(name) == split]
-
-
-def _left_out(path: Path) -> str:
-    if not path.is_dir():
-        return ""
-    others = readers.images_in(path)[1]
-    if not others:
-        return ""
-    return f"; other files left out: {len(others)}"
 
 
 def _unknown(base: str, key: str, known: tuple[str, ...]) -> InputError:
@@ -331,44 +325,47 @@ def _unknown(base: str, key: str, known: tuple[str, ...]) -> InputError:
 # What is there: places → rows
 
 
-def _fetch(place: _Place, context: _Place | None) -> Data:
-    x = _read(place)
+def _fetch(place: _Place, context: _Place | None, reading: Reading) -> Data:
+    x, names, said = _read(place, reading)
     note = f"{place.label}, {place.how.format(n=f'{len(x):,}')}"
+    if said:
+        note += f"; {said}"
+    how = reading.of_pictures() or None
     if context is None:
-        return Data(x, None, place.source, note)
+        return Data(x, None, place.source, note, None, how, names)
     beside = _values(context)
     if len(beside) != len(x):
         raise InputError(
             f"context: one value per row is expected, found {len(beside):,} in {context.label} "
             f"for {len(x):,} rows of {place.label}"
         )
-    return Data(x, beside, place.source, note, context.source)
+    return Data(x, beside, place.source, note, context.source, how, names)
 
 
 def _values(place: _Place) -> Tensor:
     """Read a context; a column, as of a .csv, becomes single values."""
-    values = _read(place)[:]
+    values = _read(place, Reading())[0][:]
     if values.shape[1:] == (1,):
         return values[:, 0]
     return values
 
 
-def _stored(place: _Place) -> np.ndarray:
+def _stored(place: _Place, reading: Reading) -> Found:
     if place.base == "digits":
         key = "labels" if place.key == "labels" else "images"
         array = readers.read_array(Path(__file__).with_name("digits.npz"), key)
-        return array[DIGITS[str(place.split)][0]]
+        return Found(array[DIGITS[str(place.split)][0]])
     if place.path is None:
-        return drawn(str(place.base), str(place.key))
-    return readers.read_array(place.path, place.key)
+        return Found(drawn(str(place.base), str(place.key)))
+    return readers.read(place.path, place.key, reading)
 
 
-def _read(place: _Place) -> Tensor | Source:
-    """Return rows of a dtype that torch computes with."""
-    folder = _folder_of(place)
-    if folder is not None:
-        return readers.Pictures(folder).loaded()
-    array = _stored(place)
+def _read(place: _Place, reading: Reading) -> tuple[Tensor | Source, tuple[str, ...] | None, str]:
+    """Return rows of a dtype that torch computes with, the names of their columns, and what became of them."""
+    found = _stored(place, reading)
+    if isinstance(found.values, Pictures):
+        return found.values.loaded(), found.names, found.said
+    array = np.asanyarray(found.values)
     if array.ndim == 0 or array.size == 0:
         raise InputError(f"{place.source}: at least one row is expected, found shape {array.shape}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
@@ -376,8 +373,9 @@ def _read(place: _Place) -> Tensor | Source:
     wanted = _wider(array.dtype)
     mapped = file_of(array, wanted)
     if mapped is not None:
-        return mapped
-    return torch.from_numpy(np.require(array, wanted, ["C", "W"]))
+        return mapped, found.names, found.said
+    dtype = np.dtype(wanted or array.dtype).newbyteorder("=")
+    return torch.from_numpy(np.require(array, dtype, ["C", "W"])), found.names, found.said
 
 
 def _wider(dtype: np.dtype) -> str | None:
@@ -385,12 +383,3 @@ def _wider(dtype: np.dtype) -> str | None:
     if dtype.kind == "f" and dtype.itemsize > 8:
         return "float64"
     return {"bool": "uint8", "uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(dtype.name)
-
-
-def _folder_of(place: _Place) -> Path | None:
-    """Return the folder at a place, None of anything else."""
-    if place.path is None or not place.path.is_dir():
-        return None
-    if place.key is None:
-        return place.path
-    return place.path / place.key

@@ -1,12 +1,14 @@
 """The steps from raw arrays to examples of an event: layout, levels, binarisation. Kept with a run."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from likely.data.formats import Reading
+from likely.data.ranges import range_of
 from likely.distributions.discrete import uniform
 from likely.errors import InputError
 from likely.event import Event, refuse, shown
@@ -14,7 +16,7 @@ from likely.rows import Rows
 
 Layout = Literal["chw", "hw", "hwc", "flat"]
 SHAPES = {"chw": "(n, c, h, w)", "hw": "(n, h, w)", "hwc": "(n, h, w, c)"}
-LEVELS = 2**20  # more are hardly symbols, and networks and tables of them do not fit in memory
+LATER = {"names", "decimals", "reading"}
 ROWS = 8192  # binarised at a time, to keep the floating copy small
 
 
@@ -37,6 +39,9 @@ class Preparation:
         levels: size of the alphabet, one for all or one per column; None for real values.
         binarize: a threshold t, x = [raw/peak > t]; "stochastic", x ~ Bernoulli(raw/peak); None, not at all.
         peak: the raw value that means 1.
+        names: of the columns of a table; None: they have none.
+        decimals: digits after the point that suffice for each column of a table of real values; None: all of them.
+        reading: how files of pictures are read, as `Reading.of_pictures` says it; None: as they are.
 
     Raises:
         InputError: a value that is none of these.
@@ -46,9 +51,15 @@ class Preparation:
     levels: int | tuple[int, ...] | None
     binarize: float | Literal["stochastic"] | None
     peak: float
+    names: tuple[str, ...] | None = None
+    decimals: tuple[int | None, ...] | None = None
+    reading: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         _check(self.layout, self.levels, self.binarize, self.peak)
+        _check_columns(self.names, self.decimals)
+        if self.reading is not None:
+            Reading.from_json(self.reading)
 
     @classmethod
     def infer(
@@ -63,7 +74,8 @@ class Preparation:
 
         Layout: three dimensions are (n, h, w); four are (n, c, h, w) where c is 1 or 3, else (n, h, w, c) where c is.
         Levels, unless given: 2 with `binarize`; 256 for 8-bit images, that is uint8 images with a value above 127; for
-        other whole numbers the largest value + 1, over the whole array; None for real values, that is floating data
+        other whole numbers the largest value + 1, over the whole array, or of each column of a table whose columns have
+        names; None for real values, that is floating data
         with a value that is not whole, or negative. Peak: 255 for 8-bit images, else the largest value.
 
         Args:
@@ -73,24 +85,26 @@ class Preparation:
             real: whether whole numbers are measurements, that is real values.
 
         Raises:
-            InputError: no data, a number that is not finite, symbols below zero, or arguments that contradict each
-                other.
+            InputError: no data, a number that is not finite, symbols below zero, columns of symbols beside columns of
+                real values, or arguments that contradict each other.
         """
         raw = Rows.of(raw)
         if 0 in raw.shape:
             raise InputError(f"data: empty, at least one example is expected, found shape {raw.shape}")
-        layout, values = _layout(raw.shape), _range_of(raw)
+        layout = _layout(raw.shape)
+        values = range_of(raw, images=layout != "flat")
         eight_bit = raw.dtype == torch.uint8 and layout != "flat" and values.largest > 127
         if real and (levels is not None or binarize is not None):
             raise InputError(f"real values have no levels, found levels {levels}, binarize {binarize}")
         if levels is None and not real:
             levels = 2
             if binarize is None:
-                levels = 256 if eight_bit else values.alphabet
+                levels = 256 if eight_bit else values.alphabet(raw.names)
         peak = 1.0
         if values.largest > 0:
             peak = 255.0 if eight_bit else float(values.largest)
-        return cls(layout, levels, binarize, peak)
+        decimals = values.decimals if levels is None and layout == "flat" else None
+        return cls(layout, levels, binarize, peak, raw.names, decimals, raw.reading)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Preparation":
@@ -99,8 +113,9 @@ class Preparation:
         Raises:
             InputError: a field too many, too few, or of a wrong kind.
         """
-        expected = [field.name for field in fields(cls)]
-        if set(data) != set(expected):
+        known = [field.name for field in fields(cls)]
+        expected = [field.name for field in fields(cls) if field.default is MISSING]
+        if not set(expected) <= set(data) <= set(known):
             raise InputError(f"preparation: the fields {', '.join(expected)} are expected, found {', '.join(data)}")
         levels, binarize = data["levels"], data["binarize"]
         if isinstance(levels, list):
@@ -108,14 +123,26 @@ class Preparation:
         _check(data["layout"], levels, binarize, data["peak"])
         if binarize not in (None, "stochastic"):
             binarize = float(binarize)
-        return cls(data["layout"], levels, binarize, float(data["peak"]))
+        names, decimals = (tuple(data[name]) if data.get(name) else None for name in ("names", "decimals"))
+        return cls(data["layout"], levels, binarize, float(data["peak"]), names, decimals, data.get("reading"))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        values = asdict(self)
-        if isinstance(self.levels, tuple):
-            values["levels"] = list(self.levels)
-        return values
+        """Return plain JSON values; what files of older versions lack is there only if it says something."""
+        values = {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @property
+    def how(self) -> Reading:
+        """How files are read: the columns of the training data, and the pictures as they were read."""
+        return replace(Reading.from_json(self.reading or {}), columns=self.names)
+
+    def known_to_fit(self, rows: Rows) -> bool:
+        """Return whether all values of some rows are sure to be symbols, without reading them."""
+        if rows.bounds is None:
+            return False
+        if self.binarize is not None:
+            return rows.bounds[1] <= self.peak
+        return isinstance(self.levels, int) and rows.bounds[1] < self.levels
 
     @property
     def random(self) -> bool:
@@ -248,55 +275,6 @@ def _layout(shape: tuple[Any, ...]) -> Layout:
     return "flat"
 
 
-class _Range(NamedTuple):
-    """The values of data: the smallest and the largest, and whether all are whole."""
-
-    smallest: int | float
-    largest: int | float
-    whole: bool
-
-    @property
-    def alphabet(self) -> int | None:
-        """Size of the alphabet of whole numbers from 0 on, None for real values.
-
-        Raises:
-            InputError: negative numbers of an integer type, or an alphabet that is too large.
-        """
-        negative = self.smallest < 0
-        if negative and isinstance(self.smallest, int):
-            raise InputError(
-                f"data: found {self.smallest}; symbols are the whole numbers 0, 1, 2, …: number them so, "
-                "or take the data as measurements (real=True)"
-            )
-        if negative or not self.whole:
-            return None
-        if self.largest >= LEVELS:
-            raise InputError(
-                f"data: found {self.largest:,}: an alphabet of at most {LEVELS:,} symbols is expected; "
-                "number the symbols 0, 1, 2, …"
-            )
-        return int(self.largest) + 1
-
-
-def _range_of(raw: Rows) -> _Range:
-    """Find the range of all of the data.
-
-    Raises:
-        InputError: a number that is not finite; names the first.
-    """
-    ranges = []
-    for part in raw.slices():
-        x = part.x
-        if x.is_floating_point():
-            with part.named():
-                refuse(~x.isfinite(), x, "data", "finite numbers are expected")
-        whole = not x.is_floating_point() or bool((x == x.round()).all())
-        smallest, largest = x.aminmax()
-        ranges.append(_Range(smallest.item(), largest.item(), whole))
-    smallest, largest, whole = zip(*ranges, strict=True)
-    return _Range(min(smallest), max(largest), all(whole))
-
-
 def _floating(x: Tensor) -> Tensor:
     """Return measurements in floating point that holds them exactly (below 2^53)."""
     if x.is_floating_point():
@@ -327,6 +305,15 @@ def _check(layout: Any, levels: Any, binarize: Any, peak: Any) -> None:
         raise InputError(f"binarised data have 2 levels, found levels {levels}")
     if not _is_number(peak) or not 0 < peak < float("inf"):
         raise InputError(f"preparation: a positive peak is expected, found {peak!r}")
+
+
+def _check_columns(names: Any, decimals: Any) -> None:
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise InputError(f"preparation: names of columns are expected, found {names!r:.80}")
+    if decimals is not None and not all(
+        count is None or (type(count) is int and 0 <= count < 20) for count in decimals
+    ):
+        raise InputError(f"preparation: decimals from 0 to 19 are expected, found {decimals!r:.80}")
 
 
 def _alphabets(levels: Any) -> tuple[Any, ...]:

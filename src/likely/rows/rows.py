@@ -34,6 +34,7 @@ class Rows:
         source: full name or path of x: "digits:train", "/home/me/mnist.npz:test_images"; None: given in Python.
         note: one line that describes these rows.
         context_source: full name or path of the context.
+        reading: how the files were read, where that was chosen, as JSON values.
 
     Raises:
         InputError: no rows of numbers, or a context that is not one per example.
@@ -42,6 +43,7 @@ class Rows:
     source: str | None = None
     note: str = "given in Python"
     context_source: str | None = None
+    reading: dict[str, Any] | None = None
 
     def __init__(self, x: Any, context: Any = None) -> None:
         self._x = source_of(x)
@@ -106,6 +108,22 @@ class Rows:
     def dtype(self) -> torch.dtype:
         """The dtype of x as it is stored."""
         return self._x.dtype
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of the columns of x, a table; None: they have none."""
+        return self._x.names
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """The smallest and the largest whole number that x may hold, where that is known without reading."""
+        return self._x.bounds
+
+    def identity(self) -> str | None:
+        """Return what tells all rows of a source from others, where that is known without reading them."""
+        if isinstance(self._picked, Tensor) or self._picked != range(len(self._x)):
+            return None
+        return self._x.identity()
 
     @property
     def in_memory(self) -> bool:

@@ -26,12 +26,16 @@ class Source(ABC):
         sizes: shape of every row (n, dimensions), where they vary; else None.
         dtype: of the rows when they are read.
         in_memory: whether all rows are one tensor in memory.
+        names: of the columns of a table; None: they have none.
+        bounds: the smallest and the largest whole number that any row may hold, where that is known without reading.
     """
 
     shape: tuple[Any, ...]
     sizes: Int[Tensor, "n dimensions"] | None = None
     dtype: torch.dtype
     in_memory: bool = False
+    names: tuple[str, ...] | None = None
+    bounds: tuple[int, int] | None = None
 
     @abstractmethod
     def __getitem__(self, rows: Picked) -> Tensor:
@@ -39,6 +43,10 @@ class Source(ABC):
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def identity(self) -> str | None:
+        """Return what tells these rows from others, where that is known without reading all of them."""
+        return None
 
     def numbers(self, rows: Picked) -> Sequence[int]:
         """Return the numbers of the rows of a slice or a tensor."""
@@ -77,6 +85,23 @@ class TensorSource(Source):
 
     def __getitem__(self, rows: Picked) -> Tensor:
         return self.rows[rows]
+
+
+class SparseSource(Source):
+    """Rows of a sparse matrix of scipy; they are filled with zeros when they are read.
+
+    Raises:
+        InputError: no real numbers.
+    """
+
+    def __init__(self, matrix: Any, name: str = "data") -> None:
+        self.matrix, self.name = matrix.tocsr(), name
+        self.shape = tuple(self.matrix.shape)
+        self.dtype = as_tensor(np.empty(0, self.matrix.dtype), name).dtype
+
+    def __getitem__(self, rows: Picked) -> Tensor:
+        chosen = self.matrix[rows if isinstance(rows, slice) else rows.numpy()]
+        return as_tensor(chosen.toarray(), self.name)
 
 
 class Arrays(Source):
@@ -178,6 +203,7 @@ class FileSource(Source):
         self.path, self.offset, self.shape, self.stored = Path(path), offset, tuple(shape), stored
         self.wanted = np.dtype(wanted or stored)
         self.row = math.prod(self.shape[1:])
+        self.kept: Any = None  # what the file goes with, if it is temporary
         self.dtype = as_tensor(np.empty(0, self.wanted)).dtype
 
     def __getitem__(self, rows: Picked) -> Tensor:
@@ -270,4 +296,6 @@ def file_of(array: Tensor | np.ndarray, wanted: str | None = None) -> FileSource
     mapped = np.frombuffer(vars(array)["_mmap"], np.uint8)
     place = array.ctypes.data - mapped.ctypes.data  # of the array in the map, which begins at a page of the file
     page = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
-    return FileSource(os.fspath(array.filename), page + place, array.shape, array.dtype, wanted)
+    source = FileSource(os.fspath(array.filename), page + place, array.shape, array.dtype, wanted)
+    source.kept = array
+    return source

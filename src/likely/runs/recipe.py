@@ -53,7 +53,7 @@ class Recipe:
         patience: the fit stops after so many evaluations without a better one.
         evaluations: how often to evaluate over the whole budget.
         crop: size of the windows that are taken where the sizes of examples vary: one for all dimensions, or one each;
-            (): about a thousand places.
+            (): about a thousand places. A model of one size takes the middle of each picture.
         validation_size: most validation examples per evaluation.
         checkpoint_every: steps between checkpoints; None: 30 seconds.
         precision: of the network's products in training; "bfloat16" halves a step where the processor has it

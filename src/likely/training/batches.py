@@ -137,13 +137,18 @@ def prepared(rows: Rows, preparation: Preparation | None, generator: torch.Gener
 
 
 def check(model: Density, rows: Rows, preparation: Preparation | None, chance: Chance) -> None:
-    """Refuse data with an entry that is not of the model's event or context; all of the data are read.
+    """Refuse data with an entry that is not of the model's event or context.
+
+    All of the data are read, unless it is known without that what they hold, as of pictures.
 
     Raises:
         InputError: names the first entry that is not, by its row.
     """
     generator = chance.generator("preparation", 0)
     model.event.check_shape(_as_they_will_be(rows, preparation))
+    if preparation is not None and preparation.known_to_fit(rows):
+        model.check_context(rows.context, len(rows))
+        rows = rows[:1]
     for part in rows.slices():
         with part.named():
             x, context = part.read()

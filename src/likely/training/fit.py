@@ -102,7 +102,7 @@ def resume(
     run = Run.read(path)
     data, recipe = _of_fit(run, path)
     model = build(run.model).to(device)
-    train, valid = _data_again(path, data, recipe, _rows(train, model), _rows(valid, model))
+    train, valid = _data_again(path, run, data, recipe, _rows(train, model), _rows(valid, model))
     return Loop(model, train, valid, run.preparation, recipe, folder=path, watch=watch).resume(run.gradient)
 
 
@@ -120,19 +120,20 @@ def _of_fit(run: Run, path: Path) -> tuple[Origin, Recipe]:
 
 
 def _data_again(
-    path: Path, data: Origin, recipe: Recipe, train: Rows | None, valid: Rows | None
+    path: Path, run: Run, data: Origin, recipe: Recipe, train: Rows | None, valid: Rows | None
 ) -> tuple[Rows, Rows | None]:
     """Return the training and validation data of a run: data with a name are loaded, and the same rows held out."""
     if data.source is None and (train is None or data.validation == "file"):
         raise InputError(f"{path} was fitted to data given in Python; give the same train (and valid) to resume")
+    reading = None if run.preparation is None else run.preparation.how
     if train is None:
-        train = load(str(data.source), "train", context=data.context)
+        train = load(str(data.source), "train", context=data.context, reading=reading)
     if fingerprint(train) != data.fingerprint:
         raise InputError(f"the training data are not those of {path}: their fingerprint differs")
     if valid is None and data.validation == "given":
         raise InputError(f"{path} was validated on data given in Python; give the same valid to resume")
     if valid is None and data.validation == "file":
-        valid = load_validation(str(data.source), context=data.context)
+        valid = load_validation(str(data.source), context=data.context, reading=reading)
     elif valid is None and data.holdout:
         train, valid = validation(train, data.holdout, recipe.seed)
     return train, valid
