@@ -1,10 +1,13 @@
-"""What tests share: progress by no clock, Ctrl-C that arrives where it is tested, and what workers run together."""
+"""What tests share: checks of types, progress by no clock, Ctrl-C that arrives, and what workers run together."""
 
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shapes import check_some_calls
+
+check_some_calls()
 
 # Files whose fixtures take long: run by one worker, they are made once. Files of one name share theirs.
 TOGETHER = {
