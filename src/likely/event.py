@@ -103,12 +103,12 @@ class Event(Configured):
 
     def _check_end(self, end: int) -> None:
         object.__setattr__(self, "end", _whole((end,), "end")[0])
-        if len(self.shape) != 1 or not isinstance(self.levels, int):
+        if len(self.shape) != 1 or self.one_alphabet is None:
             raise InputError(
                 f"strings of one alphabet end with a symbol; found shape {self.shape}, {self.levels} levels"
             )
-        if not 0 <= end < self.levels:
-            raise InputError(f"end: one of the symbols 0 to {self.levels - 1} is expected, found {end}")
+        if not 0 <= end < self.one_alphabet:
+            raise InputError(f"end: one of the symbols 0 to {self.one_alphabet - 1} is expected, found {end}")
 
     @property
     def varies(self) -> bool:
@@ -184,6 +184,13 @@ class Event(Configured):
         if len(alphabets) == 1:
             return alphabets * self.dims
         return alphabets
+
+    @property
+    def one_alphabet(self) -> int | None:
+        """Size of the alphabet that all values share; None of real values, and of a table with several alphabets."""
+        if isinstance(self.levels, int):
+            return self.levels
+        return None
 
     @property
     def _alphabets(self) -> tuple[int, ...]:

@@ -189,5 +189,5 @@ def require_picture(model: str, event: Event) -> None:
         InputError: another event; the error names the model.
     """
     image = len(event.shape) == 3 and event.shape[0] is not None
-    if not image or not isinstance(event.levels, int) or event.levels < 2:
+    if not image or (event.one_alphabet or 0) < 2:
         raise InputError(f"{model} models images (channels, height, width) of at least 2 levels, found {event}")

@@ -26,12 +26,13 @@ class SymbolHistogram(Counts):
     """
 
     def __init__(self, event: Event, context: Event | None = None, *, smoothing: float = 0.1) -> None:
-        if not isinstance(event.levels, int):
+        levels = event.one_alphabet
+        if levels is None:
             raise InputError(
                 f"SymbolHistogram shares one table of symbols, found {event}; "
                 "IndependentPixels gives each column its own"
             )
-        super().__init__(event, context, smoothing, torch.ones(event.levels))
+        super().__init__(event, context, smoothing, torch.ones(levels))
 
     def _cells(self, x: Tensor) -> Tensor:
         return x.reshape(len(x), -1)

@@ -113,6 +113,7 @@ def write_array(path: Path, x: Tensor) -> None:
 
 
 def _levels(event: Event) -> int:
-    if not isinstance(event.levels, int):
+    levels = event.one_alphabet
+    if levels is None:
         raise InputError(f"a picture needs symbols of one alphabet, found {event}; give -o FILE.csv or FILE.npy")
-    return event.levels
+    return levels

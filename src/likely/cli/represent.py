@@ -136,7 +136,7 @@ def is_picture(out: Path) -> bool:
 
 def refuse_no_images(out: Path, event: Any) -> None:
     """Refuse a picture of anything but images of one alphabet, before anything is computed."""
-    images = len(event.shape) == 3 and event.shape[0] in (1, 3) and isinstance(event.levels, int)
+    images = len(event.shape) == 3 and event.shape[0] in (1, 3) and event.one_alphabet is not None
     if is_picture(out) and not images:
         raise InputError(f"{out}: a picture needs images of one alphabet, found {event}; write .npy or .csv instead")
 

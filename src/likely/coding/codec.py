@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -231,13 +232,20 @@ def model_of(reader: Reader, model: Model | None) -> Frozen:
     return frozen
 
 
-def opened(model: Model) -> Frozen:
-    """A frozen model, from wherever it is."""
-    if isinstance(model, Density):
-        raise InputError(f"{type(model).__name__} is not frozen; make it so with likely.freeze(model, examples)")
-    if isinstance(model, Frozen):
-        return model
+@singledispatch
+def opened(model: Any) -> Frozen:
+    """Return a frozen model, from wherever it is."""
     return Frozen.load(model)
+
+
+@opened.register
+def _(model: Frozen) -> Frozen:
+    return model
+
+
+@opened.register
+def _(model: Density) -> Frozen:
+    raise InputError(f"{type(model).__name__} is not frozen; make it so with likely.freeze(model, examples)")
 
 
 def recover(

@@ -5,6 +5,7 @@ A chunk of a file needs no other rows than its own, so that an array on disk is 
 
 import math
 from abc import ABC, abstractmethod
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -170,30 +171,45 @@ class Prepared(Stored):
         self.generator, self.drawn = torch.Generator().manual_seed(self.seed), 0
 
 
-def stored(data: np.ndarray | list | Rows | Stored) -> Stored:
-    """Return an array's rows as they are read: a memory map's from its file, arrays of several sizes one by one.
+@singledispatch
+def stored(data: object) -> Stored:
+    """Return data's rows as they are read: a memory map's from its file, arrays of several sizes one by one.
 
     Raises:
         InputError: no array, or one of a single number.
     """
-    if isinstance(data, Stored):
-        return data
-    if isinstance(data, list) and data and all(isinstance(item, np.ndarray) for item in data):
-        data = Rows(data)
-    if isinstance(data, Rows):
-        if data.dtype == torch.bfloat16:
-            raise InputError("data: numbers that numpy knows are expected, found dtype torch.bfloat16")
-        if data.sizes is not None:
-            return OfSeveralSizes(_as_read(data))
-        data = data.x.numpy()
-    if not isinstance(data, np.ndarray):
-        raise InputError(f"data: a numpy array is expected, found {type(data).__name__}")
+    raise InputError(f"data: a numpy array is expected, found {type(data).__name__}")
+
+
+@stored.register
+def _(data: Stored) -> Stored:
+    return data
+
+
+@stored.register
+def _(data: np.ndarray) -> Stored:
     if data.ndim == 0:
         raise InputError("data: at least one dimension is expected, found a single number")
     source = file_of(data)
     if source is None:
         return InMemory(data)
     return InFile(source)
+
+
+@stored.register
+def _(data: Rows) -> Stored:
+    if data.dtype == torch.bfloat16:
+        raise InputError("data: numbers that numpy knows are expected, found dtype torch.bfloat16")
+    if data.sizes is None:
+        return stored(data.x.numpy())
+    return OfSeveralSizes(_as_read(data))
+
+
+@stored.register
+def _(data: list) -> Stored:
+    if not data or not all(isinstance(item, np.ndarray) for item in data):
+        raise InputError("data: a numpy array is expected, or a list of arrays, found another list")
+    return stored(Rows(data))
 
 
 def _as_read(rows: Rows) -> Rows:

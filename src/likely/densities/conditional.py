@@ -147,7 +147,7 @@ class ConditionalSymbols(Autoregressive):
         super().__init__(event, context)
         if not event.discrete:
             raise InputError(f"ConditionalSymbols has symbols, found an event of real values: {event}")
-        if head == "logistics" and (isinstance(event.levels, tuple) or event.levels == 1):
+        if head == "logistics" and (event.one_alphabet or 0) < 2:
             raise InputError(f"logistics take one alphabet of at least 2 ordered symbols, found {event}")
         require_sizes(components=components)
         self.network = network

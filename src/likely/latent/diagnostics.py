@@ -140,7 +140,7 @@ def codes_in_use(model: LatentVariable, x: Tensor, *, generator: torch.Generator
     """
     _encoder(model)
     x = model.check(x)
-    if not isinstance(model.prior.event.levels, int):
+    if model.prior.event.one_alphabet is None:
         raise InputError(f"a latent of symbols of one alphabet is expected, found {model.prior.event}")
     z = torch.cat([draw_latents(model, rows, 1, generator)[0] for rows in x.split(CHUNK)])
     return len(z.unique())

@@ -41,8 +41,9 @@ class OnIndicators(NetworkSpec):
 
     def of_event(self, given: Event, places: Places, outputs: int) -> nn.Sequential:
         """Return the network, for symbols of one alphabet and any places."""
-        if not isinstance(given.levels, int):
+        levels = given.one_alphabet
+        if levels is None:
             raise InputError(f"indicators stand for symbols of one alphabet, found {given}")
-        built = self.network.of_event(Event((*given.shape, given.levels)), places, outputs)
-        built[0] = Indicators(given.levels)  # in place of values that are standardised
+        built = self.network.of_event(Event((*given.shape, levels)), places, outputs)
+        built[0] = Indicators(levels)  # in place of values that are standardised
         return built

@@ -91,8 +91,9 @@ def _measures(model: LatentVariable, rows: Rows, generator: torch.Generator) -> 
     found = {"latent values": float(model.prior.event.dims)}
     if len(some) > 1:
         found = {"active units": float(active_units(model, some, generator=generator))} | found
-    if isinstance(model.prior.event.levels, int):
-        codes = {"codes in use": codes_in_use(model, some, generator=generator), "codes": model.prior.event.levels}
+    levels = model.prior.event.one_alphabet
+    if levels is not None:
+        codes = {"codes in use": codes_in_use(model, some, generator=generator), "codes": levels}
         found |= {name: float(number) for name, number in codes.items()}
     if runs_once(model):
         scored = some
