@@ -236,7 +236,7 @@ def test_pipes_give_back_every_byte(runs):
         f"cat x.npy | {like} compress {run} - -o - | {like} decompress - --model {run} -o - --json | cmp - x.npy"
         ' && echo same "${PIPESTATUS[@]}"'
     )
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert done.stdout == "same 0 0 0 0\n"
     words, report = sorted(done.stderr.splitlines(), key=lambda line: line.startswith("{"))
     assert words.startswith("standard input: 297 items in ")
@@ -800,7 +800,7 @@ def test_a_stopped_process_leaves_no_file(ctrl_c, runs, number, code):
         while not list(Path().glob(".out.lk.*")) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(number)
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate()
     assert process.returncode == code
     assert b"Traceback" not in out + err
     assert os.listdir() == ["long.npy"]
@@ -819,7 +819,7 @@ def test_a_closed_pipe_ends_a_command_without_a_word(runs, command):
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
-        done = subprocess.run(streamed(runs, command), stdout=pipe, stderr=subprocess.PIPE, timeout=600)
+        done = subprocess.run(streamed(runs, command), stdout=pipe, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (1, b"")
 
 
