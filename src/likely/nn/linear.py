@@ -69,30 +69,31 @@ class _Sums:
     """The sums of a masked layer so far in a draw, and how far it has come.
 
     Inputs come in groups. Those of a group are added one by one to the outputs that the group determines, and all at
-    once to later ones. Numbers lie unit by unit, (units, n): the examples of a unit are neighbours in memory.
+    once to later ones. Sums are (n, outputs), the examples of an output being neighbours in memory.
     """
 
     def __init__(self, layer: "MaskedLinear", weight: Tensor, bias: Tensor, projected: Tensor | None, n: int) -> None:
         self.determined = layer.determined
         self.ends = iter(layer.ends)
-        self.weight, self.projected = weight, projected  # (outputs, inputs), masked; (outputs, n)
+        self.weight, self.projected = weight.T, projected  # (inputs, outputs), masked; (n, outputs)
         self.plus = torch.addmm if torch.is_grad_enabled() else Tensor.addmm_
-        self.later = bias[:, None].repeat(1, n)
+        self.later = bias[:, None].repeat(1, n).T
         self.known, self.done = 0, 0
         self._open()
 
     def _open(self) -> None:
         """Begin a group with the outputs that it determines."""
-        self.first, self.end = self.done, next(self.ends)
-        count = self.determined[self.end] - self.done
-        self.here, self.later = self.later[:count], self.later[count:]
-        self.columns = self.weight[self.first : self.first + count, self.known : self.end]
-        self.start, self.inputs = self.known, []
+        self.first, self.start, self.end = self.done, self.known, next(self.ends)
+        count = self.determined[self.end] - self.first
+        self.here, self.later = self.later[:, :count], self.later[:, count:]
+        self.rows = self.weight[self.start : self.end, self.first : self.first + count]
+        self.inputs = []
 
     def _close(self) -> None:
         """Add the products of the group to the later outputs."""
-        columns = self.weight[self.first + len(self.here) :, self.start : self.end]
-        self.later = self.plus(self.later, columns, torch.cat(self.inputs))
+        later = self.first + self.here.shape[1]
+        inputs = torch.cat([x.T for x in self.inputs]).T  # across their memory it would take longer than all products
+        self.later = self.plus(self.later, inputs, self.weight[self.start : self.end, later:])
 
     def take(self, x: Tensor) -> Tensor:
         """Take in newest inputs (n, ·) and return the outputs (n, ·) that they determine."""
@@ -101,23 +102,18 @@ class _Sums:
             self._close()
             self._open()
         left = self.end - self.known
-        if count <= left:
-            return self._add(x.T, count).T
-        of_this_group = self._add(x[:, :left].T, left).T
-        of_later_groups = self.take(x[:, left:])
-        return torch.cat([of_this_group, of_later_groups], 1)
-
-    def _add(self, x: Tensor, count: int) -> Tensor:
-        """Take in inputs (count, n) of one group."""
+        if count > left:
+            of_this_group, of_later_groups = self.take(x[:, :left]), self.take(x[:, left:])
+            return torch.cat([of_this_group, of_later_groups], 1)
         if count:
-            self.here = self.plus(self.here, self.columns.narrow(1, self.known - self.start, count), x)
+            self.here = self.plus(self.here, x, self.rows.narrow(0, self.known - self.start, count))
             self.inputs.append(x)
             self.known += count
         first, self.done = self.done, self.determined[self.known]
-        y = self.here.narrow(0, first - self.first, self.done - first)
+        y = self.here.narrow(1, first - self.first, self.done - first)
         if self.projected is None:
             return y
-        return y + self.projected[first : self.done]
+        return y + self.projected[:, first : self.done]
 
 
 class MaskedLinear(LinearLeaf):
@@ -241,7 +237,7 @@ class MaskedLinear(LinearLeaf):
         if self.project is None:
             projected = None
         else:
-            projected = self._projected(features, order).T
+            projected = self._projected(features, order)
         return _Sums(self, weight * self.mask, bias, projected, n)
 
 
