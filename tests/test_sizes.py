@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import pickle
 import shutil
 from dataclasses import replace
 from itertools import product
@@ -19,6 +20,7 @@ import likely
 from likely import Event, InputError
 from likely.catalogue import models
 from likely.cli.app import main
+from likely.coding import codec
 from likely.coding.container import Reader, Writer
 from likely.coding.layout import ManySizes
 from likely.coding.stored import Prepared, stored
@@ -444,9 +446,18 @@ def test_items_of_several_sizes_come_back(frozen, chunk_items):
     assert same(likely.decompress(file, frozen, items=(7, 12)), pictures(24, seed=1)[7:12])
 
 
-def test_processes_share_items_of_several_sizes(frozen):
-    file, _ = compressed(frozen, as_arrays(pictures(24)), chunk_items=6, workers=2)
+def test_processes_share_items_of_several_sizes(frozen, monkeypatch):
+    """What a process is sent, is all that it needs."""
     alone, _ = compressed(frozen, as_arrays(pictures(24)), chunk_items=6)
+
+    def sent(task, coder, parts, workers):
+        assert workers == 2
+        twin = pickle.loads(pickle.dumps(coder))
+        twin.frozen, twin.codecs = frozen, {}
+        return (task(twin, pickle.loads(pickle.dumps(part))) for part in parts)
+
+    monkeypatch.setattr(codec, "spread", sent)
+    file, _ = compressed(frozen, as_arrays(pictures(24)), chunk_items=6, workers=2)
     assert file.getvalue() == alone.getvalue()
     assert same(likely.decompress(file, frozen, workers=2), pictures(24))
 

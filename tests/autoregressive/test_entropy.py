@@ -8,23 +8,22 @@ from likely.data import ColourChain, Upsampled
 from likely.jobs.evaluate import negative_log_likelihood
 
 COLOURS = ColourChain(3, 3, levels=4, noise=0.4)
-IMAGES = Upsampled(4, 4, levels=3, noise=0.4, stay=0.6)
-WIDE = Upsampled(2, 4, levels=3, noise=0.4, stay=0.6)
+IMAGES = Upsampled(2, 4, levels=3, noise=0.4, stay=0.6)
 
 CASES = {
     "RGB, Gated PixelCNN": (
         COLOURS,
         likely.GatedPixelCNN(COLOURS.event, channels=18, layers=2, first_kernel=5),
-        {"budget": "500 steps", "batch_size": 128, "learning_rate": 0.01},
+        {"budget": "350 steps", "batch_size": 128, "learning_rate": 0.01},
     ),
     "image context, Gated PixelCNN": (
         IMAGES,
         likely.GatedPixelCNN(IMAGES.event, IMAGES.context, channels=16, layers=2, first_kernel=3, features=16),
-        {"budget": "900 steps", "batch_size": 128, "learning_rate": 0.01},
+        {"budget": "400 steps", "batch_size": 128, "learning_rate": 0.01},
     ),
     "image context, MADE": (
-        WIDE,
-        likely.MADE(WIDE.event, WIDE.context, hidden=(128, 128), features=64),
+        IMAGES,
+        likely.MADE(IMAGES.event, IMAGES.context, hidden=(128, 128), features=64),
         {"budget": "1200 steps", "batch_size": 256, "learning_rate": 0.005},
     ),
 }

@@ -21,6 +21,7 @@ import pytest
 import torch
 from test_cli import likely
 
+from likely.coding import codec
 from likely.coding.chunks import ChunkCoder
 from likely.coding.frozen import FROZEN
 from likely.coding.records import MAGIC
@@ -371,9 +372,18 @@ def test_random_binarisation_is_drawn_by_its_seed(runs):
     same(restored(runs, run="coins"), (draws < digits() / np.float32(16)).astype(np.uint8))
 
 
-def test_two_workers_write_the_same_file(runs):
-    one = compressed(runs, "--chunk-items", 150, out="one.lk")
-    assert compressed(runs, "--chunk-items", 150, "--workers", 2) == one
+def test_the_number_of_workers_is_handed_on(runs, monkeypatch):
+    asked = []
+    alone = codec.spread
+
+    def spread(task, coder, parts, workers):
+        asked.append(workers)
+        return alone(task, coder, parts, 1)
+
+    monkeypatch.setattr(codec, "spread", spread)
+    compressed(runs, "--workers", 3)
+    restored(runs, "--workers", 2)
+    assert asked == [3, 2]
 
 
 # Damage.
