@@ -12,7 +12,7 @@ from likely.density import Array, Autoregressive, Density, Where, run, sample_wi
 from likely.distributions import Categorical, Discrete
 from likely.distributions.discrete import uniform
 from likely.errors import InputError
-from likely.event import Event, refuse
+from likely.event import Event, as_tensor, refuse
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def infill(
         InputError: the model is not autoregressive, or x, observed or context is not as expected.
     """
     model = _autoregressive(model, "in-filling")
-    x = torch.as_tensor(x)
+    x = as_tensor(x, "x")
     model.event.check_shape(tuple(x.shape))
     model = model.of_size(x.shape[1:])
     mask = observed_mask(model.event, observed, x.shape)
