@@ -112,4 +112,4 @@ def test_import_is_light(module: str) -> None:
 
 def test_a_model_has_a_file_of_its_name():
     """The command line takes a model's name from it."""
-    assert all(flat(hyphenated(name)) == flat(name) for name in models())
+    assert all(flat(hyphenated(model)) == flat(name) for name, model in models().items())

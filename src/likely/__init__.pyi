@@ -38,6 +38,7 @@ from likely.errors import InputError as InputError
 from likely.errors import StoreError as StoreError
 from likely.errors import UncodableError as UncodableError
 from likely.errors import WriteError as WriteError
+from likely.event import Configured as Configured
 from likely.event import Event as Event
 from likely.flows import FFJORD as FFJORD
 from likely.flows import IAF as IAF

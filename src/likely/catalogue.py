@@ -1,6 +1,7 @@
-"""Name → class, read from the lists of the families."""
+"""Name → class, read from the lists of the families; and the models of one's own that were imported."""
 
 import inspect
+import re
 from functools import cache
 
 from likely import autoregressive, classical, flows, latent
@@ -25,16 +26,25 @@ def is_model(value: object) -> bool:
     return [p.name for p in parameters if p.default is p.empty] == ["event"]
 
 
+def own_models() -> dict[str, type[Density]]:
+    """Return the models that are defined outside of the library and have been imported, by class name."""
+
+    def below(cls: type[Density]) -> list[type[Density]]:
+        return [cls, *(model for sub in cls.__subclasses__() for model in below(sub))]
+
+    return {cls.__name__: cls for cls in below(Density) if is_model(cls) and not _is_ours(cls)}
+
+
 def find(name: str) -> type[Density]:
     """Return the model of that name, matched without regard to case, hyphens and underscores.
 
     Raises:
         InputError: there is none; suggests the nearest.
     """
-    matches = {flat(known): model for known, model in models().items()}
+    known = models() | own_models()
+    matches = {flat(each): model for each, model in known.items()}
     if flat(name) not in matches:
-        known = [hyphenated(model) for model in models()]
-        raise InputError(f'unknown model "{name}"{suggestion(name, known)}')
+        raise InputError(f'unknown model "{name}"{suggestion(name, map(hyphenated, known.values()))}')
     return matches[flat(name)]
 
 
@@ -43,6 +53,15 @@ def flat(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-def hyphenated(name: str) -> str:
-    """Return a model's name on the command line, that of its file with hyphens: GatedPixelCNN → gated-pixelcnn."""
-    return models()[name].__module__.rpartition(".")[2].replace("_", "-")
+def hyphenated(model: type[Density]) -> str:
+    """Return a model's name on the command line: that of its file with hyphens, GatedPixelCNN → gated-pixelcnn.
+
+    The name of a model of one's own is that of its class: BeliefNet → belief-net.
+    """
+    if _is_ours(model):
+        return model.__module__.rpartition(".")[2].replace("_", "-")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model.__name__).lower()
+
+
+def _is_ours(model: type[Density]) -> bool:
+    return model.__module__.split(".")[0] == "likely"

@@ -153,6 +153,10 @@ def require_kind(kind: type, /, **things: object) -> None:
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return '; did you mean "x"?' where a known name is close, then the known names."""
     known = sorted(known)
+    return f"{did_you_mean(name, known)} (there are: {', '.join(known)})"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return '; did you mean "x"?' where a known name is close, else nothing."""
     close = difflib.get_close_matches(name, known, 1, 0.5)
-    hint = f'; did you mean "{close[0]}"?' if close else ""
-    return f"{hint} (there are: {', '.join(known)})"
+    return f'; did you mean "{close[0]}"?' if close else ""

@@ -25,6 +25,7 @@ from likely.cli.common import (
     use,
     with_preparation,
 )
+from likely.cli.imports import import_first
 from likely.cli.output import Console
 from likely.cli.plot import plot
 from likely.cli.represent import embed, traverse
@@ -32,7 +33,8 @@ from likely.errors import Error, InputError
 
 app = App(
     name="likely",
-    help="Fit a probability distribution to your data and put log p(x) to work.",
+    help="Fit a probability distribution to your data and put log p(x) to work. With --import FILE.py, anywhere, a "
+    "command knows the models that the file defines.",
     suppress_keyboard_interrupt=False,  # main says what was stopped
 )
 for command in (plot, embed, traverse, coding.compress, coding.decompress, coding.inspect, coding.freeze):
@@ -44,14 +46,14 @@ def models(*, json: Json = False) -> None:
     """List the models that can be fitted."""
     import inspect
 
-    from likely.catalogue import hyphenated
+    from likely.catalogue import hyphenated, own_models
     from likely.catalogue import models as catalogue
 
     rows = []
-    for name, model in catalogue().items():
-        family = model.__module__.split(".")[1]
+    for model in (*catalogue().values(), *own_models().values()):
+        family = model.__module__.removeprefix("likely.").split(".")[0]
         formula = (inspect.getdoc(model) or "").split("\n")[0]
-        rows.append({"model": hyphenated(name), "family": family, "formula": formula})
+        rows.append({"model": hyphenated(model), "family": family, "formula": formula})
     Console(json).table(rows, "models")
 
 
@@ -331,7 +333,7 @@ def _exit_code(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    command = app
+    command, arguments = app, import_first(arguments)
     if arguments[:1] == ["fit"]:
         from likely.cli.fit import fit_app, with_command_name
 

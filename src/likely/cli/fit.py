@@ -45,7 +45,7 @@ def fit_app(arguments: Sequence[str]) -> App:
         app.config = _Settings(argument.partition("=")[2] or "".join(arguments[place + 1 : place + 2]))
     named = [argument for argument in arguments[1:2] if not argument.startswith("-")]
     for model in map(find, named) if named else models().values():
-        app.command(command_for(model), name=hyphenated(model.__name__))
+        app.command(command_for(model), name=hyphenated(model))
     return app
 
 
@@ -53,7 +53,7 @@ def with_command_name(arguments: list[str]) -> list[str]:
     """Return arguments with the model's name as that of its command: GatedPixelCNN, gated_pixelcnn → gated-pixelcnn."""
     if not arguments or arguments[0].startswith("-"):
         return arguments
-    return [hyphenated(find(arguments[0]).__name__), *arguments[1:]]
+    return [hyphenated(find(arguments[0])), *arguments[1:]]
 
 
 class _Settings(Toml):
@@ -215,7 +215,7 @@ def _threshold(binarize: str | None) -> Any:
 
 def _free_folder(model: type[Density]) -> Path:
     """Return runs/MODEL, or the first of runs/MODEL-2, … that does not exist."""
-    first = Path("runs") / hyphenated(model.__name__)
+    first = Path("runs") / hyphenated(model)
     numbered = (first.with_name(f"{first.name}-{k}") for k in count(2))
     return next(path for path in chain([first], numbered) if not path.exists())
 
@@ -224,12 +224,12 @@ def _free_folder(model: type[Density]) -> Path:
 
 
 def _arguments(model: type[Density]) -> dict[str, tuple[str, Any, Any]]:
-    """Return a constructor's own arguments: name → (name, annotation with help, default)."""
+    """Return a constructor's own arguments that have a type: name → (name, annotation with help, default)."""
     hints, help_of = typing.get_type_hints(model.__init__), _help(model)
     return {
         name: (name, _flag(hints[name], help_of.get(name, "")), parameter.default)
         for name, parameter in inspect.signature(model).parameters.items()
-        if name not in OWN
+        if name not in OWN and name in hints
     }
 
 

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.density import Array, Autoregressive, Density, Steps, seeded
 from likely.distributions import Discrete
@@ -17,6 +17,7 @@ from likely.nn import NormalHead
 from likely.nn.heads import Head, head_of_symbols
 from likely.nn.moments import set_once
 from likely.nn.network import NetworkSpec, is_image, network_for, places_of
+from likely.nn.own import specification
 from likely.nn.values import Values
 
 
@@ -38,7 +39,7 @@ class ConditionalNormal(Gaussian):
     Args:
         event: of real values.
         context: the event that it is conditioned on.
-        network: kind of network; None: one that suits the two events.
+        network: specification of the network, or a module; None: one that suits the two events.
         covariance: "diagonal" or "full".
         floor: smallest scale, positive.
         seed: of the initial weights.
@@ -52,7 +53,7 @@ class ConditionalNormal(Gaussian):
         event: Event,
         context: Event,
         *,
-        network: NetworkSpec | None = None,
+        network: NetworkSpec | nn.Module | None = None,
         covariance: Literal["diagonal", "full"] = "diagonal",
         floor: float = 1e-3,
         seed: int = 0,
@@ -62,7 +63,7 @@ class ConditionalNormal(Gaussian):
             raise InputError(f"ConditionalNormal has real values, found an event of symbols: {event}")
         require_choice(("diagonal", "full"), covariance=covariance)
         require_positive(floor=floor)
-        self.network = network
+        self.network = specification(network, context.shape)
         self.covariance = covariance
         self.floor = floor
         self.seed = seed
@@ -71,7 +72,7 @@ class ConditionalNormal(Gaussian):
             below = event.dims * (event.dims - 1) // 2
         places = places_of(event)
         with seeded(seed):
-            kind = network or network_for(context, places, 256)
+            kind = self.network or network_for(context, places, 256)
             self.body = kind.of_event(context, places, 2 * event.dims // math.prod(places))
             self.corner = None
             if below:
@@ -125,7 +126,7 @@ class ConditionalSymbols(Autoregressive):
     Args:
         event: of symbols.
         context: the event that it is conditioned on.
-        network: kind of network; None: one that suits the two events.
+        network: specification of the network, or a module; None: one that suits the two events.
         head: "categorical" (Bernoulli for two symbols) or "logistics", a discretised mixture.
         components: of that mixture.
         seed: of the initial weights.
@@ -139,7 +140,7 @@ class ConditionalSymbols(Autoregressive):
         event: Event,
         context: Event,
         *,
-        network: NetworkSpec | None = None,
+        network: NetworkSpec | nn.Module | None = None,
         head: Head = "categorical",
         components: int = 5,
         seed: int = 0,
@@ -150,7 +151,7 @@ class ConditionalSymbols(Autoregressive):
         if head == "logistics" and (event.one_alphabet or 0) < 2:
             raise InputError(f"logistics take one alphabet of at least 2 ordered symbols, found {event}")
         require_sizes(components=components)
-        self.network = network
+        self.network = specification(network, context.shape)
         self.components = components
         self.seed = seed
         self.head: Head = head
@@ -161,7 +162,7 @@ class ConditionalSymbols(Autoregressive):
         self.to_distribution = head_of_symbols(head, event.alphabets[:: math.prod(self.pixels)], components)
         outputs = round(self.to_distribution.width * event.dims) // math.prod(places)
         with seeded(seed):
-            kind = network or network_for(context, places, 256)
+            kind = self.network or network_for(context, places, 256)
             self.body = kind.of_event(context, places, outputs)
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:

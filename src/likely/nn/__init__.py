@@ -18,6 +18,7 @@ from likely.nn.leaf import Leaf
 from likely.nn.linear import Linear, MaskedLinear
 from likely.nn.masked_convolution import MaskedConv2d
 from likely.nn.masked_network import MaskedNetwork, masked_layers
+from likely.nn.network import AttentionNetwork, ConvolutionalNetwork, Perceptron, ResidualNetwork
 from likely.nn.norm import LayerNorm, RMSNorm
 from likely.nn.normals import NormalHead, Product
 from likely.nn.positions import ImagePositions, Positions
@@ -33,11 +34,13 @@ __all__ = [
     "GRU",
     "LSTM",
     "Attention",
+    "AttentionNetwork",
     "Cache",
     "CategoricalHead",
     "Codebook",
     "ContextEncoder",
     "Conv2d",
+    "ConvolutionalNetwork",
     "CountsHead",
     "ExactLeaf",
     "ExactLinear",
@@ -53,11 +56,13 @@ __all__ = [
     "MaskedLinear",
     "MaskedNetwork",
     "NormalHead",
+    "Perceptron",
     "Positions",
     "Product",
     "RMSNorm",
     "ReLU",
     "RecurrentNetwork",
+    "ResidualNetwork",
     "RowsAbove",
     "SiLU",
     "Sigmoid",

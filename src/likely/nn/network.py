@@ -48,6 +48,7 @@ class NetworkSpec(Configured, ABC):
     """A specification of networks: a frozen dataclass that says how they are built."""
 
     over_images = True  # whether images go in as images, not as vectors
+    starts_at_zero = True  # whether a coupling sets its last layer to zero
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):

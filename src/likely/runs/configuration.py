@@ -10,7 +10,7 @@ import torch
 
 from likely.catalogue import models
 from likely.density import Density
-from likely.errors import Error, InputError, StoreError, suggestion
+from likely.errors import Error, InputError, StoreError, did_you_mean
 from likely.event import Configured
 
 RENAMED = {"likely.MultilayerPerceptron": ("likely.Perceptron", {"activation": "relu"})}  # classes of older files
@@ -46,6 +46,17 @@ def _written(thing: Any, place: Place, places: dict[Density, Place]) -> Any:
 @_written.register
 def _(thing: str | int | float | None, place: Place, places: dict[Density, Place]) -> Any:
     return thing
+
+
+@_written.register
+def _(thing: torch.nn.Module, place: Place, places: dict[Density, Place]) -> Any:
+    if isinstance(thing, Configured):
+        return _configured(thing, place, places)
+    where = ".".join(map(str, place))
+    raise InputError(
+        f"{where}: a {type(thing).__name__} cannot be saved as an argument of a model; put it into a class of your own "
+        "that derives from likely.Configured and keeps its arguments as attributes"
+    )
 
 
 @_written.register
@@ -128,7 +139,10 @@ def _class_of(part: dict, known: dict[str, type]) -> type:
     name = str(part.get("class"))
     name = RENAMED.get(name, (name, {}))[0]
     if name not in known:
-        raise StoreError(f"unknown class {name!r}: import the module that defines it first{suggestion(name, known)}")
+        raise StoreError(
+            f"unknown class {name!r}{did_you_mean(name, known)}: import the module that defines it first (on the "
+            "command line: --import FILE.py)"
+        )
     return known[name]
 
 

@@ -4,13 +4,14 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.errors import InputError
 from likely.flows.maps.map import Map, require_parameters
 from likely.flows.transforms.conditioner import start_at_zero, view_for
 from likely.flows.transforms.transform import Pair, Transform, finite
 from likely.nn.network import NetworkSpec, conditioner_for
+from likely.nn.own import specification
 
 FAR = 1e12  # a network's inputs are clamped here, so that its activations do not overflow
 Mask = Literal["halves", "checkerboard", "channels"] | tuple[bool, ...]
@@ -36,7 +37,7 @@ class Coupling(Transform):
         shape: of one example.
         mask: the values that pass, by name, or True or False for each value in raster order.
         swapped: whether the others pass.
-        conditioner: specification of the network; by default convolutions over images, else a perceptron.
+        conditioner: specification of the network, or a module; by default convolutions over images, else a perceptron.
         features: number of context features that θ depends on, if it does.
 
     Raises:
@@ -51,7 +52,7 @@ class Coupling(Transform):
         mask: Mask = "halves",
         *,
         swapped: bool = False,
-        conditioner: NetworkSpec | None = None,
+        conditioner: NetworkSpec | nn.Module | None = None,
         features: int | None = None,
     ) -> None:
         super().__init__()
@@ -62,9 +63,7 @@ class Coupling(Transform):
             )
         self.map, self.shape, self.features = map, tuple(shape), features
         self.mask, self.swapped = mask, swapped
-        if conditioner is None:
-            conditioner = conditioner_for(self.shape, 64, 2)
-        self.conditioner = conditioner
+        self.conditioner = specification(conditioner, self.shape) or conditioner_for(self.shape, 64, 2)
         self.domain, self.codomain = map.domain, map.codomain
         passes = _mask(mask, self.shape) ^ swapped
         if passes.all() or not passes.any():
@@ -74,7 +73,8 @@ class Coupling(Transform):
         self.register_buffer("changes", changes, persistent=False)
         self.view = view_for(self.conditioner, passes, require_parameters(map))
         self.network = self.conditioner.build(self.view.inputs, self.view.outputs, features)
-        start_at_zero(self.network)
+        if self.conditioner.starts_at_zero:
+            start_at_zero(self.network)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """Apply the map to the values that change."""
