@@ -15,7 +15,7 @@ from likely.catalogue import FAMILIES, flat, hyphenated, is_model, models
 
 SOURCE = Path(likely.__file__).parent
 LAYERS = [  # a part imports from itself and from lines above its own, never sideways and never from below
-    {"errors"},
+    {"errors", "tables"},
     {"arguments"},
     {"distributions"},
     {"event"},

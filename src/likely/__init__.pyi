@@ -53,6 +53,8 @@ from likely.flows import NeuralAutoregressiveFlow as NeuralAutoregressiveFlow
 from likely.flows import NeuralSplineCoupling as NeuralSplineCoupling
 from likely.flows import NeuralSplineFlow as NeuralSplineFlow
 from likely.flows import RealNVP as RealNVP
+from likely.jobs.compare import Comparison as Comparison
+from likely.jobs.compare import compare as compare
 from likely.jobs.evaluate import Report as Report
 from likely.jobs.evaluate import evaluate as evaluate
 from likely.jobs.generate import Infilled as Infilled

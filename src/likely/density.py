@@ -1,6 +1,7 @@
 """The contract: `Density`, its autoregressive kind with `conditionals` and `steps`, and the one loop, `run`."""
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from likely.errors import InputError
 from likely.event import REAL, Configured, Event, Interval, shown
 from likely.rows import Rows
 from likely.scoring import Scored, Scoring, averaged, gap_of_one_draw
+from likely.tables import html_table
 
 Where = tuple[Any, ...]
 Steps = Generator[tuple[Where, Discrete], Tensor, Tensor]
@@ -244,6 +246,20 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         if len(context) != n and not (broadcast and len(context) == 1):
             raise InputError(f"context: {n} values are expected, one per example, found {len(context)}")
         return context.expand(n, *self.context.shape).to(self.device)
+
+    def extra_repr(self) -> str:
+        """Return the arguments of the constructor, but for the parts that torch prints below."""
+        return ", ".join(f"{name}={value}" for name, value in self._arguments().items())
+
+    def _repr_html_(self) -> str:
+        row = {"model": type(self).__name__, **self._arguments()}
+        row["parameters"] = f"{sum(p.numel() for p in self.parameters()):,}"
+        return html_table([row | {"log p": self.kind}])
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments that are no modules, by name."""
+        values = {name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters}
+        return {name: value for name, value in values.items() if name not in self._modules}
 
     def coded_as(self) -> "Density":
         """Return the density that is frozen and coded in place of this one: the same distribution."""

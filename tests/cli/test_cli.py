@@ -141,6 +141,28 @@ def test_a_single_value_is_a_table_of_one_column(capsys):
     assert len(open_text("samples.csv").splitlines()) == 5
 
 
+def test_runs_are_compared_on_one_set_of_data(capsys):
+    for model in ("independent-pixels", "symbol-histogram"):
+        assert likely("fit", model, "digits", "--binarize", 0.5, "--out", f"runs/{model}") == 0
+    assert likely("fit", "symbol-histogram", "digits", "--out", "runs/grey") == 0
+    pair = ("runs/symbol-histogram", "runs/independent-pixels")
+    capsys.readouterr()
+    assert likely("compare", *pair, "digits", "--json") == 0
+    best, other = json.loads(capsys.readouterr().out)["models"]
+    assert (best["name"], best["above"]) == ("runs/independent-pixels", 0)
+    assert likely("eval", pair[0], "digits", "--json") == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert other["bits_per_dim"] == alone["bits_per_dim"]
+    assert other["above"] == pytest.approx(other["bits_per_dim"] - best["bits_per_dim"])
+    assert 0 < other["above_standard_error"] < 0.1 * other["above"]
+    assert likely("compare", *pair, "digits") == 0
+    assert len(capsys.readouterr().out.splitlines()) > 3
+    assert likely("compare", pair[0], "runs/grey", "digits") == 2
+    said = "prepare data differently (levels 2 and 17, binarize 0.5 and None): bits/dim cannot be compared"
+    assert said in capsys.readouterr().err
+    assert likely("compare", pair[0]) == 2
+
+
 def test_a_source_of_known_entropy_reports_its_gap(capsys):
     assert likely("fit", "histogram", "ising", "--out", "runs/h") == 0
     capsys.readouterr()

@@ -136,6 +136,71 @@ def evaluate(
     console.result(report.to_json())
 
 
+@app.command
+def compare(
+    first: Path,
+    *others: str,
+    context: Context = None,
+    importance_samples: Annotated[int, Parameter(help="Draws that each lower bound is averaged over.")] = 1,
+    batch_size: BatchSize = 128,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Report the likelihood of data under several fitted models: `likely compare RUN RUN … DATA`, the best first.
+
+    Args:
+        first: folder of a run.
+        others: folders of other runs, then the name or path of the data.
+    """
+    import torch
+
+    from likely.jobs.compare import comparison
+    from likely.jobs.evaluate import score
+
+    console = Console(json)
+    use(device, threads)
+    if not others:
+        raise InputError("compare: folders of runs and then data are expected, found one name")
+    *runs, data = others
+    scored, prepared = {}, {}
+    for run in (first, *map(Path, runs)):
+        model, preparation, loaded, x = opened(run, data, context, seed, device)
+        prepared[str(run)] = preparation
+        refuse_other_data(prepared)
+        draws = importance_samples if model.kind != "exact" else 1
+        generator = torch.Generator(device).manual_seed(seed)
+        with warnings_as_lines():
+            scored[str(run)] = (
+                model,
+                score(model, x, batch_size=batch_size, generator=generator, importance_samples=draws),
+            )
+    found = comparison(scored)
+    console.say(loaded.note)
+    if json:
+        console.result({"models": found.to_json()})
+    else:
+        console.table(found.table(), "models")
+
+
+def refuse_other_data(prepared: dict[str, Any]) -> None:
+    """Refuse runs that prepare their data differently: bits/dim of different symbols cannot be compared."""
+    first, *others = prepared
+    for run in others:
+        if prepared[run] != prepared[first]:
+            how = differences(prepared[first], prepared[run])
+            raise InputError(f"{first} and {run} prepare data differently ({how}): bits/dim cannot be compared")
+
+
+def differences(one: Any, other: Any) -> str:
+    """Say how two preparations differ; None is a model of an event that data are of as they are."""
+    if one is None or other is None:
+        return "one of them not at all"
+    fields = ((name, value, getattr(other, name)) for name, value in vars(one).items())
+    return ", ".join(f"{name} {a} and {b}" for name, a, b in fields if a != b)
+
+
 def gap_to_source(nats: Any, loaded: Any, x: Any) -> float | None:
     """Return by how many nats scores are above those of the density that data are drawn from; None: it is unknown."""
     from likely.data import source_of

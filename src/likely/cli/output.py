@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from likely.cli.interval import Interval
+from likely.tables import cell
 
 
 class Console:
@@ -42,7 +43,7 @@ class Console:
         for column in rows[0]:
             table.add_column(column.replace("_", " "), overflow="fold")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row.values()))
+            table.add_row(*(cell(value) for value in row.values()))
         Terminal(file=self.stream, soft_wrap=not self.stream.isatty()).print(table)
 
     @contextmanager
@@ -74,11 +75,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return str(value)

@@ -11,9 +11,10 @@ from likely.density import Density
 from likely.errors import InputError
 from likely.rows import Rows
 from likely.scoring import Proposal, Scored, Scoring, standard_error
+from likely.tables import html_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """Mean negative log-likelihood of n examples of `dims` dimensions.
 
@@ -52,7 +53,7 @@ class Report:
     terms: dict[str, float] = field(default_factory=dict)
     importance_samples: int = 1
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         sign = "≤ " if self.kind == "lower bound" else ""
         kind: str = self.kind
         if self.importance_samples != 1:
@@ -61,6 +62,18 @@ class Report:
             f"{sign}{self.bits_per_dim:.4f} ± {self.bits_per_dim_standard_error:.4f} bits/dim "
             f"({self.nats:.2f} ± {self.standard_error:.2f} nats, {kind}, n = {self.n})"
         )
+
+    def _repr_html_(self) -> str:
+        row = {
+            "bits/dim": self.bits_per_dim,
+            "±": self.bits_per_dim_standard_error,
+            "nats": self.nats,
+            "± nats": self.standard_error,
+            "kind": self.kind,
+            "n": self.n,
+            "dims": self.dims,
+        }
+        return html_table([row | self.terms])
 
     def to_json(self) -> dict:
         """The fields, as `likely eval --json` prints them."""

@@ -184,6 +184,10 @@ class Rows:
         """Return rows with another x and the same context."""
         return Rows(x, self.context)
 
+    def without_context(self) -> "Rows":
+        """Return these rows without their context."""
+        return self._with(_context=None)
+
     def to(self, device: torch.device | str) -> "Rows":
         """Return rows that are moved to a device when they are read."""
         return self._with(_device=torch.device(device))
