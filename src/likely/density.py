@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from likely.arguments import PlainArguments
 from likely.distributions.discrete import Discrete
-from likely.errors import InputError
+from likely.errors import InputError, require_draws
 from likely.event import REAL, Configured, Event, Interval, shown
 from likely.rows import Rows
 from likely.scoring import Scored, Scoring, averaged, gap_of_one_draw
@@ -173,11 +173,10 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         """Draw n examples (n, *event.shape); `context` is one value for all of them or n values.
 
         Raises:
-            InputError: n is not positive, context is not of its event, or sizes vary (see `of_size`).
+            InputError: n is no number of samples, context is not of its event, or sizes vary (see `of_size`).
         """
         self._refuse_no_size()
-        if n < 1:
-            raise InputError(f"the number of samples must be at least 1, found {n}")
+        require_draws(n, self.event.dims)
         with torch.no_grad():
             return self._sample(n, self.check_context(context, n, broadcast=True), generator)
 

@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from numbers import Integral, Real
 
+DRAWS = 1 << 40  # values of all samples together
+
 
 class Error(Exception):
     """An error that `likely` raises on purpose; the command line prints it as one line."""
@@ -76,6 +78,20 @@ def require_sizes(least: int = 1, /, **sizes: object) -> None:
             raise InputError(f"{name}: a whole number is expected, found {size!r}")
         if size < least:
             raise InputError(f"{name} must be at least {least}, found {size}")
+
+
+def require_draws(n: object, dims: int) -> None:
+    """Refuse anything but a number of samples of so many values each.
+
+    Raises:
+        InputError: another number, or none, or more than any memory holds.
+    """
+    if isinstance(n, bool) or not isinstance(n, Integral):
+        raise InputError(f"the number of samples: a whole number is expected, found {n!r}")
+    if n < 1:
+        raise InputError(f"the number of samples must be at least 1, found {n}")
+    if int(n) * dims >= DRAWS:
+        raise InputError(f"the number of samples: at most {DRAWS // max(1, dims):,} of {dims:,} values, found {n}")
 
 
 def require_hidden(hidden: object, name: str = "hidden") -> None:

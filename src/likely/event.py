@@ -218,6 +218,8 @@ class Event(Configured):
                 expected, or a symbol outside the alphabet; names the first offending entry.
         """
         x = as_tensor(x, name)
+        if x.dtype == torch.uint64:
+            refuse(x.view(torch.int64) < 0, x, name, "numbers below 2^63 are expected")
         if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
             x = x.to(torch.int64)
         self.check_shape(tuple(x.shape), name)
@@ -233,6 +235,7 @@ class Event(Configured):
         if x.is_floating_point():
             expected = "whole symbols are expected (quantise the data, or use an event of real values)"
             refuse(x != x.round(), x, name, expected)
+            refuse(x.abs() >= LEVELS, x, name, f"symbols 0 to {self.most_levels - 1} are expected")
         x = x.to(torch.int64)
         low, high = torch.aminmax(x)
         if low >= 0 and high < min(self._alphabets):

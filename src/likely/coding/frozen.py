@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from likely.coding.codecs import codec
-from likely.coding.guards import MODEST, Modest, refuse_sizes
 from likely.coding.rehearsal import rehearse
 from likely.data import Preparation
 from likely.density import Density
@@ -24,6 +23,7 @@ from likely.nn.foreign import as_leaf
 from likely.nn.leaf import own_state, with_state
 from likely.rows import Rows
 from likely.runs import Run
+from likely.runs.bounds import MODEST, Modest, refuse_sizes
 from likely.runs.configuration import build, configuration
 from likely.runs.files import write_atomic
 from likely.runs.run import CONFIG

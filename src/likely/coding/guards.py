@@ -1,17 +1,14 @@
-"""Guards over torch's operations: portable ones between exact leaves, and modest sizes where a file is not believed."""
+"""A guard over torch's operations: portable ones between exact leaves."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import zip_longest
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from likely.errors import FormatError, InputError
+from likely.errors import InputError
 from likely.nn.exact import ExactLeaf
+from likely.runs.bounds import Eager
 
 # Single elementwise IEEE operations and movements of data give the same bits everywhere.
 PORTABLE = {
@@ -24,61 +21,9 @@ PORTABLE = {
     *("full", "full_like", "arange", "zero", "repeat", "_local_scalar_dense", "scalar_tensor", "new_empty_strided"),
     *("argmin",),
 }
-MODEST = 1 << 24  # elements that building a model may take beyond 64 times those in its file
 
 
-def refuse_sizes(config: Any, name: str = "") -> None:
-    """Refuse sizes that no frozen model has, before lists are made of them."""
-    if isinstance(config, dict):
-        for key, value in config.items():
-            refuse_sizes(value, key)
-    elif isinstance(config, list):
-        if name == "shape" and (len(config) > 64 or math.prod(size or 1 for size in config) > MODEST):
-            raise FormatError(f"examples of {len(config)} dimensions and more than {MODEST} values are not expected")
-        for value in config:
-            refuse_sizes(value, name)
-    elif isinstance(config, int) and config > MODEST and name != "seed":
-        raise FormatError(f"{name}: at most {MODEST} is expected, found {config}")
-
-
-class _Eager(TorchDispatchMode):
-    """A mode that does not import torch's compiler: that would take most of the time of loading a model."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-
-class Modest(_Eager):
-    """Refuse to make more than so many elements: a configuration is not to be believed before its numbers are there."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.left = most
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        sizes = [math.prod(a) for a in args if isinstance(a, list | tuple) and all(isinstance(n, int) for n in a)]
-        if not tensors:
-            sizes += [a for a in args if isinstance(a, int)]  # arange, randperm
-        elif torch.Tag.pointwise in func.tags:
-            sizes.append(_together([tensor.shape for tensor in tensors]))
-        elif func.overloadpacket.__name__ == "repeat":
-            sizes = [tensors[0].numel() * size for size in sizes]
-        self.left -= max([1 << 12, *sizes])
-        if self.left < 0:
-            raise FormatError("the configuration asks for far more numbers than the file holds")
-        if func.overloadpacket.__name__ in ("uniform_", "normal_"):
-            return args[0].zero_()  # a layer's first weights, soon replaced by the file's
-        return func(*args, **(kwargs or {}))
-
-
-def _together(shapes: Sequence[torch.Size]) -> int:
-    """Return the elements of shapes that are broadcast; torch's own function imports SymPy, for half a second."""
-    return math.prod(max(sizes) for sizes in zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1))
-
-
-class _Portable(_Eager):
+class _Portable(Eager):
     """Refuse operations between the leaves with results that differ from machine to machine."""
 
     def __init__(self) -> None:

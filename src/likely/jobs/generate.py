@@ -11,7 +11,7 @@ from torch import Tensor
 from likely.density import Array, Autoregressive, Density, Where, run, sample_with
 from likely.distributions import Categorical, Discrete
 from likely.distributions.discrete import uniform
-from likely.errors import InputError
+from likely.errors import InputError, require_draws
 from likely.event import Event, as_tensor, refuse
 
 
@@ -52,8 +52,7 @@ def sample(
         return model.sample(n, context, generator=generator)
     if not 0 < temperature < float("inf"):
         raise InputError(f"temperature must be a positive number, found {temperature}")
-    if n < 1:
-        raise InputError(f"the number of samples must be at least 1, found {n}")
+    require_draws(n, model.event.dims)
     model = _autoregressive(model, "temperature")
     context = model.check_context(context, n, broadcast=True)
 

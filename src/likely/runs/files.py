@@ -119,6 +119,8 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
     except FileNotFoundError as error:
+        if path.exists():  # safetensors calls every file that it cannot open missing
+            raise StoreError(f"{path} cannot be read: permission denied") from error
         raise StoreError(f"{path} is missing") from error
     except (SafetensorError, OSError) as error:
         raise StoreError(f"{path} is damaged or no safetensors file: {error}") from error

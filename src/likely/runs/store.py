@@ -6,17 +6,22 @@ metrics.jsonl       one line per evaluation during the fit
 checkpoint/         the state that resumption needs
 """
 
+import glob
+import shutil
 from pathlib import Path
 
 import torch
 
 from likely.density import Density
-from likely.errors import InputError, StoreError
+from likely.errors import FormatError, InputError, StoreError
+from likely.runs.bounds import MOST, Bounded, refuse_counts
 from likely.runs.configuration import build, configuration, renamed, tie, tied
 from likely.runs.files import read_weights, write_folder, write_weights
 from likely.runs.run import CONFIG, Run
 
+WIDE = 1 << 26  # elements that building a model may take beyond 64 times those of its weights
 WEIGHTS, METRICS, CHECKPOINT = "model.safetensors", "metrics.jsonl", "checkpoint/state.safetensors"
+FROZEN = "frozen.safetensors"
 
 
 def save(model: Density, path: str | Path) -> None:
@@ -58,10 +63,10 @@ def load(path: str | Path) -> Density:
         StoreError: a file is missing, damaged or foreign, or the weights do not fit the configuration.
     """
     path = Path(path)
-    model = build(Run.read(path).model)
-    if not isinstance(model, Density):
-        raise StoreError(f"{path / CONFIG} describes no model, but {model}")
-    tensors = renamed(model, read_weights(path / WEIGHTS)[0])
+    config = Run.read(path).model
+    stored = read_weights(path / WEIGHTS)[0]
+    model = built(path, config, WIDE + 64 * sum(tensor.numel() for tensor in stored.values()))
+    tensors = renamed(model, stored)
     ties = tied(model)
     try:
         model.load_state_dict(tensors, assign=True)
@@ -72,6 +77,23 @@ def load(path: str | Path) -> Density:
     if any(parameter.dtype == torch.float64 for parameter in model.parameters()):
         model.double()  # buffers that are not saved, too
     return model.eval()
+
+
+def built(path: Path, config: dict, most: int = MOST) -> Density:
+    """Build the model of a run, of at most so many elements.
+
+    Raises:
+        StoreError: the configuration is no model's, or asks for more.
+    """
+    try:
+        refuse_counts(config)
+        with Bounded(most):
+            model = build(config)
+    except FormatError as error:
+        raise StoreError(f"{path / CONFIG}: {error}") from error
+    if not isinstance(model, Density):
+        raise StoreError(f"{path / CONFIG} describes no model, but {model}")
+    return model
 
 
 def create(path: str | Path, run: Run) -> Path:
@@ -88,10 +110,19 @@ def create(path: str | Path, run: Run) -> Path:
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path} exists and is not a run; choose another folder")
+        _sweep_beside(path)
         write_folder(path, run.write)
     except OSError as error:
         raise InputError(f"cannot write to {path}: {error.strerror}; choose another folder") from error
     return path
+
+
+def _sweep_beside(path: Path) -> None:
+    """Remove unfinished folders of this name, left by processes that were killed while they made it."""
+    for stray in path.absolute().parent.glob(f".{glob.escape(path.name)}.*"):
+        files = list(stray.iterdir()) if stray.is_dir() else [stray]
+        if all(file.name.lstrip(".").startswith(CONFIG) for file in files):
+            shutil.rmtree(stray, ignore_errors=True)
 
 
 def withdraw(path: Path) -> None:
@@ -103,7 +134,7 @@ def withdraw(path: Path) -> None:
 
 def sweep(path: Path) -> None:
     """Remove unfinished files beside those of a run, left by processes that were killed while writing."""
-    for name in (CONFIG, WEIGHTS, METRICS, CHECKPOINT):
+    for name in (CONFIG, WEIGHTS, METRICS, CHECKPOINT, FROZEN):
         file = path / name
         for stray in file.parent.glob(f".{file.name}.*"):
             stray.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from likely.density import Density
 from likely.errors import InputError, StoreError
 from likely.rows import Rows
 from likely.runs import store
-from likely.runs.configuration import build, configuration
+from likely.runs.configuration import configuration
 from likely.runs.recipe import Recipe
 from likely.runs.run import CONFIG, JudgedOn, Origin, Run, versions
 from likely.training.batches import check
@@ -101,7 +101,7 @@ def resume(
     path = Path(path)
     run = Run.read(path)
     data, recipe = _of_fit(run, path)
-    model = build(run.model).to(device)
+    model = store.built(path, run.model).to(device)
     train, valid = _data_again(path, run, data, recipe, _rows(train, model), _rows(valid, model))
     return Loop(model, train, valid, run.preparation, recipe, folder=path, watch=watch).resume(run.gradient)
 

@@ -1,0 +1,94 @@
+"""Bounds on what a configuration may ask for, where a file is not believed before its numbers are there."""
+
+import math
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from likely.errors import FormatError
+
+MODEST = 1 << 24  # elements that building a model may take beyond 64 times those in its file
+MOST = 1 << 29  # elements that building a model without a file of its numbers may take
+VALUES = 1 << 22  # of one example
+COUNT = 1 << 20  # the largest number in a configuration that is no alphabet, no shape and no seed
+FREE = ("seed", "levels", "end", "shape")
+
+
+def refuse_counts(config: Any, name: str = "") -> None:
+    """Refuse counts that no model of a run has, before anything is made of them.
+
+    Raises:
+        FormatError: names the argument.
+    """
+    if isinstance(config, dict):
+        for key, value in config.items():
+            refuse_counts(value, key)
+    elif isinstance(config, list):
+        if name == "shape" and math.prod(max(abs(size), 1) for size in config if type(size) is int) > VALUES:
+            raise FormatError(f"shape: examples of at most {VALUES:,} values are expected, found {config}")
+        for value in config:
+            refuse_counts(value, name)
+    elif type(config) is int and abs(config) > COUNT and name not in FREE:
+        raise FormatError(f"{name}: at most {COUNT:,} is expected, found {config}")
+
+
+def refuse_sizes(config: Any, name: str = "") -> None:
+    """Refuse sizes that no frozen model has, before lists are made of them."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            refuse_sizes(value, key)
+    elif isinstance(config, list):
+        if name == "shape" and (len(config) > 64 or math.prod(size or 1 for size in config) > MODEST):
+            raise FormatError(f"examples of {len(config)} dimensions and more than {MODEST} values are not expected")
+        for value in config:
+            refuse_sizes(value, name)
+    elif isinstance(config, int) and config > MODEST and name != "seed":
+        raise FormatError(f"{name}: at most {MODEST} is expected, found {config}")
+
+
+class Eager(TorchDispatchMode):
+    """A mode that does not import torch's compiler: that would take most of the time of loading a model."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class Bounded(Eager):
+    """Refuse to make more than so many elements: a configuration is not to be believed before its numbers are there."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        sizes = [math.prod(a) for a in args if isinstance(a, list | tuple) and all(isinstance(n, int) for n in a)]
+        if not tensors:
+            sizes += [a for a in args if isinstance(a, int)]  # arange, randperm
+        elif torch.Tag.pointwise in func.tags:
+            sizes.append(_together([tensor.shape for tensor in tensors]))
+        elif func.overloadpacket.__name__ == "repeat":
+            sizes = [tensors[0].numel() * size for size in sizes]
+        self.left -= max([1 << 12, *sizes])
+        if self.left < 0:
+            raise FormatError("the configuration asks for far more numbers than the file holds")
+        return func(*args, **(kwargs or {}))
+
+
+class Modest(Bounded):
+    """As `Bounded`, and first weights are no draws: the file's come soon."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in ("uniform_", "normal_"):
+            return args[0].zero_()
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _together(shapes: Sequence[torch.Size]) -> int:
+    """Return the elements of shapes that are broadcast; torch's own function imports SymPy, for half a second."""
+    return math.prod(max(sizes) for sizes in zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1))
