@@ -1,12 +1,14 @@
 """Real-valued data on the command line: files, sources with a known density, contexts, pictures, errors."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from likely.cli import main
+from likely.data import load
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +50,58 @@ def test_a_table(capsys):
     assert likely("sample", "runs/t", "-n", 200, "-o", "s.npy") == 0
     drawn = np.load("s.npy")
     assert drawn.dtype == np.float32
-    assert np.array_equal(np.loadtxt("s.csv", delimiter=",").astype("f4"), drawn)  # no digit is lost
+    header, *lines = Path("s.csv").read_text().splitlines()
+    assert header == "a,b,c"
+    assert lines == [",".join(f"{value + 0.0:.6f}" for value in row) for row in drawn.astype("f8").round(6)]
     assert np.abs(drawn.mean(0) - table().mean(0)).max() < 5 * table().std(0).max() / 200**0.5
+
+
+def test_samples_have_the_decimals_of_the_data(capsys):
+    x = table()
+    np.savetxt("data.csv", x, ["%.0f", "%.1f", "%.2f"], ",", header="rooms,area,price", comments="")
+    assert likely("fit", "gaussian-mixture", "data.csv", "--components", 1, "--out", "runs/t") == 2
+    assert 'whole numbers ("rooms")' in capsys.readouterr().err
+    assert likely("fit", "gaussian-mixture", "data.csv", "--components", 1, "--real", "--out", "runs/t") == 0
+    for name, mark in (("s.csv", ","), ("s.tsv", "\t")):
+        assert likely("sample", "runs/t", "-n", 50, "-o", name) == 0
+        header, *lines = Path(name).read_text().splitlines()
+        assert header == mark.join(("rooms", "area", "price"))
+        assert len(lines) == 50
+        for line in lines:
+            assert [len(cell.partition(".")[2]) for cell in line.split(mark)] == [0, 1, 2]
+
+
+def test_a_run_takes_the_columns_that_it_was_fitted_to(capsys):
+    x = table()
+    write_csv("data.csv", x)
+    np.savetxt("other.csv", x[:, ::-1], "%.6f", ";", header="c;b;a", comments="")
+    Path("text.csv").write_text("a,name,c\n" + "".join(f"{a},x,{c}\n" for a, _, c in x.tolist()))
+    assert likely("fit", "affine-flow", "data.csv", "--columns", "c,a", "--out", "runs/ca") == 0
+    assert likely("fit", "affine-flow", "text.csv", "--drop", "name", "--out", "runs/ac") == 0
+    expected = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * np.cov(x[:, [0, 2]].T, bias=True))[1]
+    for run in ("runs/ca", "runs/ac"):
+        for data in ("data.csv", "other.csv", "text.csv"):
+            report = reported(capsys, "eval", run, data)
+            assert report["nats"] == pytest.approx(expected, abs=1e-4)
+    assert likely("eval", "runs/ca", "data.csv:b") == 2
+    assert likely("fit", "affine-flow", "data.csv", "--drop", "d", "--out", "runs/no") == 2
+    assert "no column 'd'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["scores.npy", "scores.csv", "scores.tsv", "scores.npz", "scores.parquet"])
+def test_scores_in_the_format_of_the_ending(capsys, name):
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow", reason="pip install 'likely[data]'")
+    write_csv("data.csv", table())
+    assert likely("fit", "affine-flow", "data.csv", "--out", "runs/a") == 0
+    report = reported(capsys, "eval", "runs/a", "data.csv", "--per-example", name)
+    found = load(name, "train").x.numpy().reshape(-1)
+    assert found.dtype == np.float64
+    assert found.mean() == pytest.approx(report["nats"], abs=1e-12)
+    if name.endswith("sv"):
+        assert Path(name).read_text().startswith("nats\n")
+    assert likely("eval", "runs/a", "data.csv", "--per-example", "scores.xyz") == 2
+    assert "the ending says the format" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["csv", "npy", "npz"])
@@ -74,6 +126,7 @@ def test_whole_numbers_are_symbols_unless_said_otherwise(capsys):
     assert reported(capsys, "eval", "runs/real", "whole.csv")["kind"] == "exact"
     assert likely("sample", "runs/symbols", "-n", 5, "-o", "s.csv") == 0
     with open("s.csv") as file:
+        assert next(file) == "a,b,c\n"
         assert all(cell.isdigit() for line in file for cell in line.strip().split(","))
     write_csv("signed.csv", table().round(), "%d")
     capsys.readouterr()

@@ -265,8 +265,8 @@ def test_writer_refuses() -> None:
     with pytest.raises(ValueError, match="SHA-256"):
         Writer(io.BytesIO(), head, b"another model")
     writer = Writer(io.BytesIO(), head)
-    for wrong in (parts[1], dataclasses.replace(parts[0], items=3), dataclasses.replace(parts[0], method=3)):
-        with pytest.raises(ValueError, match=r"does not follow 0 chunks|method 3"):
+    for wrong in (parts[1], dataclasses.replace(parts[0], items=3), dataclasses.replace(parts[0], method=4)):
+        with pytest.raises(ValueError, match=r"does not follow 0 chunks|method 4"):
             writer.add(wrong)
     with pytest.raises(ValueError, match="0 of 3 chunks"):
         writer.close()

@@ -85,7 +85,9 @@ def evaluate(
     data: str,
     *,
     context: Context = None,
-    per_example: Annotated[Path | None, Parameter(help="Write −ln p of every example as .npy, float64.")] = None,
+    per_example: Annotated[
+        Path | None, Parameter(help="Write −ln p of every example, float64: .npy, .csv, .npz, …")
+    ] = None,
     importance_samples: Annotated[
         int, Parameter(help="Draws that a lower bound is averaged over, which makes it tighter.")
     ] = 1,
@@ -102,16 +104,16 @@ def evaluate(
 
     Args:
         run: folder of the run.
-        data: name (digits) or path (.npy, .npz, IDX, CSV, folder of images); `:key` picks an array or a split.
+        data: name (digits) or path of a file or a folder; `:key` picks an array, columns or a split.
     """
-    import numpy as np
     import torch
 
+    from likely.cli.writers import writer_of
     from likely.jobs.evaluate import report_of, score
-    from likely.runs.files import write_file
 
     console = Console(json)
     use(device, threads)
+    writer = writer_of(per_example or "scores.npy")
     model, _, loaded, x = opened(run, data, context, seed, device)
     with warnings_as_lines():
         found = score(
@@ -126,7 +128,7 @@ def evaluate(
     gap = gap_to_source(found.nats, loaded, x)
     report = report_of(found, model, gap, importance_samples)
     if per_example is not None:
-        write_file(per_example, lambda file: np.save(file, found.nats.numpy()))
+        writer.write_array(per_example, found.nats.numpy(), ["nats"])
     said = f"{loaded.note}: {report}"
     if gap is not None:
         said += f", {gap:.4f} nats above the source"
@@ -268,7 +270,7 @@ def sample(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Draw from a fitted model, as a picture (.png), an array (.npy) or a table (.csv).
+    """Draw from a fitted model, as a picture (.png), an array (.npy, .npz), a table (.csv) or a folder of pictures.
 
     Args:
         run: folder of the run.
@@ -276,11 +278,13 @@ def sample(
     import torch
 
     from likely.cli.files import context_value, sizes_of, write_examples
+    from likely.cli.writers import writer_of
     from likely.event import shown
     from likely.jobs.generate import sample as draw
 
     console = Console(json)
     use(device, threads)
+    writer_of(out)  # refuses a name before anything is drawn
     model, preparation = with_preparation(run, device)
     value = sizes = None
     if context is not None:

@@ -1,12 +1,14 @@
 """The commands of lossless compression."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from likely.cli import several
 from likely.cli.common import Context, Json, Seed, Threads, own_context, use
 from likely.cli.output import Console
 from likely.errors import InputError
@@ -16,6 +18,7 @@ OutFile = Annotated[
     str, Parameter(name=["--out", "-o"], allow_leading_hyphen=True, help="File to write; - is standard output.")
 ]
 Force = Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")]
+MOST_INPUT = 1 << 36  # bytes of standard input
 Workers = Annotated[int, Parameter(help="Processes that chunks are spread over.", validator=Number(gte=1, lte=1024))]
 MaxOutput = Annotated[int, Parameter(help="Refuse files that declare an array of more bytes.")]
 ModelOf = Annotated[
@@ -25,8 +28,7 @@ ModelOf = Annotated[
 
 def compress(
     run: Path,
-    data: Stream,
-    *,
+    *data: Stream,
     out: OutFile,
     context: Context = None,
     side_information: Annotated[
@@ -53,40 +55,52 @@ def compress(
 
     Args:
         run: run with a frozen model (a fit ends with one; else likely freeze), or frozen.safetensors.
-        data: name or path of the data; - is an .npy array on standard input.
+        data: name or path of the data; - is an .npy array on standard input. Several, or -o FOLDER/: each file, or
+            each of a folder's, becomes FOLDER/NAME.lk.
     """
-    from likely.cli.arrays import read_array
-    from likely.coding.codec import compress as encode
     from likely.coding.frozen import Frozen
-    from likely.coding.stored import Prepared, stored
 
     console = Console(json, data_on_stdout=out == "-")
     use("cpu", threads)
-    _refuse_existing(out, force)
+    settings: dict[str, Any] = {
+        "side_information": side_information,
+        "prepared": prepared,
+        "with_model": with_model,
+        "chunk_items": chunk_items,
+        "batch": batch_size,
+        "workers": workers,
+    }
+    pairs = files_and_outputs(data, out, several.packed_name)
+    for _, to in pairs:
+        _refuse_existing(to, force)
     frozen = Frozen.load(run)
-    if context is None and frozen.model.context is not None and run.is_dir():
-        context = own_context(run, data)
-    source = read_array(data, context)
+    results = []
+    for one, to in pairs:
+        given = context
+        if context is None and frozen.model.context is not None and run.is_dir():
+            given = own_context(run, one)
+        results.append(_compressed(console, frozen, one, to, given, seed, settings))
+    console.result(several.summed(results, out))
+
+
+def _compressed(
+    console: Console, frozen: Any, data: str, out: str, context: str | None, seed: int, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Compress one file; say it, and return its sizes."""
+    from likely.cli.arrays import read_array
+    from likely.coding.codec import compress as encode
+    from likely.coding.stored import Prepared, stored
+
+    how = None if frozen.preparation is None else frozen.preparation.how
+    source = read_array(data, context, how)
     array, meta = stored(source.array), source.meta
-    if prepared and frozen.preparation is not None:
+    if settings["prepared"] and frozen.preparation is not None:
         array, meta = Prepared(array, frozen.preparation, seed), {}
+    to = sys.stdout.buffer if out == "-" else out
     with console.counting(len(array)) as watch:
-        found = encode(
-            frozen,
-            array,
-            sys.stdout.buffer if out == "-" else out,
-            context=source.context,
-            side_information=side_information,
-            prepared=prepared,
-            with_model=with_model,
-            chunk_items=chunk_items,
-            batch=batch_size,
-            workers=workers,
-            meta=meta,
-            watch=watch,
-        )
-    console.say(f"{source.note}: {_said(found, with_model)}")
-    console.result({"out": out, **found.to_json()})
+        found = encode(frozen, array, to, context=source.context, meta=meta, watch=watch, **settings)
+    console.say(f"{source.note}: {_said(found, settings['with_model'])}")
+    return {"out": out, **found.to_json()}
 
 
 def _said(found: Any, with_model: bool) -> str:
@@ -100,12 +114,13 @@ def _said(found: Any, with_model: bool) -> str:
     )
     if found.stored_chunks:
         said += f"; {found.stored_chunks:,} of {found.chunks:,} chunks are smaller without the model"
+    if found.outside:
+        said += f"; {found.outside:,} values outside the model's alphabet are stored apart"
     return said
 
 
 def decompress(
-    file: Stream,
-    *,
+    *file: Stream,
     out: OutFile,
     model: ModelOf = None,
     items: Annotated[str | None, Parameter(help="FIRST:STOP, to read only the chunks that hold these items.")] = None,
@@ -119,20 +134,42 @@ def decompress(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Give back the array that was compressed, as .npy; items of several sizes as .npz, or as a folder of pictures.
+    """Give back the array that was compressed, in the format of --out: .npy, .npz, .csv, .png, a folder of pictures, …
 
     Args:
-        file: a .lk file; - is standard input.
+        file: a .lk file; - is standard input. Several, or -o FOLDER/: each file, or each of a folder's, gets its old
+            name in FOLDER.
     """
+    console = Console(json, data_on_stdout=out == "-")
+    use("cpu", threads)
+    settings: dict[str, Any] = {"model": model, "items": items, "context": context, "recover": recover}
+    settings |= {"max_output": max_output, "workers": workers}
+    results = []
+    for one, to in files_and_outputs(file, out, several.unpacked_name):
+        _refuse_existing(to, force)
+        results.append(_decompressed(console, one, to, **settings))
+    console.result(several.summed(results, out))
+
+
+def _decompressed(
+    console: Console,
+    file: str,
+    out: str,
+    *,
+    model: Path | None,
+    items: str | None,
+    context: str | None,
+    recover: bool,
+    max_output: int,
+    workers: int,
+) -> dict[str, Any]:
+    """Give back one file; say it, and return its size."""
     import numpy as np
 
-    from likely.cli.arrays import side_information, write_items, write_npy
+    from likely.cli.arrays import side_information
     from likely.coding import codec
     from likely.coding.layout import sizes_of
 
-    console = Console(json, data_on_stdout=out == "-")
-    use("cpu", threads)
-    _refuse_existing(out, force)
     if recover and (items is not None or file == "-"):
         raise InputError(
             "--recover looks through a whole file that can be searched; it goes neither with --items nor -"
@@ -141,9 +178,11 @@ def decompress(
     with _opened(file) as stream:
         reader = codec.Reader(stream, max_output=max_output)
         header = reader.header
-        several = sizes_of(header).several
-        _refuse_form(out, several)
+        many = sizes_of(header).several
         start, stop = (0, header.items) if items is None else _span(items)
+        writer, rows = writer_and_rows(out, header, stop - start)
+        if not recover:
+            writer.check(out, rows)
         given = side_information(context)
         with console.counting(stop - start) as watch:
             if recover:
@@ -153,18 +192,17 @@ def decompress(
                 span = None if items is None else (start, stop)
                 parts = codec.decompress_parts(reader, model, items=span, context=given, workers=workers, watch=watch)
             shape, dtype = (stop - start, *header.shape[1:]), np.dtype(header.dtype)
-            if several:
-                write_items(out, parts, stop - start)
-            else:
-                write_npy(out, shape, dtype, parts, header.meta)
+            writer, rows = writer_and_rows(out, header, stop - start)
+            writer.check(out, rows)
+            writer.write(out, rows, parts)
     for span in lost:
         print(f"likely: lost: items {span.start} to {span.stop - 1}", file=sys.stderr)
-    described = "of several sizes," if several else str(shape)
+    described = "of several sizes," if many else str(shape)
     console.say(f"{len(range(start, stop)):,} items {described} {dtype} in {out}")
     result: dict[str, Any] = {"out": out, "shape": list(shape), "dtype": str(dtype)}
     if recover:
         result["lost"] = [[span.start, span.stop] for span in lost]
-    console.result(result)
+    return result
 
 
 def inspect(
@@ -208,7 +246,7 @@ def inspect(
 
 
 def _described(chunk: Any) -> dict[str, Any]:
-    method = ("stored", "model", "lzma")[chunk.method]
+    method = ("stored", "model", "lzma", "model, values apart")[chunk.method]
     return {"chunk": chunk.index, "items": chunk.items, "method": method, "bytes": len(chunk.payload)}
 
 
@@ -259,13 +297,34 @@ def _span(items: str) -> tuple[int, int]:
     return int(first), int(stop)
 
 
-def _refuse_form(out: str, several: bool) -> None:
-    """Refuse a name of the wrong kind of file for one array, or for arrays of several sizes."""
-    suffix = Path(out).suffix
-    if several and (out == "-" or suffix not in ("", ".npz")):
-        raise InputError(f"--out: the items are of several sizes; a .npz file or a new folder is expected, found {out}")
-    if not several and out != "-" and suffix != ".npy":
-        raise InputError(f"--out: a file that ends with .npy, or -, is expected, found {out}")
+def writer_and_rows(out: str, header: Any, n: int) -> tuple[Any, Any]:
+    """Return what writes n items of a .lk file, and their description."""
+    import numpy as np
+
+    from likely.cli.arrays import HEADER, NAMES
+    from likely.cli.writers import Output, writer_of
+    from likely.coding.layout import sizes_of
+
+    writer, sizes, names, stored = writer_of(out), header.shape[1:], header.meta.get(NAMES), header.meta.get(HEADER)
+    if sizes_of(header).several:
+        sizes = tuple(sizes_of(header).shape)
+    if not (isinstance(names, list) and len(sizes) == 1 and len(names) == sizes[0] and all(map(_is_text, names))):
+        names = None
+    stored = stored if _is_text(stored) else None
+    return writer, Output((n, *sizes), np.dtype(header.dtype), names, None, stored, exact=True)
+
+
+def files_and_outputs(data: tuple[str, ...], out: str, name: Callable[[str], str]) -> list[tuple[str, str]]:
+    """Return pairs of an input and its output; of several, or where the output is a folder, each by its name there."""
+    if not data:
+        raise InputError("the name of a file, or -, is expected")
+    if len(data) == 1 and not several.is_folder(out):
+        return [(data[0], out)]
+    return several.pairs(data, out, name)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _refuse_existing(out: str, force: bool) -> None:
@@ -276,10 +335,28 @@ def _refuse_existing(out: str, force: bool) -> None:
 
 
 def _opened(file: str) -> Any:
-    from contextlib import nullcontext
-
     from likely.coding.codec import reading
 
     if file == "-":
-        return nullcontext(sys.stdin.buffer)
+        return _from_standard_input()
     return reading(file)
+
+
+def _from_standard_input() -> Any:
+    """Return standard input as a file that can be searched, on disk where it is large: damage is found first.
+
+    Of what is no .lk file, only the beginning is read.
+    """
+    import tempfile
+
+    from likely.coding.records import MAGIC
+
+    file, stream = tempfile.SpooledTemporaryFile(1 << 26), sys.stdin.buffer  # noqa: SIM115  (the caller closes it)
+    file.write(stream.read(1 << 16))
+    file.seek(0)
+    if file.read(len(MAGIC)) == MAGIC:
+        file.seek(0, 2)
+        while file.tell() < MOST_INPUT and (block := stream.read(1 << 20)):
+            file.write(block)
+    file.seek(0)
+    return file

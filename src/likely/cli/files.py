@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from likely import pictures
+from likely.cli.writers import is_picture, writer_of
 from likely.data import Preparation, load_context
 from likely.data.readers import read_array
 from likely.errors import InputError
@@ -57,8 +58,10 @@ def read_mask(observed: str, event: Event, preparation: Preparation | None) -> A
 
 def write_examples(path: Path, x: Tensor, event: Event, preparation: Preparation | None) -> None:
     """Write examples as an array in the layout of the data, as a table, or as a picture."""
-    if path.suffix in (".npy", ".csv"):
-        write_array(path, restored(x, preparation))
+    if not is_picture(path):
+        write_array(path, restored(x, preparation), preparation)
+    elif not path.suffix:
+        write_array(path, _as_pictures(restored(x, preparation), event))
     elif not event.discrete and event.dims <= 2:
         pictures.write(path, pictures.scatter(x, event))
     else:
@@ -77,11 +80,11 @@ def write_infilling(
         event: of the examples.
         preparation: of the data.
     """
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" and len({one.shape for one in completed}) > 1:
         raw = [restored(one[None], preparation)[0].cpu().numpy() for one in completed]
         write_file(path, lambda file: np.savez(file, *raw))
         return
-    if path.suffix in (".npy", ".csv"):
+    if not is_picture(path):
         if len({one.shape for one in completed}) > 1:
             raise InputError(f"--out: examples of several sizes go into a .npz file or a picture, found {path}")
         write_examples(path, torch.stack(completed), event, preparation)
@@ -100,16 +103,23 @@ def restored(x: Tensor, preparation: Preparation | None) -> Tensor:
     return preparation.restore(x)
 
 
-def write_array(path: Path, x: Tensor) -> None:
-    """Write an array (n, …) as .npy, or as a table with a line for each of n."""
-    values = x.cpu().numpy()
-    if path.suffix == ".npy":
-        write_file(path, lambda file: np.save(file, values))
-        return
-    digits = "%d"
-    if x.is_floating_point():
-        digits = "%.9g" if x.element_size() < 8 else "%.17g"
-    write_file(path, lambda file: np.savetxt(file, values.reshape(len(values), -1), digits, ","))
+def write_array(path: Path, x: Tensor, preparation: Preparation | None = None) -> None:
+    """Write an array (n, …) in the format of the file's ending; a table as the data that it is like.
+
+    Args:
+        path: .npy, .npz, .csv, .tsv, .parquet, … or a new folder.
+        x: the array.
+        preparation: of the data, for the names and decimals of columns.
+    """
+    names = decimals = None
+    if preparation is not None and preparation.layout == "flat":
+        names, decimals = preparation.names, preparation.decimals
+    writer_of(path).write_array(path, x.cpu().numpy(), names, decimals)
+
+
+def _as_pictures(x: Tensor, event: Event) -> Tensor:
+    """Return images of symbols in bytes, the largest symbol white."""
+    return (x.float() * (255 / max(_levels(event) - 1, 1))).round().to(torch.uint8)
 
 
 def _levels(event: Event) -> int:

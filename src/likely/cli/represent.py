@@ -34,6 +34,7 @@ def embed(
     import torch
 
     from likely.cli.files import write_array
+    from likely.cli.writers import is_picture
     from likely.jobs.represent import embed as represent
 
     console = Console(json)
@@ -129,13 +130,10 @@ def own_examples(run: Path, preparation: Any, seed: int) -> Any:
     return preparation.rows(rows, torch.Generator().manual_seed(seed))
 
 
-def is_picture(out: Path) -> bool:
-    """Return whether a file's name is of no array and no table."""
-    return out.suffix not in (".npy", ".csv")
-
-
 def refuse_no_images(out: Path, event: Any) -> None:
     """Refuse a picture of anything but images of one alphabet, before anything is computed."""
+    from likely.cli.writers import is_picture
+
     images = len(event.shape) == 3 and event.shape[0] in (1, 3) and event.one_alphabet is not None
     if is_picture(out) and not images:
         raise InputError(f"{out}: a picture needs images of one alphabet, found {event}; write .npy or .csv instead")
@@ -145,6 +143,7 @@ def write_rows(out: Path, x: Any, event: Any, preparation: Any) -> None:
     """Write examples (rows, columns, *event.shape) as a picture, or as an array in the layout of the data."""
     from likely import pictures
     from likely.cli.files import restored, write_array
+    from likely.cli.writers import is_picture
 
     if is_picture(out):
         pictures.write(out, pictures.rows(x, event.levels))

@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likely.coding import escapes
 from likely.coding.codecs import Codec, codec
 from likely.coding.family import of
 from likely.coding.frozen import Frozen
 from likely.coding.groups import OverdrawnError
 from likely.coding.layout import Items, Layout, Shape, Sizes, sizes_of
 from likely.coding.rans import Stack
-from likely.coding.records import MODEL, Chunk, Header, pack, unpack
+from likely.coding.records import ESCAPED, MODEL, Chunk, Header, pack, unpack
 from likely.coding.stored import Stored
 from likely.coding.symbols import pop_context, push_context
 from likely.density import Density
-from likely.errors import Error, FormatError, InputError
+from likely.errors import EntryError, Error, FormatError, InputError
 from likely.latent.latent import LatentVariable
 
 RAW_CHUNK = 1 << 21  # bytes of the array that a chunk holds, unless told otherwise
@@ -116,8 +117,12 @@ class ChunkCoder:
             found["context"] = str(self.context.dtype).removeprefix("torch.")
         return found | self.sizes.described()
 
-    def check(self, data: Stored) -> None:
-        """Refuse items that the model cannot code, before anything is written."""
+    def check(self, data: Stored) -> int:
+        """Refuse data that are not of the model's shape, before anything is written.
+
+        Returns:
+            How many values are no symbols of the model; they are stored apart.
+        """
         event = self.frozen.model.context
         if data.dtype.kind not in "biuf" or data.dtype.itemsize > 8:
             raise InputError(f"data: numbers of at most 64 bits are expected, found dtype {data.dtype}")
@@ -127,38 +132,57 @@ class ChunkCoder:
                 f"{type(self.frozen.model).__name__} is conditional: {len(data)} contexts of {event} are expected, "
                 f"{found}"
             )
-        step = usual_items(data)
+        step, found = usual_items(data), 0
         for start in range(0, len(data), step):
-            name = f"data from example {start} on" if start else "data"
             items = data.read(start, min(start + step, len(data)))
             layout = self.sizes.of(items)
             for rows, *_ in layout.groups():
-                self.frozen.model.event.check(self._arranged(layout.taken(items, rows)), name)
+                group = layout.taken(items, rows)
+                x = self._arranged(group)
+                self.frozen.model.event.check_shape(tuple(x.shape))
+                if self.prepared:  # then they are symbols, or something went wrong before
+                    self.frozen.model.event.check(x)
+                found += int(escapes.outside(group, self.levels).sum())
+        return found
 
     def context_of(self, span: range) -> Tensor | None:
         """The contexts of some examples."""
         return of(self.context, slice(span.start, span.stop))
 
+    @property
+    def levels(self) -> int | tuple[int, ...]:
+        """The model's alphabet, or that of each column."""
+        levels = self.frozen.model.event.levels
+        assert levels is not None  # what is frozen has symbols
+        return levels
+
     def encode(self, part: tuple[int, Items, Tensor | None]) -> tuple[int, bytes, int]:
         """A chunk's method, payload and raw checksum, from its key, its items and their contexts.
 
-        The raw checksum, going on from the key, is of the items' sizes where they vary, their bytes, and the contexts'.
+        Values that are no symbols of the model are taken out, and stored before what is made of the others. The raw
+        checksum, going on from the key, is of the items' sizes where they vary, their bytes, and the contexts'.
         """
         key, items, context = part
         layout = self.sizes.of(items)
         raw = layout.written(items)
+        sound, apart = escapes.taken_out(raw, self.dtype, self.levels)
+        if len(apart.places):
+            items = layout.read(sound, self.dtype)
         if context is not None and not self.side_information:
             raw += _bytes(context)
         crc = crc32(layout.prefix + raw, key)
         stack = Stack(SEED | crc)
         try:
-            coded = self._push(stack, layout, items, context)
-        except OverdrawnError:
+            coded = 2 * len(apart.places) <= layout.values and self._push(stack, layout, items, context)
+        except (OverdrawnError, EntryError):  # what comes after the end of a string is no symbol's fault
             coded = False
         event = self.frozen.model.context
         if coded and context is not None and event is not None and not self.side_information:
             push_context(event, stack, context)
-        method, payload = pack(raw, stack.to_bytes() if coded else None)
+        before = escapes.written(apart) if coded and len(apart.places) else b""
+        method, payload = pack(raw, before + stack.to_bytes() if coded else None)
+        if method == MODEL and before:
+            method = ESCAPED
         return method, layout.prefix + payload, crc
 
     def _push(self, stack: Stack, layout: Layout, items: Items, context: Tensor | None) -> bool:
@@ -188,7 +212,10 @@ class ChunkCoder:
         layout, payload = self.sizes.before(chunk.payload, chunk.items)
         event = None if self.side_information else self.frozen.model.context
         size = self.dtype.itemsize * layout.values
-        if chunk.method != MODEL:
+        apart = None
+        if chunk.method == ESCAPED:
+            apart, payload = escapes.split(payload, self.dtype, layout.values)
+        elif chunk.method != MODEL:
             raw = unpack(chunk.method, payload, size + self._context_bytes * chunk.items)
             if crc32(layout.prefix + raw, key) != chunk.raw_crc:
                 raise FormatError(f"chunk {chunk.index} is damaged: its contents do not have their checksum")
@@ -198,6 +225,9 @@ class ChunkCoder:
             context = pop_context(event, stack, chunk.items, self.context_dtype)
         items = layout.joined(self._popped(stack, layout, context))
         raw = layout.written(items)
+        if apart is not None:
+            raw = escapes.put_back(raw, self.dtype, apart)
+            items = layout.read(raw, self.dtype)
         whole = raw
         if event is not None and context is not None:
             whole += _bytes(context)

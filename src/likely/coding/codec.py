@@ -16,7 +16,7 @@ from likely.coding.container import Reader, Writer
 from likely.coding.frozen import Frozen
 from likely.coding.layout import Items, sizes_of
 from likely.coding.rans import compile_coder
-from likely.coding.records import MAX_META, MODEL, Chunk, Header, Sink, Source, as_json
+from likely.coding.records import ESCAPED, ESCAPING, MAX_META, MODEL, VERSION, Chunk, Header, Sink, Source, as_json
 from likely.coding.stored import Stored, stored
 from likely.density import Density
 from likely.errors import FormatError, InputError, require_sizes
@@ -40,6 +40,7 @@ class Compressed:
         frozen_bytes: of the frozen model, needed to decompress.
         chunks: how many chunks.
         stored_chunks: how many of them were smaller by other means than the model.
+        outside: values that are no symbols of the model, and were stored apart.
     """
 
     items: int
@@ -50,6 +51,7 @@ class Compressed:
     frozen_bytes: int
     chunks: int
     stored_chunks: int
+    outside: int = 0
 
     @property
     def bits_per_dim(self) -> float:
@@ -88,8 +90,9 @@ def compress(
 
     Args:
         model: a `Frozen`, its file, or a run that holds one.
-        data: the array as it is stored, (n, …), of any dtype that holds the model's symbols exactly. A memory map is
-            read chunk by chunk. Items of several sizes are a list of arrays, or `Rows`.
+        data: the array as it is stored, (n, …), of any dtype that holds the model's symbols exactly; values that are
+            none of its symbols are stored apart. A memory map is read chunk by chunk. Items of several sizes are a list
+            of arrays, or `Rows`.
         file: path or binary file (a pipe will do). A path is replaced in one step at the end.
         context: of each example, if the model is conditional; it is coded in the file.
         side_information: leave the context out of the file; `decompress` then wants the same one.
@@ -102,8 +105,8 @@ def compress(
         watch: called with the number of examples done.
 
     Raises:
-        InputError: the data are not the model's, the preparation cannot be undone, the model is not frozen, or another
-            argument is wrong; names it.
+        InputError: the data are not of the model's shape, the preparation cannot be undone, the model is not frozen, or
+            another argument is wrong; names it.
         WriteError: the file could not be written; the one before is untouched.
     """
     frozen, data = opened(model), stored(data)
@@ -115,21 +118,22 @@ def compress(
     meta = {} if meta is None else meta
     _check_meta(meta)
     coder = ChunkCoder(frozen, data.dtype.str, data.sizes, context, side_information, prepared, batch)
-    coder.check(data)
+    outside = coder.check(data)
     described = meta | coder.described()
     try:
         shape = data.shape[:1] if None in data.shape else data.shape
-        header = Header(frozen.id, data.dtype.str, shape, chunk_items, batch, described)
+        minor = ESCAPING if outside else VERSION[1]
+        header = Header(frozen.id, data.dtype.str, shape, chunk_items, batch, described, minor=minor)
     except ValueError as error:
         raise InputError(f"data: {error}") from error
 
     content = frozen.content if with_model else None
     if not isinstance(file, str | Path):
-        return _write(file, header, content, coder, data, workers, watch)
+        return _write(file, header, content, coder, data, workers, watch, outside)
     if workers == 1:
         compile_coder()  # not while the file is open: numba, interrupted in its import, swallows a Ctrl-C
     found: list[Compressed] = []
-    write_file(Path(file), lambda out: found.append(_write(out, header, content, coder, data, workers, watch)))
+    write_file(Path(file), lambda out: found.append(_write(out, header, content, coder, data, workers, watch, outside)))
     return found[0]
 
 
@@ -154,6 +158,7 @@ def _write(
     data: Stored,
     workers: int,
     watch: Callable[[int], None] | None,
+    outside: int,
 ) -> Compressed:
     file = _Counted(out)
     writer = Writer(file, header, content)
@@ -166,7 +171,7 @@ def _write(
     for index, (method, payload, crc) in enumerate(spread(ChunkCoder.encode, coder, parts, workers)):
         items = len(header.span(index))
         writer.add(Chunk(index, items, method, payload, crc))
-        done, without_model = done + items, without_model + (method != MODEL)
+        done, without_model = done + items, without_model + (method not in (MODEL, ESCAPED))
         if watch is not None:
             watch(done)
     writer.close()
@@ -179,6 +184,7 @@ def _write(
         frozen_bytes=len(coder.frozen.content),
         chunks=header.chunks,
         stored_chunks=without_model,
+        outside=outside,
     )
 
 
@@ -308,6 +314,9 @@ def decompress_parts(
     if not 0 <= start <= stop <= header.items:
         raise InputError(f"items {start}:{stop} are asked for; the file has {header.items}")
     coder = ChunkCoder.of(header, frozen, context, reader.max_output)
+    if reader.file.seekable():
+        for _ in reader.chunks(start, stop):
+            pass  # what is damaged is found before anything is computed
     if workers == 1:
         compile_coder()  # before a file is opened to write the parts to, as in `compress`
     parts = (

@@ -55,9 +55,11 @@ class Sizes(ABC):
 
     Attributes:
         several: whether every item has a shape of its own.
+        shape: of an item; None stands for a size that varies.
     """
 
     several: bool
+    shape: tuple[Any, ...]
 
     @abstractmethod
     def values_in(self, header: Header) -> int:

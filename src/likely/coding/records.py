@@ -1,4 +1,4 @@
-"""The records of a .lk file, version 1.0: chunks of coded items between a header and an index.
+"""The records of a .lk file, version 1: chunks of coded items between a header and an index.
 
     HEADER · [MODEL] · CHUNK 0 · CHUNK 1 · … · INDEX · FOOTER        byte by byte in docs/format.md
 
@@ -24,7 +24,8 @@ from likely.errors import FormatError
 
 MAGIC, END = b"\x89LKY\r\n\x1a\n", b"LKYEND\r\n"
 VERSION = (1, 0)
-METHODS = STORED, MODEL, LZMA = 0, 1, 2  # how a payload is coded
+ESCAPING = 1  # minor version of a file with chunks of the method ESCAPED
+METHODS = STORED, MODEL, LZMA, ESCAPED = 0, 1, 2, 3  # how a payload is coded
 MAX_HEADER, MAX_META, MAX_DIMS = 8192, 4096, 8
 
 HEADER = struct.Struct("<8sHHI32sBBB5sIIH")  # then the shape, the meta data, crc32
@@ -77,6 +78,7 @@ class Header:
         batch: items of a chunk that are coded in lock-step.
         meta: JSON, for the codec.
         profile: the arithmetic; 0 is exact.
+        minor: version of the format.
 
     Raises:
         ValueError: a field is out of its range.
@@ -89,6 +91,7 @@ class Header:
     batch: int = 1
     meta: dict = field(default_factory=dict)
     profile: int = 0
+    minor: int = field(default=VERSION[1], compare=False)
 
     def __post_init__(self) -> None:
         if len(self.model_id) != 32:
@@ -134,7 +137,7 @@ class Header:
         length = HEADER.size + len(shape) + len(self._meta) + CRC.size
         fixed = (self.model_id, self.profile, model, len(self.shape), self.dtype.encode())
         sizes = (self.items_per_chunk, self.batch, len(self._meta))
-        return sealed(HEADER.pack(MAGIC, *VERSION, length, *fixed, *sizes) + shape + self._meta)
+        return sealed(HEADER.pack(MAGIC, VERSION[0], self.minor, length, *fixed, *sizes) + shape + self._meta)
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ class Chunk:
     Args:
         index: the chunk's number, from 0.
         items: how many items it holds.
-        method: STORED, MODEL or LZMA.
+        method: STORED, MODEL, LZMA or ESCAPED, which is MODEL with values stored apart.
         payload: the coded items.
         raw_crc: CRC-32 of the decoded payload, going on from the chunk's `key`.
     """
@@ -226,7 +229,7 @@ def key_of(index: int, checksum: int) -> int:
 
 def parse(head: bytes) -> tuple[Header, bool]:
     """A header, and whether a model follows it."""
-    *_, model_id, profile, model, dims, dtype, per_chunk, batch, meta_length = HEADER.unpack_from(head)
+    _, _, minor, _, model_id, profile, model, dims, dtype, per_chunk, batch, meta_length = HEADER.unpack_from(head)
     end = HEADER.size + 8 * dims
     try:
         if model > 1 or dims > MAX_DIMS or meta_length > MAX_META or end + meta_length > len(head) - CRC.size:
@@ -235,9 +238,9 @@ def parse(head: bytes) -> tuple[Header, bool]:
         meta = json.loads(head[end : end + meta_length])
         if not isinstance(meta, dict):
             raise ValueError(f"the meta data are no JSON object but {meta!r}")
-        return Header(model_id, dtype.rstrip(b"\0").decode("ascii"), shape, per_chunk, batch, meta, profile), bool(
-            model
-        )
+        return Header(
+            model_id, dtype.rstrip(b"\0").decode("ascii"), shape, per_chunk, batch, meta, profile, minor
+        ), bool(model)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"the file's header is wrong: {error}") from error
 

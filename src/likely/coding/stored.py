@@ -81,6 +81,18 @@ class InFile(Stored):
         return self.source.as_stored(start, stop)
 
 
+class InRows(Stored):
+    """Rows of one size that are read when they are asked for, such as the many pictures of a folder."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.shape = rows, rows.shape
+        self.dtype = np.dtype(str(rows.dtype).removeprefix("torch."))
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read rows."""
+        return self.rows[start:stop].x.numpy()
+
+
 class OfSeveralSizes(Stored):
     """Rows of several sizes, such as the pictures of a folder."""
 
@@ -200,9 +212,11 @@ def _(data: np.ndarray) -> Stored:
 def _(data: Rows) -> Stored:
     if data.dtype == torch.bfloat16:
         raise InputError("data: numbers that numpy knows are expected, found dtype torch.bfloat16")
-    if data.sizes is None:
+    if data.sizes is not None:
+        return OfSeveralSizes(_as_read(data))
+    if data.in_memory:
         return stored(data.x.numpy())
-    return OfSeveralSizes(_as_read(data))
+    return InRows(_as_read(data))
 
 
 @stored.register

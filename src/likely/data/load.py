@@ -136,10 +136,15 @@ def load(data: str, role: Role, *, context: str | None = None, reading: Reading 
     return _fetch(place, _locate_context(context, place.split), reading)
 
 
-def load_stored(data: str, role: Role, *, reading: Reading | None = None) -> np.ndarray:
-    """Load the array of `load`, in its own dtype; raises as `load`."""
+def load_stored(data: str, role: Role, *, reading: Reading | None = None) -> np.ndarray | Rows:
+    """Load the array of `load`, in its own dtype, or rows of pictures that are not in memory; raises as `load`."""
     reading = reading or Reading()
-    return np.asanyarray(_stored(_locate(data, role, reading), reading).values)
+    values = _stored(_locate(data, role, reading), reading).values
+    if not isinstance(values, Pictures):
+        return np.asanyarray(values)
+    if values.sizes is not None or not values.few:
+        return Rows(values.loaded())
+    return np.stack(values.as_stored(0, len(values)))
 
 
 def load_context(context: str, role: Role) -> Tensor:

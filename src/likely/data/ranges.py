@@ -1,5 +1,6 @@
 """The values that data hold: their range, and of each column of a table whether it holds symbols or measurements."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ LEVELS = 2**20  # more are hardly symbols, and networks and tables of them do no
 DIGITS = {torch.float32: 6, torch.float64: 12}  # after the point, at most; numbers with more are written in full
 MANY = 99
 FIRST = 1000  # rows that are looked at first
+LOOK = 64  # of images
 
 
 @dataclass
@@ -30,11 +32,6 @@ class Columns:
     largest: Tensor
     whole: Tensor
     decimals: list[int]
-
-    @property
-    def symbols(self) -> Tensor:
-        """Whether a column may hold symbols: whole numbers from 0 on."""
-        return self.whole & (self.smallest >= 0)
 
 
 @dataclass
@@ -84,9 +81,9 @@ class Range:
         return tuple(None if count == MANY else count for count in self.columns.decimals)
 
     def _refuse_mixed(self, names: Sequence[str] | None) -> None:
-        if self.columns is None or not self.columns.symbols.any():
+        if self.columns is None or not self.columns.whole.any() or self.columns.whole.all():
             return
-        kinds = self.columns.symbols.tolist()
+        kinds = self.columns.whole.tolist()
         known = [f'"{name}"' for name in names or ()] or [str(k) for k in range(len(kinds))]
         parts = {kind: [name for name, own in zip(known, kinds, strict=True) if own == kind] for kind in (True, False)}
         whole, real = (f"{', '.join(part[:4])}{' …' * (len(part) > 4)}" for part in parts.values())
@@ -105,7 +102,8 @@ def range_of(raw: Rows, *, images: bool) -> Range:
         InputError: a number that is not finite; names the first.
     """
     ranges: list[Range] = []
-    for part in raw.slices():
+    few = [raw[:LOOK]] if raw.sizes is None else []
+    for part in itertools.chain(few, raw.slices()):
         x = part.x
         if x.is_floating_point():
             with part.named():

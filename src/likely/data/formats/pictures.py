@@ -54,16 +54,21 @@ class Pictures(Source):
 
     def identity(self) -> str | None:
         """Return a checksum over names, lengths and the ends of all files; None: they are few, and are read."""
-        if len(self.files) <= FEW and self.values < LARGE:
+        if self.few:
             return None
         digest = hashlib.sha256(repr(self.how.of_pictures()).encode())
         for file in self.files:
             digest.update(f"{os.path.basename(file)} {_ends(file)} ".encode())
         return digest.hexdigest()
 
+    @property
+    def few(self) -> bool:
+        """Whether they are few enough to be held in memory."""
+        return len(self.files) <= FEW and self.values < LARGE
+
     def loaded(self) -> torch.Tensor | Source:
         """Return them in memory, where they are few enough."""
-        if self.values >= LARGE or len(self.files) > FEW:
+        if not self.few:
             return self
         if self.sizes is None:
             return self[:]
