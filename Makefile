@@ -1,5 +1,6 @@
 # make demo | test | check | docs | bench | results: each makes the virtual environment first, once.
 # make results DATA=FOLDER: the folder of mnist.npz and binary/nltcs.npz; NAMES="digits mnist-made" picks some.
+# make recipes DATA=FOLDER ONLY="--data digits --budget 5s": default settings beside a search; it goes on where it stopped.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ DATA ?= data
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo install test check docs bench results
+.PHONY: demo install test check docs bench results recipes
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -36,6 +37,9 @@ bench: $(STAMP)
 
 results: $(STAMP)
 	$(BIN)/python benchmarks/results.py --data $(DATA) $(NAMES)
+
+recipes: $(STAMP)
+	$(BIN)/python benchmarks/recipes.py recipes.jsonl --folder $(DATA) $(ONLY)
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once; a few minutes where torch is not cached)"

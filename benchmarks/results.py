@@ -50,6 +50,7 @@ FASHION = {
 NLTCS = {"train": "{data}/binary/nltcs.npz:train", "test": "{data}/binary/nltcs.npz:test"}
 PLANTS = {"train": "{data}/binary/plants.npz:train", "test": "{data}/binary/plants.npz:test"}
 DIGITS = {"train": "digits:train", "test": "digits:test"}
+STATED = {"batch_size": 64, "learning_rate": 2e-3, "warmup": 100, "evaluations": 40}  # unless a job says otherwise
 PIXELCNN = {
     "batch_size": 16,
     "learning_rate": 3e-3,
@@ -263,7 +264,13 @@ def fitted(name: str, job: Job, data: str, folder: Path, device: str) -> likely.
     planned = likely.plan(getattr(likely, job.model), train, binarize=job.binarize, **job.arguments)
     model = planned.model.to(device)
     return likely.fit(
-        model, train, valid=valid, out=folder, preparation=planned.preparation, watch=show(name), **job.settings
+        model,
+        train,
+        valid=valid,
+        out=folder,
+        preparation=planned.preparation,
+        watch=show(name),
+        **(STATED | job.settings),
     )
 
 

@@ -36,6 +36,7 @@ class Flow:
 
 ROUND = ("moons", "smiley", "eight-gaussians", "checkerboard")
 GAUSSIAN = ("stretched-gaussian", "turned-gaussian")
+STATED = {"batch_size": 64, "learning_rate": 2e-3, "warmup": 100, "evaluations": 40}  # unless a flow says otherwise
 BARS = {"moons": 0.02, "smiley": 0.02, "eight-gaussians": 0.02}
 FLOWS = (
     Flow("AutoregressiveMixtureCDF", settings={"budget": "5000 steps", "batch_size": 512}, bars=BARS),
@@ -79,7 +80,7 @@ def result(name: str, flow: Flow) -> Result:
     train, test = (source.sample(n, generator=torch.Generator().manual_seed(k)) for k, n in enumerate((TRAIN, TEST)))
     model = getattr(likely, flow.model)(source.event, **flow.arguments)
     start = time.process_time()
-    likely.fit(model, train, holdout=0.05, **flow.settings)
+    likely.fit(model, train, holdout=0.05, **(STATED | flow.settings))
     seconds = time.process_time() - start
     nats = [negative_log_likelihood(density, test, batch_size=2000) for density in (model, source)]
     gap = (nats[0] - nats[1]) / source.event.dims

@@ -39,6 +39,8 @@ SETTINGS: dict[str, Any] = {
     "budget": "1500 steps",
     "batch_size": 256,
     "learning_rate": 2e-3,
+    "warmup": 100,
+    "evaluations": 40,
     "patience": 40,
     "validation_size": 20_000,
 }

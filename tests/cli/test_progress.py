@@ -1,7 +1,10 @@
 """Lines of progress where standard error is no terminal: as often as asked for, by a clock of the test's own."""
 
+import logging
+
 import pytest
 
+from likely.cli.app import main
 from likely.cli.interval import Interval
 from likely.cli.output import Console
 from likely.cli.progress import watch
@@ -70,3 +73,21 @@ def test_the_last_step_is_always_said(capsys):
         for step in (1, 2, 3):
             watcher(Progress(step=step, total=3, loss=0.5))
     assert capsys.readouterr().err.startswith("step 3 of 3, ")
+
+
+def test_notes_of_a_fit_are_lines_for_people_and_nothing_else(capsys):
+    log = logging.getLogger("likely")
+    for as_json, said in ((False, "after 1 s: well\n"), (True, "")):
+        with Console(as_json).progress():
+            log.info("after 1 s: well")
+        log.info("nobody listens any more")
+        assert capsys.readouterr() == (said, "")
+    assert not log.handlers
+
+
+@pytest.mark.parametrize("unit", ["epochs", "steps"])
+def test_a_number_of_epochs_is_a_budget(unit, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["fit", "made", "digits", f"--{unit}", "3"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == f'likely: --{unit}: a number of {unit} is a budget: --budget "3 {unit}"\n'

@@ -201,6 +201,7 @@ def test_gradient_steps_on_real_values_can_be_resumed(capsys):
     assert likely("fit", "gaussian-mixture", "moons", "--budget", "4 steps", "--checkpoint-every", 2, "--out", "r") == 0
     assert "10% held out" in capsys.readouterr().out
     assert reported(capsys, "resume", "r")["step"] == 4
+    assert reported(capsys, "resume", "r", "--budget", "3 steps")["step"] == 7
 
 
 def test_a_picture_of_a_density(capsys):

@@ -3,8 +3,9 @@
 import errno
 import json
 import os
+import shutil
 import signal
-from types import SimpleNamespace
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,10 +14,9 @@ import torch
 import likely
 from likely.data import Coins, Data, Preparation
 from likely.runs import Run, store
-from likely.training import loop
 from likely.training.averaging import Average
 from likely.training.chance import Chance
-from likely.training.recipe import Budget, Recipe
+from likely.training.recipe import Budget
 
 EVENT = likely.Event((6,), levels=2)
 
@@ -123,6 +123,37 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path):
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
+def test_a_fit_that_has_ended_goes_on_with_a_budget(tmp_path):
+    """Also where it is stopped again; warm-up and decay begin anew, and what is better than before is kept."""
+    torch.set_num_threads(1)
+    x, run = coins()[1], tmp_path / "run"
+
+    def stop(progress):
+        if progress.step == 55:
+            raise RuntimeError("power cut")
+
+    likely.fit(small(), x, budget="40 steps", patience=100, out=run)
+    first = metrics(run)
+    whole, cut = (shutil.copytree(run, tmp_path / name) for name in ("whole", "cut"))
+    likely.resume(whole, x, budget="30 steps")
+    with pytest.raises(RuntimeError, match="power cut"):
+        likely.resume(cut, x, budget="30 steps", watch=stop)
+    with pytest.raises(likely.InputError, match="has not ended; resume it without one"):
+        likely.resume(cut, x, budget="30 steps")
+    likely.resume(cut, x)
+    assert same(weights(whole), weights(cut))
+    lines = metrics(whole)
+    assert lines[: len(first)] == first
+    assert lines[-1]["step"] == 70
+    rates = [line["learning_rate"] for line in lines]
+    assert rates[len(first) - 1] < rates[len(first) + 2] > rates[-1]
+    assert Run.read(whole).recipe.budget == "30 steps"
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / store.METRICS).read_text().splitlines()]
+
+
 def test_resume_refuses_other_data(tmp_path):
     likely.fit(small(), coins()[1], budget="3 steps", out=tmp_path / "run")
     with pytest.raises(likely.InputError, match="fingerprint"):
@@ -167,25 +198,48 @@ def test_an_existing_run_is_refused(tmp_path):
 
 
 class Poisoned(likely.MADE):
-    """Its loss becomes what `poison` says at the tenth step."""
+    """Its loss becomes what `poison` says from the tenth step on, for `lasting` steps."""
 
-    poison = float("nan")
+    poison, lasting = float("nan"), 1
     calls = 0
 
     def _loss(self, x, context, generator):
         self.calls += 1
-        return super()._loss(x, context, generator) * (self.poison if self.calls == 10 else 1)
+        return super()._loss(x, context, generator) * (self.poison if 0 <= self.calls - 10 < self.lasting else 1)
 
 
-@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e6, 70.0])
-def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, poison):
+@pytest.mark.parametrize(
+    ("poison", "lasting", "step"), [(float("nan"), 1, 10), (float("inf"), 1, 10), (1e6, 10, 19), (70.0, 10, 19)]
+)
+def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path, poison, lasting, step):
     model = Poisoned(EVENT, hidden=(8,))
-    model.poison = poison
-    with pytest.raises(likely.DivergedError, match="step 10"):
-        likely.fit(model, coins()[1], budget="20 steps", out=tmp_path / "run", checkpoint_every=3)
+    model.poison, model.lasting = poison, lasting
+    settings = {"budget": "20 steps", "checkpoint_every": 9, "learning_rate": 1e-2}
+    with pytest.raises(likely.DivergedError, match=f"step {step}: "):
+        likely.fit(model, coins()[1], out=tmp_path / "run", **settings)
     _, metadata = store.read_weights(tmp_path / "run" / store.CHECKPOINT)
-    assert json.loads(metadata["progress"])["step"] == 9
+    assert json.loads(metadata["progress"])["step"] == step // 9 * 9
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+
+
+def test_one_example_far_out_is_no_divergence():
+    model, seen = Poisoned(EVENT, hidden=(8,)), []
+    model.poison = 1e6
+    likely.fit(model, coins()[1], budget="20 steps", learning_rate=1e-2, watch=seen.append)
+    assert seen[-1].step == 20
+    assert max(progress.loss for progress in seen) < 1
+
+
+@pytest.mark.parametrize(("lasting", "ends"), [(1, True), (3, True), (9, False)])
+def test_a_learning_rate_of_the_librarys_own_choice_comes_down_after_a_divergence(caplog, lasting, ends):
+    """Three times, each to three tenths; after that it is not the rate."""
+    model, seen = Poisoned(EVENT, hidden=(8,)), []
+    model.lasting = lasting
+    with nullcontext() if ends else pytest.raises(likely.DivergedError, match="step 13: "):
+        likely.fit(model, coins()[1], budget="20 steps", watch=seen.append)
+    assert seen[-1].slower == pytest.approx(0.3 ** min(lasting, 3))
+    assert "training diverged at step 10: loss nan" in caplog.messages[0]
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 def test_a_gradient_far_longer_than_usual_counts_as_a_somewhat_longer_one():
@@ -281,28 +335,6 @@ def test_early_stopping_keeps_the_best_weights():
     assert seen[-1] < 400
 
 
-def test_a_time_budget_becomes_a_number_of_steps(monkeypatch):
-    """By a clock on which a step takes an eighth of a second, and every eighth one two seconds."""
-    clock = SimpleNamespace(now=0.0)
-
-    def slow(*arguments):
-        step(*arguments)
-        clock.now += 2.0 if len(seen) % 8 == 7 else 0.125
-
-    step, seen = loop.take_step, []
-    monkeypatch.setattr(loop, "take_step", slow)
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    likely.fit(
-        small(), coins()[1], budget="30s", patience=100, watch=lambda p: seen.append((p.step, p.total, p.seconds))
-    )
-    unknown = [step for step, total, _ in seen if total is None]
-    assert unknown == list(range(1, 11))  # three seconds, and more than ten steps
-    step, total, seconds = seen[10]
-    assert {total for _, total, _ in seen[10:]} == {11 + int((30 - seconds) / 0.125)}  # the median minds no hiccup
-    assert seen[-1][0] == total
-    assert step == 11
-
-
 @pytest.mark.parametrize(
     ("text", "amount", "unit"),
     [
@@ -338,15 +370,6 @@ def test_the_largest_seed_is_as_good_as_any(tmp_path):
     likely.fit(small(), coins()[1], budget="1 steps", seed=2**63 - 1)
     with pytest.raises(likely.InputError, match="seed must be from 0"):
         likely.fit(small(), coins()[1], budget="1 steps", seed=2**63)
-
-
-def test_the_learning_rate_warms_up_and_falls_to_zero():
-    recipe = Recipe(learning_rate=1.0, warmup=10)
-    rates = [recipe.learning_rate_at(step, 100) for step in range(101)]
-    assert rates[0] < rates[5] < rates[9]
-    assert max(rates) == max(rates[8:12])
-    assert rates[50] == pytest.approx(0.5)
-    assert rates[100] == pytest.approx(0)
 
 
 def test_the_average_is_the_stated_recursion():

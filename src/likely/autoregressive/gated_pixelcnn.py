@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from likely.density import Autoregressive, Steps, Where, seeded
+from likely.density import Array, Autoregressive, Steps, Where, seeded
 from likely.distributions import Discrete
 from likely.errors import InputError, require_choice, require_sizes
 from likely.event import Event, shown
@@ -23,6 +23,7 @@ from likely.nn import (
     raster_steps,
 )
 from likely.nn.heads import HEADS, Head, head_of_symbols
+from likely.nn.start import start_at_marginals
 
 
 class GatedPixelCNN(Autoregressive):
@@ -103,6 +104,10 @@ class GatedPixelCNN(Autoregressive):
         outputs = round(colours * self.to_distribution.width)
         self.output = MaskedConv2d(wide, outputs, (1, 1), "B", self.groups)
         self.activation = ReLU()
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """Let the conditionals start at the marginals of every channel, once."""
+        start_at_marginals(self.to_distribution, self.output, self.check(x))
 
     def receptive_field(self) -> Tensor:
         """Return True where a conditional (first index) depends on an earlier value (second), (dims, dims).

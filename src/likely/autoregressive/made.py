@@ -6,11 +6,12 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from likely.density import Autoregressive, Steps, seeded
+from likely.density import Array, Autoregressive, Steps, seeded
 from likely.distributions import Discrete
 from likely.errors import InputError
 from likely.event import Event
 from likely.nn import Cache, CategoricalHead, ContextEncoder, ReLU, Symbols, Walk, masked_layers
+from likely.nn.start import start_at_marginals
 
 
 class MADE(Autoregressive):
@@ -75,6 +76,11 @@ class MADE(Autoregressive):
             ordering,
         )
         self.activation = ReLU()
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """Let the conditionals start at the marginals of every value, once."""
+        x = self.check(x)
+        start_at_marginals(self.head, self.output, x.reshape(len(x), -1))
 
     def receptive_field(self) -> Tensor:
         """Return True where a conditional depends on a value wherever that is earlier, (dims, dims).

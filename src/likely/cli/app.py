@@ -64,8 +64,15 @@ def fit() -> None:
 
 
 @app.command
-def resume(run: Path, *, device: Device = "cpu", threads: Threads = None, json: Json = False) -> None:
-    """Go on with an interrupted fit where it stopped.
+def resume(
+    run: Path,
+    *,
+    budget: Annotated[str | None, Parameter(help='More training for a fit that has ended: "10m", "5 epochs".')] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Go on with an interrupted fit where it stopped, or with one that has ended, for a budget.
 
     Args:
         run: folder of the run.
@@ -75,7 +82,7 @@ def resume(run: Path, *, device: Device = "cpu", threads: Threads = None, json: 
     console = Console(json)
     use(device, threads)
     with console.progress() as watch:
-        model = resume_fit(run, device=device, watch=watch)
+        model = resume_fit(run, budget=budget, device=device, watch=watch)
     conclude(console, run, model)
 
 

@@ -43,6 +43,10 @@ def fit_app(arguments: Sequence[str]) -> App:
     if given:
         place, argument = given[-1]
         app.config = _Settings(argument.partition("=")[2] or "".join(arguments[place + 1 : place + 2]))
+    for argument in arguments:
+        if argument.partition("=")[0] in ("--epochs", "--steps"):
+            unit = argument.partition("=")[0][2:]
+            raise InputError(f'--{unit}: a number of {unit} is a budget: --budget "3 {unit}"')
     named = [argument for argument in arguments[1:2] if not argument.startswith("-")]
     for model in map(find, named) if named else models().values():
         app.command(command_for(model), name=hyphenated(model))

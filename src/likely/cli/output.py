@@ -48,10 +48,10 @@ class Console:
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[Any], None] | None]:
-        """Watch a fit: a live bar in a terminal, a line at every interval elsewhere, on standard error."""
-        from likely.cli.progress import watch
+        """Watch a fit: a bar in a terminal, a line at every interval elsewhere, on standard error; say its notes."""
+        from likely.cli.progress import notes, watch
 
-        with watch() as watcher:
+        with notes(self.say), watch() as watcher:
             yield watcher
 
     @contextmanager

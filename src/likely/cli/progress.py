@@ -1,5 +1,6 @@
 """Progress of a fit: loss, bits/dim, time left."""
 
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -20,8 +21,25 @@ def watch() -> Iterator[Callable[[FitProgress], None]]:
         return
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}")
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("fit", total=None, words="")
-        yield lambda progress: bar.update(task, completed=progress.step, total=progress.total, words=words(progress))
+        task = bar.add_task("fit", total=1.0, words="")
+        yield lambda progress: bar.update(task, completed=progress.fraction, words=words(progress))
+
+
+@contextmanager
+def notes(say: Callable[[str], None]) -> Iterator[None]:
+    """Hand the lines that a fit says about itself to a function."""
+    log, handler = logging.getLogger("likely"), logging.Handler()
+    handler.emit = lambda record: say(record.getMessage())
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 class _Lines:

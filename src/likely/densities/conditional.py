@@ -18,6 +18,7 @@ from likely.nn.heads import Head, head_of_symbols
 from likely.nn.moments import set_once
 from likely.nn.network import NetworkSpec, is_image, network_for, places_of
 from likely.nn.own import specification
+from likely.nn.start import last_layer, start_at_marginals, without_biases
 from likely.nn.values import Values
 
 
@@ -77,6 +78,9 @@ class ConditionalNormal(Gaussian):
             self.corner = None
             if below:
                 self.corner = network_for(context, (), 256).of_event(context, (), below)
+                without_biases(self.corner)
+        if kind.starts_at_zero:
+            without_biases(self.body)  # outputs of 0 are the marginals of standardised values
         self.head = NormalHead(floor)
         self.register_buffer("mean", torch.zeros(event.shape))
         self.register_buffer("deviation", torch.ones(event.shape))
@@ -164,10 +168,16 @@ class ConditionalSymbols(Autoregressive):
         with seeded(seed):
             kind = self.network or network_for(context, places, 256)
             self.body = kind.of_event(context, places, outputs)
+        self.starts = kind.starts_at_zero  # a network from elsewhere keeps the weights that it has
+        if self.starts:
+            without_biases(self.body)
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Take mean and deviation of the values of a real context from examples, once."""
-        standardize_context(self, self.check_context(context, len(x)))
+        """Start at the marginals of the symbols, and take mean and deviation of a real context's values, once."""
+        x, given = self.check(x), self.check_context(context, len(x))
+        if self.starts:
+            start_at_marginals(self.to_distribution, last_layer(self.body), x.view(len(x), -1, *self.pixels))
+        standardize_context(self, given)
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
         parameters = self.body(context)

@@ -20,6 +20,7 @@ from likely.nn.leaf import Leaf
 
 Head = Literal["categorical", "logistics"]
 HEADS: tuple[Head, ...] = ("categorical", "logistics")
+PIXELS, STEPS = 1 << 10, 40  # that the marginals of a mixture are found from, and the gradient steps to them
 
 
 class CategoricalHead(Leaf):
@@ -49,6 +50,16 @@ class CategoricalHead(Leaf):
         if self.forbidden is not None:
             parameters = parameters.masked_fill(self.forbidden[part], -torch.inf)
         return Categorical(parameters.movedim(-2, 1))
+
+    def marginals(self, x: Int[Tensor, "n c *places"]) -> Float[Tensor, "*places c_width"]:
+        """Return the parameters of the frequencies of x, over the first dimension, half a count more of each."""
+        _, *cells = x.movedim(1, -1).shape  # (*places, c)
+        first = torch.arange(math.prod(cells), device=x.device) * self.levels
+        found = (x.movedim(1, -1).flatten(1) + first).flatten().bincount(minlength=len(first) * self.levels)
+        logits = (found.view(*cells, self.levels) + 0.5).log()
+        if self.binary:
+            return logits[..., 1] - logits[..., 0]
+        return logits.log_softmax(-1).flatten(-2)
 
     def exact(self, stored: dict[str, Tensor]) -> "ExactCategoricalHead":
         """Return the head in whole numbers."""
@@ -146,6 +157,38 @@ class LogisticsHead(Leaf):
             p = DiscretizedLogistics(logits[-1], mean, log_scales[:, c], self.levels)
             logits.append(logits[-1] + p.component_log_prob(x[:, c]))
         return DiscretizedLogistics(torch.stack(logits[:-1], 1), torch.stack(shifted, 1), log_scales, self.levels)
+
+    def marginals(self, x: Int[Tensor, "n c *places"]) -> Float[Tensor, "*places p"]:
+        """Return parameters under which x is nearly most likely, the same ones at every place.
+
+        A component starts at the pixels of one quantile of the channels' sum; some gradient steps follow.
+        """
+        _, _, *places = x.shape
+        pixels = x.movedim(1, -1).reshape(-1, self.channels)
+        some = torch.randint(len(pixels), (PIXELS,), generator=torch.Generator().manual_seed(0))
+        pixels = pixels[some.to(pixels.device)]
+        found = self._most_likely(self._by_quantiles(pixels), pixels)
+        return found.expand(*places, -1)
+
+    def _by_quantiles(self, pixels: Int[Tensor, "m c"]) -> Float[Tensor, " p"]:
+        values = scaled(pixels, self.levels, torch.get_default_dtype())
+        order = values.sum(1).argsort(stable=True)
+        places = torch.arange(self.components * len(order), device=order.device) // self.components
+        groups = values[order[places]].unflatten(0, (self.components, -1))  # (k, m, c)
+        means, deviations = groups.mean(1), groups.std(1, correction=0)
+        log_scales = (deviations * (3**0.5 / math.pi)).clamp_min(1 / (self.levels - 1)).log()
+        rest = means.new_zeros(self.components, self.parts[-1])
+        return torch.cat([torch.zeros_like(means[:, :1]), means, log_scales, rest], 1).T.flatten()
+
+    def _most_likely(self, parameters: Float[Tensor, " p"], pixels: Int[Tensor, "m c"]) -> Float[Tensor, " p"]:
+        with torch.enable_grad():
+            found = parameters.clone().requires_grad_()
+            optimizer = torch.optim.Adam([found], lr=0.05)
+            for _ in range(STEPS):
+                loss = -self(found.expand(len(pixels), -1), pixels).log_prob(pixels).mean()
+                (found.grad,) = torch.autograd.grad(loss, found)
+                optimizer.step()
+        return found.detach()
 
     def exact(self, stored: dict[str, Tensor]) -> "ExactLogisticsHead":
         """Return the head in whole numbers."""

@@ -99,6 +99,13 @@ class Batches:
         return shuffled, [places[k] for k in order.tolist()]
 
 
+def values_of(model: Density) -> int:
+    """Return the number of values of an example, or of a window of it where sizes vary, about."""
+    if model.event.varies:
+        return PLACES
+    return model.event.dims
+
+
 def windows(rows: Rows, crop: tuple[int, ...], generator: torch.Generator) -> Rows:
     """Return a window of every row.
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from likely.errors import StoreError
 from likely.runs import store
 from likely.runs.configuration import renamed
 from likely.runs.files import read_weights, write_weights
+from likely.training.clock import Clock
 from likely.training.progress import Progress
 from likely.training.state import State
 
@@ -24,24 +24,25 @@ class Checkpoints:
     Args:
         folder: the run; None: there are none.
         every: steps between them; None: thirty seconds.
+        clock: that they are measured by.
     """
 
-    def __init__(self, folder: Path | None, every: int | None) -> None:
-        self.folder, self.every, self.saved = folder, every, time.monotonic()
+    def __init__(self, folder: Path | None, every: int | None, clock: Clock) -> None:
+        self.folder, self.every, self.clock, self.saved = folder, every, clock, clock()
 
     def due(self, step: int) -> bool:
         """Return whether one is to be written after a step."""
         if self.folder is None:
             return False
         if self.every is None:
-            return time.monotonic() - self.saved >= SECONDS
+            return self.clock() - self.saved >= SECONDS
         return step % self.every == 0
 
     def save(self, state: State) -> None:
         """Write one."""
         if self.folder is not None:
             save(self.folder, state)
-            self.saved = time.monotonic()
+            self.saved = self.clock()
 
 
 def save(folder: Path, state: State) -> None:

@@ -1,5 +1,6 @@
 """`fit`: minimise a model's loss within a budget; `resume`: go on where a fit stopped."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from likely.runs import store
 from likely.runs.configuration import configuration
 from likely.runs.recipe import Recipe
 from likely.runs.run import CONFIG, JudgedOn, Origin, Run, versions
-from likely.training.batches import check
+from likely.training.batches import check, values_of
 from likely.training.chance import Chance
+from likely.training.choices import batch_size_for
 from likely.training.loop import Loop
 from likely.training.progress import Watcher
 
@@ -43,7 +45,7 @@ def fit(
         out: a new run folder; None writes nothing.
         preparation: the steps from raw data to symbols, taken afresh each epoch where they are random.
         holdout: fraction of `train` held out when `valid` is None; 0 keeps the last weights unjudged.
-        watch: called with the `Progress` after every step.
+        watch: called after every step with a `Progress`, a new one each time.
         settings: fields of `Recipe`: budget, batch_size, learning_rate, seed, …
 
     Raises:
@@ -63,6 +65,8 @@ def fit(
     given = train, valid
     if valid is None and holdout:
         train, valid = validation(train, holdout, recipe.seed)
+    if recipe.batch_size is None:
+        recipe = replace(recipe, batch_size=batch_size_for(len(train), values_of(model)))
     folder = None
     if out is not None:
         origin = _origin(*given, holdout)
@@ -81,21 +85,25 @@ def resume(
     train: Any = None,
     *,
     valid: Any = None,
+    budget: str | None = None,
     device: str = "cpu",
     watch: Watcher | None = None,
 ) -> Density:
     """Go on with an interrupted fit from its last checkpoint; the result is that of an uninterrupted one.
 
-    That holds to the bit on one machine with as many threads.
+    That holds to the bit on one machine with as many threads; under a budget in time, once the number of steps is
+    known. A fit that has ended goes on if it is given a budget: the learning rate warms up again and falls to zero
+    over that budget, which takes the place of the one before in the run. The weights that validate best are kept.
 
     Args:
         path: the run.
         train, valid: the same data as before, where they were not named data that can be loaded again.
+        budget: more training for a fit that has ended.
         device: where to compute.
         watch: called with the `Progress` after every step.
 
     Raises:
-        InputError: the data are missing or not those of the run.
+        InputError: the data are missing or not those of the run; a budget for a fit that has not ended.
         StoreError: the run is damaged, or has nothing to resume.
     """
     path = Path(path)
@@ -103,7 +111,14 @@ def resume(
     data, recipe = _of_fit(run, path)
     model = store.built(path, run.model).to(device)
     train, valid = _data_again(path, run, data, recipe, _rows(train, model), _rows(valid, model))
-    return Loop(model, train, valid, run.preparation, recipe, folder=path, watch=watch).resume(run.gradient)
+    if budget is None:
+        return Loop(model, train, valid, run.preparation, recipe, folder=path, watch=watch).resume(run.gradient)
+    recipe = replace(recipe, budget=budget)
+    loop = Loop(model, train, valid, run.preparation, recipe, folder=path, watch=watch)
+    loop.begin_again()
+    replace(run, recipe=recipe, gradient=True).write(path)
+    loop.checkpoints.save(loop.state)
+    return loop.resume(True)
 
 
 def _of_fit(run: Run, path: Path) -> tuple[Origin, Recipe]:

@@ -32,6 +32,7 @@ class Journal:
                 "epoch": progress.step / self.epoch,
                 "loss_nats_per_dim": _number(progress.loss),
                 "valid_bits_per_dim": _number(progress.bits_per_dim),
+                "independent_bits_per_dim": _number(progress.independent),
                 "learning_rate": learning_rate,
                 "seconds": round(progress.seconds, 2),
             }

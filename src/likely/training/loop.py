@@ -5,27 +5,34 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from likely.data import Preparation
 from likely.density import Density
-from likely.errors import InputError
+from likely.errors import DivergedError, InputError
 from likely.rows import Rows
 from likely.runs import store
 from likely.runs.files import write_weights
 from likely.runs.recipe import Recipe
 from likely.training import checkpoint
-from likely.training.batches import PLACES, Batches, of_any_size
+from likely.training.batches import Batches, of_any_size, values_of
 from likely.training.chance import Chance
 from likely.training.checkpoint import Checkpoints
+from likely.training.choices import SHARE, batch_size_for
+from likely.training.clock import Clock
 from likely.training.freezing import freeze_run
+from likely.training.independent import independent_bits
 from likely.training.journal import Journal
+from likely.training.notes import Notes
 from likely.training.optimization import take_step
 from likely.training.progress import Watcher
 from likely.training.schedule import Schedule
 from likely.training.state import State
-from likely.training.validation import Validation, validate
+from likely.training.validation import Evaluations, Validation, validate
 
 INITIAL = 4096  # examples, at most, that a model is initialised from
 INITIAL_VALUES = 1 << 26  # of them, at most
@@ -41,6 +48,7 @@ class Loop:
         recipe: settings.
         folder: the run; None: nothing is written.
         watch: called after every step.
+        clock: that a budget in time is measured by.
     """
 
     def __init__(
@@ -53,7 +61,9 @@ class Loop:
         *,
         folder: Path | None = None,
         watch: Watcher | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
+        self.clock, self.started = clock, clock()
         self.folder, self.preparation, self.recipe, self.watch = folder, preparation, recipe, watch
         if recipe.crop and model.event.varies:
             train = of_any_size(train, model.event, preparation)
@@ -61,13 +71,16 @@ class Loop:
                 valid = of_any_size(valid, model.event, preparation)
         self.chance = Chance(recipe.seed)
         self.state = State(model, recipe)
-        self.batches = Batches(train.to(model.device), preparation, recipe.batch_size, self.chance, recipe.crop)
+        size = recipe.batch_size or batch_size_for(len(train), values_of(model))
+        self.batches = Batches(train.to(model.device), preparation, size, self.chance, recipe.crop)
         self.validation: Validation | None = None
         if valid is not None:
-            self.validation = Validation(valid, preparation, recipe, self.chance)
+            self.validation = Validation(valid, preparation, recipe, size, self.chance)
         self.schedule = Schedule(recipe, len(self.batches))
+        self.evaluations = Evaluations(self.schedule, recipe.evaluations, size, len(self.validation or ()))
+        self.notes = Notes(model.event, size, self.schedule)
         self.journal = Journal(folder, len(self.batches))
-        self.checkpoints = Checkpoints(folder, recipe.checkpoint_every)
+        self.checkpoints = Checkpoints(folder, recipe.checkpoint_every, clock)
 
     def resume(self, gradient: bool) -> Density:
         """Go on from the last checkpoint, or from the beginning where there is none yet."""
@@ -83,63 +96,110 @@ class Loop:
                 return self.finish()
             return self.run()
 
+    def begin_again(self) -> None:
+        """Let a fit that has ended, of which this is the last checkpoint, begin another cycle.
+
+        Raises:
+            InputError: it has not ended, or there is nothing to train.
+        """
+        assert self.folder is not None
+        checkpoint.restore(self.folder, self.state)
+        progress = self.state.progress
+        if not progress.done:
+            raise InputError(f"budget: the fit in {self.folder} has not ended; resume it without one")
+        if not self.state.parameters:
+            raise InputError(f"budget: {type(self.state.model).__name__} has no parameters to fit by gradient steps")
+        cycle = {"cycle": progress.cycle + 1, "begun": progress.step, "from_seconds": progress.seconds}
+        course = {"total": None, "fraction": 0.0, "from_step": progress.step, "from_fraction": 0.0}
+        self.state.progress = replace(progress, stale=0, done=False, **cycle, **course)
+        self.state.restart_average()
+
     def begin(self, gradient: bool) -> Density:
         """Fit in closed form, where the model has one; then by gradient steps, if so."""
         with self._farewell():
-            self.initialize()
-            if gradient:
-                return self.run()
-            return self.finish()
+            examples = self.initialize()
+            if not gradient:
+                return self.finish()
+            self.settle_validation()
+            if self.validation is not None:
+                event = self.state.model.event
+                self.state.progress.independent = independent_bits(event, examples, self.validation.rows)
+            return self.run()
 
-    def initialize(self) -> None:
-        """Set weights from the data: all of them in closed form, or those that training starts from."""
+    def initialize(self) -> Tensor:
+        """Set weights from the data: all of them in closed form, or those that training starts from; return these."""
         model, examples = self.state.model, self.batches.examples()
         if model.estimable:
             model.estimate(examples, generator=self.chance.generator("estimate", 0))
         generator = self.chance.generator("initialize", 0)
-        dims = PLACES if model.event.varies else model.event.dims
-        most = max(1, min(INITIAL, INITIAL_VALUES // dims))
-        first = next(examples.shuffled(generator).batches(most))
-        model.initialize(*first.read(), generator=generator)
+        most = max(1, min(INITIAL, INITIAL_VALUES // values_of(model)))
+        first = next(examples.shuffled(generator).batches(most)).read()
+        model.initialize(*first, generator=generator)
         self.state.restart_average()
+        return model.check(first[0])
 
     def run(self) -> Density:
         """Take steps until the budget is spent or validation stops improving."""
         progress, schedule = self.state.progress, self.schedule
+        self.started -= progress.seconds  # spent before
         schedule.begin(progress)
-        spent, started = progress.seconds, time.monotonic()
         with _interruptible() as interrupted, self._work_saved():
+            self.settle_validation()
             if progress.step == 0:
                 self.validate()
-            schedule.evaluation_seconds = time.monotonic() - started
             while schedule.going(progress):
-                before = time.monotonic()
                 self._step()
-                now = time.monotonic()
-                progress.seconds = spent + now - started
-                schedule.time(progress, now - before)
-                if self.watch is not None:
-                    self.watch(progress)
-                if schedule.validation_due(progress):
+                if self.evaluations.due(progress):
                     self.validate()
-                    if progress.stale >= self.recipe.patience:
-                        break
+                self.notes.step(progress)
+                if self.watch is not None:
+                    self.watch(replace(progress))
+                if progress.stale >= self.recipe.patience:
+                    break
                 if self.checkpoints.due(progress.step) or interrupted.is_set():
                     self.checkpoints.save(self.state)
                 if interrupted.is_set():
                     raise KeyboardInterrupt
+        self.notes.end(progress)
         return self.finish()
 
     def _step(self) -> None:
-        batch = self.batches.at(self.state.progress.step)
-        take_step(self.state, batch, self.chance, self._place, self.batches.weight(batch[0]))
+        progress, before = self.state.progress, self.clock()
+        batch = self.batches.at(progress.step)
+        try:
+            take_step(self.state, batch, self.state.rate, self.chance, self._place, self.batches.weight(batch[0]))
+        except DivergedError as error:
+            if self.recipe.learning_rate is not None or not self.state.recover():
+                raise
+            self.notes.recovered(progress, error)
+        self.schedule.time(progress, self._seconds_since(before))
+
+    def _seconds_since(self, before: float) -> float:
+        """Bring the seconds that are spent up to date; return those since a moment."""
+        now = self.clock()
+        self.state.progress.seconds = now - self.started
+        return now - before
+
+    def settle_validation(self) -> None:
+        """Under a budget in time, validate on as many examples as it has room for."""
+        progress, validation = self.state.progress, self.validation
+        if validation is None:
+            return
+        if self.schedule.timed and progress.validated_on is None:
+            self.state.model.eval()
+            room = SHARE * self.schedule.budget.amount
+            progress.validated_on = validation.affordable(self.state.model, room, self.clock)
+        if progress.validated_on is not None:
+            validation.shrink(progress.validated_on)
 
     def validate(self) -> None:
         """Judge the average weights, write them if they are the best so far, and log."""
-        progress = self.state.progress
+        progress, before = self.state.progress, self.clock()
         if validate(self.state, self.validation):
             self._write_kept()
-        self.journal.validated(progress, self.recipe.learning_rate_at(progress.step, progress.total))
+        self.schedule.evaluation_seconds = self._seconds_since(before)
+        self.evaluations.done(progress)
+        self.journal.validated(progress, self.state.rate)
 
     def finish(self) -> Density:
         """Put the kept weights into the model, and freeze it."""
