@@ -192,9 +192,9 @@ def test_the_batch_size_follows_the_data(examples, dims, size):
 
 
 def test_the_learning_rate_follows_steps_and_parameters():
-    assert peak_rate(10, 5) == peak_rate(10**6, 1000) == peak_rate(10, math.nan) == 0.01
-    assert peak_rate(10, 8000) == pytest.approx(0.005)
-    assert peak_rate(16 * 10**6, 10) == pytest.approx(0.005)
+    assert peak_rate(10, 5) == peak_rate(10**6, 300) == peak_rate(10, math.nan) == 0.015
+    assert peak_rate(10, 2400) == pytest.approx(0.0075)
+    assert peak_rate(16 * 10**6, 10) == pytest.approx(0.0075)
 
 
 def test_evaluations_are_a_tenth_of_the_work():
