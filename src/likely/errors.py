@@ -2,8 +2,12 @@
 
 import difflib
 import math
+import os
 from collections.abc import Callable, Collection, Iterable
 from numbers import Integral, Real
+from pathlib import Path
+
+MOST = 2**31 - 1  # of anything that a constructor counts
 
 DRAWS = 1 << 40  # values of all samples together
 
@@ -78,6 +82,8 @@ def require_sizes(least: int = 1, /, **sizes: object) -> None:
             raise InputError(f"{name}: a whole number is expected, found {size!r}")
         if size < least:
             raise InputError(f"{name} must be at least {least}, found {size}")
+        if int(size) > MOST:
+            raise InputError(f"{name} must be at most {MOST:,}, found {size}")
 
 
 def require_draws(n: object, dims: int) -> None:
@@ -104,6 +110,7 @@ def require_hidden(hidden: object, name: str = "hidden") -> None:
         raise InputError(f"{name}: a tuple of sizes is expected, found {hidden!r}")
     if not all(isinstance(size, Integral) and int(size) >= 1 for size in hidden):
         raise InputError(f"{name}: sizes of at least 1 are expected, found {tuple(hidden)}")
+    require_sizes(**{name: max(hidden, default=1)})
 
 
 def require_positive(**settings: object) -> None:
@@ -164,6 +171,18 @@ def require_kind(kind: type, /, **things: object) -> None:
     for name, thing in things.items():
         if not isinstance(thing, kind):
             raise InputError(f"{name}: {article} {kind.__name__} is expected, found {type(thing).__name__}")
+
+
+def require_path(**paths: object) -> Path:
+    """Return a path, given under its name in the error.
+
+    Raises:
+        InputError: it is none.
+    """
+    ((name, path),) = paths.items()
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{name}: a path is expected, found {path!r}")
+    return Path(path)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

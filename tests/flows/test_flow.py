@@ -317,11 +317,11 @@ def test_the_logit_of_a_value_outside_its_interval_is_refused():
         (lambda: MaskedAutoregressive(Affine(), (2,), hidden=64), "hidden: a tuple of sizes is expected, found 64"),
         (
             lambda: MaskedAutoregressive(Affine(), (2,), (8, 0.5)),
-            r"sizes of at least 1 are expected, found \(8, 0\.5\)",
+            r"a tuple of sizes is expected, found \(8, 0\.5\)",
         ),
         (lambda: MAF(PAIR, layers=2.5), r"layers: a whole number is expected, found 2\.5"),
-        (lambda: Dequantize(2.5), r"levels: a whole number is expected, found 2\.5"),
-        (lambda: Affine("5"), "bound: a positive number is expected, found '5'"),
+        (lambda: Dequantize(2.5), r"levels: a whole number or a tuple of sizes is expected, found 2\.5"),
+        (lambda: Affine("5"), "bound: a number is expected, found '5'"),
     ],
 )
 def test_plain_mistakes_are_explained(build, message, monkeypatch):

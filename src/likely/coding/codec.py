@@ -19,7 +19,7 @@ from likely.coding.rans import compile_coder
 from likely.coding.records import ESCAPED, ESCAPING, MAX_META, MODEL, VERSION, Chunk, Header, Sink, Source, as_json
 from likely.coding.stored import Stored, stored
 from likely.density import Density
-from likely.errors import FormatError, InputError, require_sizes
+from likely.errors import FormatError, InputError, require_path, require_sizes
 from likely.rows import Rows
 from likely.runs.files import write_file
 
@@ -354,9 +354,10 @@ def _joined(parts: Iterable[Items], header: Header) -> Items:
 @contextmanager
 def reading(file: str | Path | Source) -> Iterator[Source]:
     """A binary file, opened here if it is a path."""
-    if not isinstance(file, str | Path):
+    if not isinstance(file, str | Path) and hasattr(file, "read"):
         yield file
         return
+    file = require_path(file=file)
     try:
         stream = Path(file).open("rb")  # noqa: SIM115  (an error of opening is told apart from one of reading)
     except OSError as error:

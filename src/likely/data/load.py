@@ -17,7 +17,7 @@ from likely.data.formats.folder import left_out
 from likely.data.formats.pictures import Pictures
 from likely.data.generated import DRAWS, GENERATED, drawn
 from likely.data.splits import LABELS, SPLITS, is_label, of_split, split_of, words
-from likely.errors import InputError, suggestion
+from likely.errors import InputError, require_path, suggestion
 from likely.event import shown
 from likely.rows import Rows, Source
 from likely.rows.sources import file_of
@@ -130,7 +130,7 @@ def load(data: str, role: Role, *, context: str | None = None, reading: Reading 
             length or split.
     """
     reading = reading or Reading()
-    place = _locate(data, role, reading)
+    place = _locate(str(require_path(data=data)), role, reading)
     if context is None:
         return _fetch(place, None, reading)
     return _fetch(place, _locate_context(context, place.split), reading)

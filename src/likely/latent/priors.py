@@ -33,6 +33,7 @@ def prior_for(kind: PriorKind, encoder: Density, components: int, seed: int) -> 
         InputError: another name, or settings that the prior refuses.
     """
     require_choice(PRIOR_KINDS, prior_kind=kind)
+    require_sizes(components=components)
     if kind == "normal":
         return Normal(encoder.event)
     if kind == "mixture":

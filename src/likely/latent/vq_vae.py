@@ -103,6 +103,7 @@ class VQVAE(LatentVariable):
         require_numbers(0.0, 1.0, decay=decay, prior_from=prior_from)
         require_positive(prior_from=prior_from)
         require_below(1.0, decay=decay)
+        require_hidden(prior_hidden, "prior_hidden")
         z = code_event(event, codes, latent, halvings)
         into: NetworkSpec
         out: NetworkSpec

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density
 from likely.errors import Error
-from likely.event import REAL, Event, Interval
+from likely.event import REAL, Event, Interval, as_tensor
 from likely.laws.table import NotApplicable
 
 STATES = 2**17
@@ -49,8 +49,7 @@ class Case:
         self.orders = model.orders if isinstance(model, Autoregressive) else 0  # 0: not autoregressive
         self._known: dict[tuple, Any] = {}
         self.contexts = self._contexts(context)
-        if x is None:
-            x = self._examples()
+        x = self._examples() if x is None else as_tensor(x, "x")
         self.x = self.given.check(x[:EXAMPLES])
         self.context = self._spread(len(self.x))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from likely.density import Density
-from likely.errors import FormatError, InputError, StoreError
+from likely.errors import FormatError, InputError, StoreError, require_path
 from likely.runs.bounds import MOST, Bounded, refuse_counts
 from likely.runs.configuration import build, configuration, renamed, tie, tied
 from likely.runs.files import read_weights, write_folder, write_weights
@@ -62,7 +62,7 @@ def load(path: str | Path) -> Density:
     Raises:
         StoreError: a file is missing, damaged or foreign, or the weights do not fit the configuration.
     """
-    path = Path(path)
+    path = require_path(path=path)
     config = Run.read(path).model
     stored = read_weights(path / WEIGHTS)[0]
     model = built(path, config, WIDE + 64 * sum(tensor.numel() for tensor in stored.values()))

@@ -6,7 +6,7 @@ from typing import Any
 
 from likely.data import Preparation, fingerprint, load, load_validation, validation
 from likely.density import Density
-from likely.errors import InputError, StoreError
+from likely.errors import InputError, StoreError, require_below, require_numbers, require_path
 from likely.rows import Rows
 from likely.runs import store
 from likely.runs.configuration import configuration
@@ -55,6 +55,8 @@ def fit(
     """
     recipe = Recipe.of(settings)
     gradient = "budget" in settings or not model.estimable
+    if train is None:
+        raise InputError("train: data are expected, found None")
     train, valid = _rows(train, model), _rows(valid, model)
     _refuse_settings(model, gradient, holdout)
     holdout = float(holdout) if gradient else 0.0
@@ -106,7 +108,7 @@ def resume(
         InputError: the data are missing or not those of the run; a budget for a fit that has not ended.
         StoreError: the run is damaged, or has nothing to resume.
     """
-    path = Path(path)
+    path = require_path(path=path)
     run = Run.read(path)
     data, recipe = _of_fit(run, path)
     model = store.built(path, run.model).to(device)
@@ -161,8 +163,8 @@ def _rows(data: Any, model: Density) -> Any:
 
 
 def _refuse_settings(model: Density, gradient: bool, holdout: float) -> None:
-    if not 0 <= holdout < 1:
-        raise InputError(f"holdout must be in [0, 1), found {holdout}")
+    require_numbers(0.0, holdout=holdout)
+    require_below(1.0, holdout=holdout)
     if gradient and not any(parameter.numel() for parameter in model.parameters()):
         raise InputError(f"{type(model).__name__} has no parameters to fit by gradient steps; leave the budget out")
 
