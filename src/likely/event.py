@@ -304,6 +304,17 @@ def _(x: Tensor, name: str = "data") -> Tensor:
 
 
 @as_tensor.register
+def _(x: np.ma.MaskedArray, name: str = "data") -> Tensor:
+    mask = np.ma.getmaskarray(x)
+    if mask.any():
+        raise InputError(
+            f"{name}: {int(mask.sum()):,} missing values (masked), the first at {np.argwhere(mask)[0].tolist()}; leave "
+            "out these rows, or fill them in"
+        )
+    return as_tensor(x.data, name)
+
+
+@as_tensor.register
 def _(x: np.ndarray, name: str = "data") -> Tensor:
     if x.dtype.kind not in "biuf":
         several = ""

@@ -2,6 +2,8 @@
 
 import gzip
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -184,8 +186,8 @@ def test_parquet_beyond_memory_is_read_as_needed(tmp_path, arrow, monkeypatch):
 
 
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "h5py", None)
     for name, package in [
         ("a.parquet", "pyarrow"),
         ("a.feather", "pyarrow"),
@@ -433,6 +435,18 @@ def test_a_preparation_is_written_and_read(tmp_path):
     assert Preparation.from_json(preparation.to_json()) == preparation
     plain = Preparation.infer(torch.tensor([[0, 1]]))
     assert set(plain.to_json()) == {"layout", "levels", "binarize", "peak"}
+
+
+def test_nothing_is_imported_that_a_file_does_not_need(tmp_path):
+    (tmp_path / "a.csv").write_text("1,2\n")
+    np.save(tmp_path / "a.npy", TABLE)
+    heavy = "pandas", "pyarrow", "h5py", "scipy", "PIL"
+    code = (
+        "import sys; from likely.data import load; [load(path, 'train') for path in sys.argv[1:]]; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "a.csv", tmp_path / "a.npy", "digits"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_every_format_says_its_endings():

@@ -75,6 +75,15 @@ def test_what_is_no_rows_of_numbers_is_one_line(given, words):
     assert all(word in said for word in words), said
 
 
+def test_masks_are_never_dropped():
+    masked, event = np.ma.masked_array(X, mask=X == 5), likely.Event((2,))
+    with pytest.raises(InputError, match=r"1 missing values \(masked\), the first at \[2, 1\]"):
+        event.check(masked)
+    with pytest.raises(InputError, match="missing values"):
+        Rows([masked[0], masked[2]])
+    assert np.array_equal(event.check(np.ma.masked_array(X)), X)
+
+
 def frames(**columns):
     """The same table as a frame of each library that is installed."""
     found = {}

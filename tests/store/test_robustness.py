@@ -73,6 +73,16 @@ def test_counts_that_may_be_meant_are_refused_while_it_is_built(tmp_path, name):
     assert refused >= 2
 
 
+def test_a_fit_that_goes_on_is_bounded_by_its_checkpoint(tmp_path):
+    fitted(tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
+    for _ in ("with a checkpoint", "without"):
+        store.built_again(tmp_path / "run", config)
+        with pytest.raises(likely.StoreError, match="far more numbers"):
+            store.built_again(tmp_path / "run", changed(config, ("arguments", "orderings"), 10**6))
+        (tmp_path / "run" / store.CHECKPOINT).unlink(missing_ok=True)
+
+
 def test_a_bound_changes_no_weights():
     with Bounded(1 << 24):
         bounded = likely.MADE(likely.Event((3,), 2), hidden=(8,), seed=1)

@@ -1,5 +1,6 @@
 """Shared by commands: common flags, and functions that open a run and its data."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +47,8 @@ def own_context(run: Path, data: str) -> str | None:
     from likely.runs import Run
 
     context = Run.read(run).context_source
-    if str(context).startswith(data.split(":")[0] + ":"):
+    base = data.split(":")[0]
+    if str(context).startswith((f"{base}:", f"{os.path.abspath(base)}:")):
         return context
     return None
 

@@ -200,7 +200,7 @@ def _sizes(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width or height)
 
 
-def _middle(model: type[Density], recipe: dict[str, Any]) -> tuple[int, int] | None:
+def _middle(model: type[Density], recipe: dict[str, Any]) -> tuple[int, ...] | None:
     """Take --crop out of the settings of a fit if the model is of one size: then it is the middle of each picture."""
     if model.varies or not recipe.get("crop"):
         return None

@@ -70,14 +70,7 @@ def _(data: Any, name: str = "data") -> Source:
 
 @source_of.register
 def _(data: np.ma.MaskedArray, name: str = "data") -> Source:
-    mask = np.ma.getmaskarray(data)
-    if mask.any():
-        first = tuple(int(place) for place in np.argwhere(mask)[0])
-        raise InputError(
-            f"{name}: {int(mask.sum()):,} missing values (masked), the first at {list(first)}; leave out these rows, "
-            "or fill them in"
-        )
-    return source_of(np.asarray(data.data), name)
+    return TensorSource(as_tensor(data, name))
 
 
 @source_of.register

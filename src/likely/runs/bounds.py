@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from likely.errors import FormatError
 
 MODEST = 1 << 24  # elements that building a model may take beyond 64 times those in its file
-MOST = 1 << 29  # elements that building a model without a file of its numbers may take
+MOST = 1 << 28  # elements that building a model without a file of its numbers may take
 VALUES = 1 << 22  # of one example
 COUNT = 1 << 20  # the largest number in a configuration that is no alphabet, no shape and no seed
 FREE = ("seed", "levels", "end", "shape")
@@ -61,9 +61,9 @@ class Eager(TorchDispatchMode):
 class Bounded(Eager):
     """Refuse to make more than so many elements: a configuration is not to be believed before its numbers are there."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, least: int = 1 << 12) -> None:
         super().__init__()
-        self.left = most
+        self.left, self.least = most, least  # that an operation counts for, at least: small parts are made, too
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tensors = [a for a in args if isinstance(a, Tensor)]
@@ -74,7 +74,7 @@ class Bounded(Eager):
             sizes.append(_together([tensor.shape for tensor in tensors]))
         elif func.overloadpacket.__name__ == "repeat":
             sizes = [tensors[0].numel() * size for size in sizes]
-        self.left -= max([1 << 12, *sizes])
+        self.left -= max([self.least, *sizes])
         if self.left < 0:
             raise FormatError("the configuration asks for far more numbers than the file holds")
         return func(*args, **(kwargs or {}))

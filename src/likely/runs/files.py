@@ -1,6 +1,7 @@
 """Files of runs, JSON and safetensors: written whole or not at all. None of them holds code."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -104,6 +105,19 @@ def write_weights(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
             content[name] = content[name].clone()
         known.add(memory)
     write_atomic(path, safetensors.torch.save(content, metadata))
+
+
+def numbers_in(path: Path) -> int:
+    """Return how many numbers a safetensors file holds, by its header.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

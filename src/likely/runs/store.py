@@ -16,7 +16,7 @@ from likely.density import Density
 from likely.errors import FormatError, InputError, StoreError, require_path
 from likely.runs.bounds import MOST, Bounded, refuse_counts
 from likely.runs.configuration import build, configuration, renamed, tie, tied
-from likely.runs.files import read_weights, write_folder, write_weights
+from likely.runs.files import numbers_in, read_weights, write_folder, write_weights
 from likely.runs.run import CONFIG, Run
 
 WIDE = 1 << 26  # elements that building a model may take beyond 64 times those of its weights
@@ -79,15 +79,22 @@ def load(path: str | Path) -> Density:
     return model.eval()
 
 
-def built(path: Path, config: dict, most: int = MOST) -> Density:
-    """Build the model of a run, of at most so many elements.
+def built_again(path: Path, config: dict) -> Density:
+    """Build the model of a fit that goes on, with its first weights: as large as its checkpoint allows."""
+    if not (path / CHECKPOINT).exists():
+        return built(path, config, MOST, MOST >> 14)
+    return built(path, config, WIDE + 64 * numbers_in(path / CHECKPOINT))
+
+
+def built(path: Path, config: dict, most: int, least: int = 1 << 12) -> Density:
+    """Build the model of a run, of at most so many elements, and no operation counting for less than some.
 
     Raises:
         StoreError: the configuration is no model's, or asks for more.
     """
     try:
         refuse_counts(config)
-        with Bounded(most):
+        with Bounded(most, least):
             model = build(config)
     except FormatError as error:
         raise StoreError(f"{path / CONFIG}: {error}") from error

@@ -111,7 +111,7 @@ def resume(
     path = require_path(path=path)
     run = Run.read(path)
     data, recipe = _of_fit(run, path)
-    model = store.built(path, run.model).to(device)
+    model = store.built_again(path, run.model).to(device)
     train, valid = _data_again(path, run, data, recipe, _rows(train, model), _rows(valid, model))
     if budget is None:
         return Loop(model, train, valid, run.preparation, recipe, folder=path, watch=watch).resume(run.gradient)

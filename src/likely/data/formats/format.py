@@ -32,8 +32,8 @@ class Reading:
     columns: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     convert: str | None = None
-    resize: tuple[int, int] | None = None
-    crop: tuple[int, int] | None = None
+    resize: tuple[int, ...] | None = None
+    crop: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.convert not in (None, *MODES):

@@ -194,16 +194,17 @@ def _converted(image: Any, mode: str) -> Any:
     return image.convert(mode)
 
 
-def _resized(image: Any, size: tuple[int, int]) -> Any:
+def _resized(image: Any, size: tuple[int, ...]) -> Any:
     from PIL import Image, ImageOps
 
+    height, width = size
     if image.mode in GREY16:
-        return ImageOps.fit(image.convert("I"), size[::-1], Image.Resampling.NEAREST)
+        return ImageOps.fit(image.convert("I"), (width, height), Image.Resampling.NEAREST)
     how = Image.Resampling.NEAREST if image.mode == "1" else Image.Resampling.BICUBIC
-    return ImageOps.fit(image, size[::-1], how)
+    return ImageOps.fit(image, (width, height), how)
 
 
-def _cropped(image: Any, size: tuple[int, int], file: str) -> Any:
+def _cropped(image: Any, size: tuple[int, ...], file: str) -> Any:
     height, width = size
     if image.height < height or image.width < width:
         raise InputError(
