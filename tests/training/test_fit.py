@@ -52,7 +52,9 @@ def test_bfloat16_trains_and_leaves_the_likelihood_in_float32(head):
 
     def fitted(precision):
         model = likely.GatedPixelCNN(event, channels=8, layers=2, head=head)
-        return likely.fit(model, x, budget="60 steps", average=0.0, precision=precision, holdout=0.0)
+        return likely.fit(
+            model, x, budget="60 steps", learning_rate=2e-3, average=0.0, precision=precision, holdout=0.0
+        )
 
     single, half = fitted("float32"), fitted("bfloat16")
     assert {p.dtype for p in half.parameters()} == {half.log_prob(x).dtype} == {torch.float32}
