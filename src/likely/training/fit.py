@@ -27,7 +27,7 @@ def fit(
     out: str | Path | None = None,
     preparation: Preparation | None = None,
     holdout: float = 0.1,
-    watch: Watcher | None = None,
+    watch: Watcher | bool | None = None,
     **settings: Any,
 ) -> Density:
     """Fit a model by maximum likelihood and return it with its best weights, in evaluation mode.
@@ -45,7 +45,8 @@ def fit(
         out: a new run folder; None writes nothing.
         preparation: the steps from raw data to symbols, taken afresh each epoch where they are random.
         holdout: fraction of `train` held out when `valid` is None; 0 keeps the last weights unjudged.
-        watch: called after every step with a `Progress`, a new one each time.
+        watch: called after every step with a `Progress`, a new one each time; None: a bar in a terminal, a line in a
+            notebook, nothing elsewhere; False: nothing.
         settings: fields of `Recipe`: budget, batch_size, learning_rate, seed, …
 
     Raises:
@@ -89,7 +90,7 @@ def resume(
     valid: Any = None,
     budget: str | None = None,
     device: str = "cpu",
-    watch: Watcher | None = None,
+    watch: Watcher | bool | None = None,
 ) -> Density:
     """Go on with an interrupted fit from its last checkpoint; the result is that of an uninterrupted one.
 
@@ -102,7 +103,7 @@ def resume(
         train, valid: the same data as before, where they were not named data that can be loaded again.
         budget: more training for a fit that has ended.
         device: where to compute.
-        watch: called with the `Progress` after every step.
+        watch: as for `fit`.
 
     Raises:
         InputError: the data are missing or not those of the run; a budget for a fit that has not ended.

@@ -19,6 +19,7 @@ from likely.runs import store
 from likely.runs.files import write_weights
 from likely.runs.recipe import Recipe
 from likely.training import checkpoint
+from likely.training.bar import watching
 from likely.training.batches import Batches, of_any_size, values_of
 from likely.training.chance import Chance
 from likely.training.checkpoint import Checkpoints
@@ -47,7 +48,7 @@ class Loop:
         preparation: of both.
         recipe: settings.
         folder: the run; None: nothing is written.
-        watch: called after every step.
+        watch: called after every step; None: a bar in a terminal, a line in a notebook; False: nothing.
         clock: that a budget in time is measured by.
     """
 
@@ -60,7 +61,7 @@ class Loop:
         recipe: Recipe,
         *,
         folder: Path | None = None,
-        watch: Watcher | None = None,
+        watch: Watcher | bool | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.clock, self.started = clock, clock()
@@ -143,7 +144,7 @@ class Loop:
         progress, schedule = self.state.progress, self.schedule
         self.started -= progress.seconds  # spent before
         schedule.begin(progress)
-        with _interruptible() as interrupted, self._work_saved():
+        with _interruptible() as interrupted, self._work_saved(), watching(self.watch) as watch:
             self.settle_validation()
             if progress.step == 0:
                 self.validate()
@@ -152,8 +153,8 @@ class Loop:
                 if self.evaluations.due(progress):
                     self.validate()
                 self.notes.step(progress)
-                if self.watch is not None:
-                    self.watch(replace(progress))
+                if watch is not None:
+                    watch(replace(progress))
                 if progress.stale >= self.recipe.patience:
                     break
                 if self.checkpoints.due(progress.step) or interrupted.is_set():
