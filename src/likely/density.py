@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from likely.arguments import PlainArguments
 from likely.distributions.discrete import Discrete
 from likely.errors import InputError, require_draws
-from likely.event import REAL, Configured, Event, Interval, shown
+from likely.event import REAL, Configured, Event, Interval, refuse, shown
 from likely.rows import Rows
 from likely.scoring import Scored, Scoring, averaged, gap_of_one_draw
 from likely.tables import html_table
@@ -46,6 +46,7 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
     kind: Literal["exact", "lower bound"] = "exact"
     support: Interval = REAL
     validation: Scoring = Scoring()  # how a fit judges weights
+    precise: bool = False  # whether real values are taken as given, in float64, and cast by the model itself
     proposals: tuple[str, ...] = ()  # names of distributions that latents can be drawn from, beside that of `log_prob`
 
     def __init__(self, event: Event, context: Event | None = None) -> None:
@@ -209,10 +210,14 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
             )
 
     def check(self, x: Array) -> Tensor:
-        """Validate a batch against the event and bring it to the model's device, real values to its precision too.
+        """Validate a batch against the event and bring it to the model's device.
+
+        Real values are brought to the model's precision too, unless it is `precise`: then they are in float64 if they
+        were given so.
 
         Raises:
-            InputError: not of the event; or whole numbers where real values are expected.
+            InputError: not of the event; whole numbers where real values are expected; or values beyond the range of
+                the model's precision.
         """
         if not self.event.discrete and not torch.as_tensor(x).is_floating_point():
             raise InputError(
@@ -222,7 +227,12 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         x = self.event.check(x)
         if self.event.discrete:
             return x.to(self.device)
-        return x.to(self.device, self.dtype)
+        x = x.to(self.device)
+        if self.precise:
+            return x.to(torch.promote_types(x.dtype, self.dtype))
+        cast = x.to(self.dtype)
+        refuse(cast.isinf(), x, "data", f"values within the range of {self.dtype} are expected")
+        return cast
 
     def check_context(self, context: Array | None, n: int, *, broadcast: bool = False) -> Tensor | None:
         """Validate the context of n examples; with `broadcast` one value serves them all.

@@ -50,6 +50,11 @@ class Interval:
         refuse(~((x > self.low) & (x < self.high)), x, name, f"values inside {self} are expected")
         return x
 
+    def nearest(self, x: Tensor) -> Tensor:
+        """Return x with a value at or beyond an end replaced by the nearest number inside."""
+        low, high = x.new_tensor(self.low), x.new_tensor(self.high)
+        return x.maximum(low.nextafter(high)).minimum(high.nextafter(low))
+
 
 REAL, UNIT, POSITIVE = Interval(), Interval(0.0, 1.0), Interval(0.0)
 

@@ -12,7 +12,7 @@ from sklearn.mixture import GaussianMixture as Reference
 import likely
 from likely.classical.expectation_maximization import expectation_maximization, k_means_start, maximize
 from likely.data import load, source_of
-from likely.nn.moments import mean_and_deviation, whitening
+from likely.nn.moments import location_and_scale, whitening
 from likely.runs import store
 
 VECTOR = likely.Event((3,))
@@ -238,6 +238,6 @@ def test_what_is_refused():
 
 def test_moments_are_numpys():
     x = clusters()[0] + 1e6
-    mean, deviation = mean_and_deviation(x)
+    mean, deviation = location_and_scale(x)
     assert np.allclose(mean, x.numpy().mean(0), rtol=1e-14)
     assert np.allclose(deviation, x.numpy().std(0), rtol=1e-9)

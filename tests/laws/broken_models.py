@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from likely.autoregressive import MADE
 from likely.densities.bases import Normal
 from likely.density import Array, Autoregressive, Density, Steps, run, seeded
 from likely.distributions import Categorical, Discrete, Table
 from likely.event import Event
-from likely.flows import Elementwise, Flow, Map
+from likely.flows import AffineFlow, Elementwise, Flow, Map
 from likely.flows.dequantization import Dequantize
 from likely.flows.transforms.standardization import LogitWithMargin
 from likely.flows.transforms.transform import sum_values
@@ -151,6 +152,31 @@ class Bits(Naive):
 class Clips(Naive):
     def check(self, x: Array) -> Tensor:
         return super().check(torch.as_tensor(x).clamp(0, self.event.levels - 1))
+
+
+class CastFirst(AffineFlow):
+    """Values are cast to float32 before their location is taken out."""
+
+    def check(self, x: Array) -> Tensor:
+        return super().check(torch.as_tensor(x).float())
+
+
+class AsGiven(MADE):
+    """A context of real values goes into the network in whatever units it has."""
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        pass
+
+
+class Cancels(AffineFlow):
+    """A regression on features as good as equal: weights of 1e6 that cancel one another."""
+
+    def __init__(self, event: Event, context: Event | None = None) -> None:
+        super().__init__(event, context)
+        with torch.no_grad():
+            for part in self.transform:
+                if getattr(part, "project", None) is not None:
+                    part.project.weight.copy_(1e6 * (torch.arange(64) % 2 * 2 - 1.0))
 
 
 class Overclaims(Density):

@@ -24,6 +24,7 @@ from likely.nn import (
 )
 from likely.nn.heads import HEADS, Head, head_of_symbols
 from likely.nn.start import start_at_marginals
+from likely.nn.values import take_units
 
 
 class GatedPixelCNN(Autoregressive):
@@ -106,8 +107,9 @@ class GatedPixelCNN(Autoregressive):
         self.activation = ReLU()
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Let the conditionals start at the marginals of every channel, once."""
+        """Let the conditionals start at the marginals of every channel, and a real context at its units, once."""
         start_at_marginals(self.to_distribution, self.output, self.check(x))
+        take_units(self, self.check_context(context, len(x)))
 
     def receptive_field(self) -> Tensor:
         """Return True where a conditional (first index) depends on an earlier value (second), (dims, dims).

@@ -12,6 +12,7 @@ from likely.errors import InputError
 from likely.event import Event
 from likely.nn import Cache, CategoricalHead, ContextEncoder, ReLU, Symbols, Walk, masked_layers
 from likely.nn.start import start_at_marginals
+from likely.nn.values import take_units
 
 
 class MADE(Autoregressive):
@@ -78,9 +79,10 @@ class MADE(Autoregressive):
         self.activation = ReLU()
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
-        """Let the conditionals start at the marginals of every value, once."""
+        """Let the conditionals start at the marginals of every value, and a real context at its units, once."""
         x = self.check(x)
         start_at_marginals(self.head, self.output, x.reshape(len(x), -1))
+        take_units(self, self.check_context(context, len(x)))
 
     def receptive_field(self) -> Tensor:
         """Return True where a conditional depends on a value wherever that is earlier, (dims, dims).

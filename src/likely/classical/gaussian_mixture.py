@@ -15,17 +15,18 @@ from likely.classical.expectation_maximization import (
     maximize,
 )
 from likely.densities.bases import Normal
-from likely.density import Density, seeded
+from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
 from likely.errors import InputError, require_below, require_choice, require_numbers, require_positive, require_sizes
 from likely.event import Event, refuse
-from likely.nn.moments import mean_and_deviation, whitening
+from likely.nn.moments import location_and_scale, whitening
+from likely.nn.units import InUnits
 from likely.rows import Rows
 
 START_ROWS, START_STEPS = 10_000, 30  # examples and steps that each start is tried on
 
 
-class GaussianMixture(Density):
+class GaussianMixture(InUnits, Density):
     """p(x) = Σ_k π_k N(x; μ_k, Σ_k).
 
     `fit` estimates it by expectation maximisation from k-means++ starts; with a budget, it goes on by gradient steps.
@@ -51,6 +52,8 @@ class GaussianMixture(Density):
     Raises:
         InputError: an event of symbols, a context that is no label, or settings out of range.
     """
+
+    precise = True
 
     def __init__(
         self,
@@ -88,8 +91,7 @@ class GaussianMixture(Density):
         self.iterations = iterations
         self.tolerance = tolerance
         self.noise = Normal(Event((event.dims,)))
-        self.register_buffer("mean", torch.zeros(event.dims))
-        self.register_buffer("deviation", torch.ones(event.dims))
+        self.hold_units((event.dims,))
         size = (1 if context is None else context.alphabets[0], components, event.dims)
         with seeded(seed):
             self.logits = nn.Parameter(torch.zeros(size[:2]))
@@ -141,10 +143,11 @@ class GaussianMixture(Density):
         """
         x, context = Rows.of(data).read()
         x = self.check(x)
-        mean, deviation = mean_and_deviation(x)
+        mean, deviation = location_and_scale(x)
         z = (x.double() - mean).reshape(len(x), -1) / deviation.flatten()
         self.mean.copy_(mean.flatten())
         self.deviation.copy_(deviation.flatten())
+        self._are_set = True
         labels = self.check_context(context, len(x))
         for label in range(len(self.logits)):
             rows, where = z, ""
@@ -153,6 +156,11 @@ class GaussianMixture(Density):
             if len(rows) < self.components:
                 raise InputError(f"{self.components} components need as many examples, found {len(rows)}{where}")
             self._set(label, self._best(rows, generator))
+
+    def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
+        """Take mean and deviation of every value from examples, unless they have been estimated."""
+        x = self.check(x)
+        self.set_units(x.reshape(len(x), -1))
 
     def _best(self, x: Tensor, generator: torch.Generator | None) -> Components:
         """Where expectation maximisation over x (n, dims) ends, from the best of several starts."""
@@ -175,16 +183,16 @@ class GaussianMixture(Density):
                 self.lower[label] = found.whitening.tril(-1)
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        z = (x.reshape(len(x), -1) - self.mean) / self.deviation
+        z = self.standardized(x.reshape(len(x), -1))
         log_prob = z.new_empty(len(x))
         for label, rows in self._rows(len(x), context):
             log_prob = log_prob.index_put((rows,), self.mixture(label).log_joint(z[rows]).logsumexp(1))
         refuse(~log_prob.isfinite(), log_prob, "log p(x)", "x is further out than this precision can tell")
-        return log_prob - self.deviation.log().sum()
+        return self.of_values_as_given(log_prob)
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        x = self.mean.new_empty(n, self.event.dims)
-        u = uniform((n,), generator, self.mean)
+        x = self.means.new_empty(n, self.event.dims)
+        u = uniform((n,), generator, self.means)
         noise = self.noise.sample(n, generator=generator)
         for label, rows in self._rows(n, context):
             log_weights, means, w = self.mixture(label)
@@ -192,7 +200,7 @@ class GaussianMixture(Density):
             for k in which.unique().tolist():
                 chosen = rows[which == k]
                 x[chosen] = means[k] + _solve(w[k], noise[chosen])
-        return (self.mean + self.deviation * x).view(n, *self.event.shape)
+        return self.in_units(x).view(n, *self.event.shape)
 
     def _rows(self, n: int, context: Tensor | None) -> Iterator[tuple[int, Tensor]]:
         """Every label with the examples that have it."""

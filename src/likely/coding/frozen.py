@@ -21,6 +21,7 @@ from likely.latent.latent import LatentVariable, draw_terms
 from likely.nn.exact import ExactLeaf
 from likely.nn.foreign import as_leaf
 from likely.nn.leaf import own_state, with_state
+from likely.nn.units import InUnits
 from likely.rows import Rows
 from likely.runs import Run
 from likely.runs.bounds import MODEST, Modest, refuse_sizes
@@ -256,6 +257,8 @@ def _exact(module: Any, name: str, left: dict[str, Tensor]) -> Any:
         setattr(module, child_name, _exact(child, _full_name(name, child_name), left))
     leaf = as_leaf(module)
     if leaf is None:
+        if isinstance(module, InUnits) and any(_full_name(name, later) in left for later in module.later):
+            module.be_saved()
         return with_state(module, _taken(name, own_state(module), left))
     stored = _taken(name, leaf.blank(), left)
     try:

@@ -15,11 +15,11 @@ from likely.errors import InputError, require_choice, require_positive, require_
 from likely.event import Event
 from likely.nn import NormalHead
 from likely.nn.heads import Head, head_of_symbols
-from likely.nn.moments import set_once
 from likely.nn.network import NetworkSpec, is_image, network_for, places_of
 from likely.nn.own import specification
 from likely.nn.start import last_layer, start_at_marginals, without_biases
-from likely.nn.values import Values
+from likely.nn.units import InUnits
+from likely.nn.values import take_units
 
 
 class Gaussian(Density):
@@ -30,7 +30,7 @@ class Gaussian(Density):
         """Return the Gaussian given each context, of standardised values."""
 
 
-class ConditionalNormal(Gaussian):
+class ConditionalNormal(InUnits, Gaussian):
     """p(x | c) = N(x; μ(c), Σ(c)), μ and Σ from a network.
 
     The scale is learnt, diagonal, or full: x = μ + L ε with a lower triangular L. Parameters are those of standardised
@@ -48,6 +48,8 @@ class ConditionalNormal(Gaussian):
     Raises:
         InputError: an event of symbols, another covariance, or a floor that is not positive.
     """
+
+    precise = True
 
     def __init__(
         self,
@@ -82,14 +84,13 @@ class ConditionalNormal(Gaussian):
         if kind.starts_at_zero:
             without_biases(self.body)  # outputs of 0 are the marginals of standardised values
         self.head = NormalHead(floor)
-        self.register_buffer("mean", torch.zeros(event.shape))
-        self.register_buffer("deviation", torch.ones(event.shape))
+        self.hold_units(event.sizes)
 
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """Take mean and deviation of every value from examples, and those of the values of a real context, once."""
         x, given = self.check(x), self.check_context(context, len(x))
-        set_once(self.mean, self.deviation, x)
-        standardize_context(self, given)
+        self.set_units(x)
+        take_units(self, given)
 
     def parameters_of(self, context: Tensor) -> Normals:
         """Return the Gaussian given each context, of standardised values."""
@@ -103,8 +104,7 @@ class ConditionalNormal(Gaussian):
         return self._scored(x, self.parameters_of(context))
 
     def _scored(self, x: Tensor, p: Normals) -> Tensor:
-        z = ((x - self.mean) / self.deviation).reshape(len(x), -1)
-        return p.log_prob(z) - self.deviation.log().sum()
+        return self.of_values_as_given(p.log_prob(self.standardized(x).reshape(len(x), -1)))
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return self._draw(n, context, generator)[0]
@@ -118,7 +118,7 @@ class ConditionalNormal(Gaussian):
 
     def _drawn(self, p: Normals, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         epsilon = standard_normal(p.mu.shape, generator, p.mu)
-        x = p.at(epsilon).view(-1, *self.event.shape) * self.deviation + self.mean
+        x = self.in_units(p.at(epsilon).view(-1, *self.event.shape))
         return x, self._scored(x, p)
 
 
@@ -177,7 +177,7 @@ class ConditionalSymbols(Autoregressive):
         x, given = self.check(x), self.check_context(context, len(x))
         if self.starts:
             start_at_marginals(self.to_distribution, last_layer(self.body), x.view(len(x), -1, *self.pixels))
-        standardize_context(self, given)
+        take_units(self, given)
 
     def _conditionals(self, x: Tensor, context: Tensor | None, order: int) -> Discrete:
         parameters = self.body(context)
@@ -207,11 +207,3 @@ class ConditionalSymbols(Autoregressive):
         for c in range(self.event.shape[0]):  # each channel given the ones before it
             x[:, c] = yield (slice(None), c), self._conditionals(x, context, order)[:, c]
         return x
-
-
-def standardize_context(density: Density, context: Tensor | None) -> None:
-    """Let the networks of a density take mean and deviation of the values of a real context from examples, once."""
-    assert context is not None
-    for part in density.modules():
-        if isinstance(part, Values):
-            part.initialize(context)

@@ -20,6 +20,8 @@ from likely.flows.transforms.transform import Transform
 from likely.nn.moments import whitening
 from likely.rows import Rows
 
+FAINT = 1e-3  # singular values of features, relative to the largest, that a regression does without
+
 
 class AffineFlow(Flow):
     """z = W (x − μ) with W triangular, z ~ N(0, I): p(x) = N(x; μ, (Wᵀ W)⁻¹), every Gaussian density.
@@ -94,11 +96,15 @@ def _estimate(part: Transform, y: Tensor, features: Tensor | None, floor: float)
 
 @_estimate.register
 def _(shift: Elementwise, y: Tensor, features: Tensor | None, floor: float) -> None:
-    """Set the shift to minus the best prediction of y from the features, linear with a constant."""
+    """Set the shift to minus the best prediction of y from the features, linear with a constant.
+
+    Directions in which the features hardly vary are left out: weights along them would be huge, and worth nothing but
+    rounding errors in float32 and wild predictions beyond the contexts that were seen.
+    """
     assert features is not None
     assert shift.project is not None
     f = features.double()
-    solution = torch.linalg.pinv(f - f.mean(0)) @ (y - y.mean(0))  # (features, dims)
+    solution = torch.linalg.pinv(f - f.mean(0), rtol=FAINT) @ (y - y.mean(0))  # (features, dims)
     shift.project.weight.copy_(-solution.T)
     constant = f.mean(0) @ solution - y.mean(0)
     shift.constant.copy_(constant.view(shift.constant.shape))

@@ -12,6 +12,7 @@ from likely.errors import InputError, require_sizes
 from likely.event import UNIT, Event, refuse
 from likely.flows.noise import SymbolNoise, variational_noise
 from likely.flows.transforms.standardization import LogitWithMargin, Standardize
+from likely.flows.transforms.tails import StandardizeTails
 from likely.flows.transforms.transform import Pair, Surjection, Transform, sum_values
 
 Dequantization = Literal["uniform", "factorized", "variational"]
@@ -104,7 +105,7 @@ def preprocessing(event: Event, dequantization: Dequantization = "uniform") -> l
             its symbol ("factorized"), or of all values given all symbols ("variational").
     """
     if event.levels is None:
-        return [Standardize(event.shape)]
+        return [StandardizeTails(event.shape)]
     shape = event.shape
     if len(shape) == 3:
         shape = (shape[0], 1, 1)

@@ -1,7 +1,7 @@
 """A flow: a base density and the transforms that lead to it."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from likely.errors import InputError, require_sizes
 from likely.event import Event, Interval, refuse
 from likely.flows.transforms.transform import Composition, Transform, named
 from likely.nn import ContextEncoder
+from likely.nn.units import narrowed
+from likely.nn.values import take_units
 
 
 class Flow(Density):
@@ -58,7 +60,7 @@ class Flow(Density):
                 f"the transforms take {transform.features} context features, the flow has {given or 'no context'}"
             )
         self.base, self.transform, self.features, self.seed = base, transform, features, seed
-        self.encode: nn.Module | None = None
+        self.encode: Any = None
         if context is not None:
             with seeded(seed):
                 self.encode = ContextEncoder(context, features)
@@ -78,6 +80,11 @@ class Flow(Density):
         """A lower bound where a transform draws, or the base is one."""
         return "lower bound" if self.transform.stochastic else self.base.kind
 
+    @property
+    def precise(self) -> bool:  # pyrefly: ignore[bad-override]
+        """Whether the first transform takes location and scale out of x as it is given."""
+        return any(part.precise for part in list(self.transform)[:1])
+
     def encoded(self, context: Array | None) -> Tensor | None:
         """Return the features (n, features) of a batch of contexts, for the transforms."""
         n = 0 if context is None else len(context)
@@ -86,6 +93,8 @@ class Flow(Density):
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """Initialise every transform that starts from data, from the batch as the transforms before it map it."""
         x, context = self.check(x), self.check_context(context, len(x))
+        if self.encode is not None:
+            take_units(self.encode, context)
         with torch.no_grad():
             self.transform.initialize(x, self._encoded(context), generator)
 
@@ -98,7 +107,7 @@ class Flow(Density):
         return context if self.base.context else None
 
     def _density(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        z, ladj = self.transform.forward(x, self._encoded(context), generator)
+        z, ladj = self.transform.forward(self._of_precision(x), self._encoded(context), generator)
         return self.base._log_prob(z, self._of_base(context), generator) + ladj
 
     def _log_prob(self, x: Tensor, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -126,12 +135,18 @@ class Flow(Density):
         return self._from_base(*drawn, features.repeat(count, 1))
 
     def _from_base(self, z: Tensor, log_prob: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
-        x, ladj = self.transform.inverse(z, features)
+        x, ladj = self.transform.preimage(z.to(self.dtype), features)
         return x, log_prob - ladj
 
+    def _of_precision(self, x: Tensor) -> Tensor:
+        """Return x in the model's precision, where the first transform does not see to it."""
+        if self.precise or self.event.discrete:
+            return x
+        return narrowed(x, self.dtype, x)
+
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        z = self.base._sample(n, self._of_base(context), generator)
-        x, _ = self.transform.inverse(z, self._encoded(context))
+        z = self.base._sample(n, self._of_base(context), generator).to(self.dtype)
+        x, _ = self.transform.preimage(z, self._encoded(context))
         return x
 
 

@@ -7,7 +7,7 @@ from likely.flows.dequantization import Dequantization, preprocessing
 from likely.flows.flow import Flow, context_features
 from likely.flows.maps.activation import LogisticToNormal
 from likely.flows.maps.mixture import Kernel, MixtureLogit
-from likely.flows.transforms.elementwise import Elementwise
+from likely.flows.transforms.elementwise import Elementwise, starting_at
 
 
 class MixtureCDF(Flow):
@@ -45,9 +45,10 @@ class MixtureCDF(Flow):
     ) -> None:
         require_sizes(features=features)
         given = context_features(context, features)
+        mixture = MixtureLogit(components, kernel)
         transforms = [
             *preprocessing(event, dequantization),
-            Elementwise(MixtureLogit(components, kernel), event.shape, given),
+            starting_at(Elementwise(mixture, event.shape, given), mixture.of_deviation_one()),
             Elementwise(LogisticToNormal(), event.shape),
         ]
         super().__init__(Normal(Event(event.shape)), transforms, context, features=features, seed=seed)

@@ -1,5 +1,9 @@
 """NICE: couplings that shift."""
 
+import math
+
+import torch
+
 from likely.densities.bases import Logistic
 from likely.density import seeded
 from likely.errors import require_sizes
@@ -9,7 +13,7 @@ from likely.flows.flow import Flow, context_features
 from likely.flows.maps.activation import Scale
 from likely.flows.maps.map import Shift
 from likely.flows.transforms.coupling import Coupling
-from likely.flows.transforms.elementwise import Elementwise
+from likely.flows.transforms.elementwise import Elementwise, starting_at
 from likely.nn.network import Perceptron
 
 
@@ -56,6 +60,7 @@ class NICE(Flow):
                 transforms.append(
                     Coupling(Shift(), shape, "checkerboard", swapped=swapped, conditioner=network, features=given)
                 )
-            transforms.append(Elementwise(Scale(), shape))
+            to_logistic = torch.tensor([math.log(math.pi / math.sqrt(3))])  # from the deviation of standardised data
+            transforms.append(starting_at(Elementwise(Scale(), shape), to_logistic))
         super().__init__(Logistic(Event(shape)), transforms, context, features=features, seed=seed)
         self.layers, self.hidden, self.dequantization = layers, network.hidden, dequantization

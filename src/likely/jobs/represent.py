@@ -262,7 +262,7 @@ def _decoded(decoder: Density, z: Tensor, generator: torch.Generator) -> Tensor:
 @_decoded.register
 def _(decoder: ConditionalNormal, z: Tensor, generator: torch.Generator) -> Tensor:
     mu = decoder.parameters_of(z).mu.view(-1, *decoder.event.shape)
-    return mu * decoder.deviation + decoder.mean
+    return decoder.in_units(mu)
 
 
 @_decoded.register

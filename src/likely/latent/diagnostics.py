@@ -213,7 +213,7 @@ def _exact_mean(encoder: Density, x: Tensor) -> Tensor | None:
 @_exact_mean.register
 def _(encoder: ConditionalNormal, x: Tensor) -> Tensor | None:
     mu = torch.cat([encoder.parameters_of(rows).mu for rows in x.split(CHUNK)])
-    return mu.view(-1, *encoder.event.shape) * encoder.deviation + encoder.mean
+    return encoder.in_units(mu.view(-1, *encoder.event.shape))
 
 
 @_exact_mean.register

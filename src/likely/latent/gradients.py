@@ -172,7 +172,7 @@ def doubly_reparametrized(terms: Terms, z: Tensor) -> Tensor:
     """
     weights = terms.log_weight.detach().softmax(0).view(-1, *[1] * (z.ndim - 1))
     if z.requires_grad:
-        z.register_hook(lambda gradient: gradient * weights)
+        z.register_hook(lambda gradient: gradient * weights.to(gradient))
     return importance_weighted_bound(terms.log_weight)
 
 

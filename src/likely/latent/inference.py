@@ -143,7 +143,7 @@ def _moments(model: LatentVariable, x: Tensor, generator: torch.Generator | None
     encoder = model.encoder
     if isinstance(encoder, ConditionalNormal) and encoder.covariance == "diagonal":
         sigma = encoder.parameters_of(x).log_sigma.exp().view(-1, *encoder.event.shape)
-        return posterior_means(model, x), sigma * encoder.deviation
+        return posterior_means(model, x), encoder.scaled(sigma)
     draws = DRAWS * ROUNDS
     z = draw_latents(model, x, draws, generator)[0].unflatten(0, (draws, len(x)))
     return z.mean(0), z.std(0).clamp_min(NARROW)

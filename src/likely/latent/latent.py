@@ -7,10 +7,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from likely.densities.conditional import standardize_context
 from likely.density import Array, Density
 from likely.errors import InputError
 from likely.event import refuse
+from likely.nn.units import InUnits
+from likely.nn.values import take_units
 from likely.rows import Rows
 from likely.scoring import Scored, Scoring
 
@@ -62,6 +63,12 @@ class LatentVariable(Density):
         self.prior, self.decoder, self.encoder = parts
         self.support = decoder.support
 
+    @property
+    def precise(self) -> bool:  # pyrefly: ignore[bad-override]
+        """Whether the decoder takes real values as they are given, and the encoder standardises them."""
+        parts = [] if self.encoder is None else list(self.encoder.modules())
+        return self.decoder.precise and (self.encoder is None or any(isinstance(part, InUnits) for part in parts))
+
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """Let every part start from data: encoder and decoder from x, the prior from draws of the encoder given x."""
         x = self.check(x)
@@ -69,7 +76,7 @@ class LatentVariable(Density):
             if self.encoder is None:
                 z = self.prior.sample(len(x), generator=generator)
             else:
-                standardize_context(self.encoder, x)
+                take_units(self.encoder, x)
                 z = self.encoder.sample(len(x), x, generator=generator)
             self.prior.initialize(z, generator=generator)
             self.decoder.initialize(x, z, generator=generator)

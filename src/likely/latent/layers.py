@@ -63,6 +63,11 @@ class OfLowestLayer(Density):
         assert decoder.context is not None
         self.decoder, self.size = decoder, decoder.context.dims
 
+    @property
+    def precise(self) -> bool:  # pyrefly: ignore[bad-override]
+        """Whether p(x | z_1) takes real values as they are given."""
+        return self.decoder.precise
+
     def initialize(self, x: Array, context: Array | None = None, *, generator: torch.Generator | None = None) -> None:
         """As p(x | z_1) does."""
         given = self.check_context(context, len(x))

@@ -343,6 +343,11 @@ class MixtureOf(_Mixed):
         for component in self._parts():
             component.initialize(x, context, generator=generator)
 
+    @property
+    def precise(self) -> bool:  # pyrefly: ignore[bad-override]
+        """Whether all components take real values as they are given."""
+        return all(component.precise for component in self._parts())
+
     def advance(self, fraction: float) -> None:
         """Tell every component."""
         for component in self._parts():
@@ -358,9 +363,10 @@ class MixtureOf(_Mixed):
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         weights = self.logits.softmax(0)
         which = torch.searchsorted(weights.cumsum(0)[:-1].contiguous(), uniform((n,), generator, weights), right=True)
-        dtype = torch.int64 if self.event.discrete else self.dtype
+        dtype = torch.int64 if self.event.discrete else torch.float64
         x = torch.empty(n, *self.event.shape, dtype=dtype, device=self.device)
         for k in which.unique().tolist():
             rows = (which == k).nonzero()[:, 0]
-            x[rows] = self._parts()[k]._sample(len(rows), None if context is None else context[rows], generator)
+            drawn = self._parts()[k]._sample(len(rows), None if context is None else context[rows], generator)
+            x[rows] = drawn.to(dtype)
         return x

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from likely.autoregressive.gated_pixelcnn import GatedPixelCNN
 from likely.autoregressive.made import MADE
 from likely.classical.expectation_maximization import k_means_start
-from likely.densities.conditional import ConditionalNormal, ConditionalSymbols, standardize_context
+from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
 from likely.errors import (
@@ -29,6 +29,7 @@ from likely.latent.latent import Borrower, Deterministic, LatentVariable
 from likely.latent.vae import Head, decoder_of
 from likely.nn import Codebook
 from likely.nn.network import Downscaling, NetworkSpec, Perceptron, Places, Size, Upscaling, is_image
+from likely.nn.values import take_units
 
 ROUNDS = 10  # of k-means
 CODES = 2**16  # entries at most; a network has an output for each
@@ -157,7 +158,7 @@ class VQVAE(LatentVariable):
         """
         x = self.check(x)
         with torch.no_grad():
-            standardize_context(self.quantizer, x)
+            take_units(self.quantizer, x)
             vectors = torch.cat([self.quantizer.vectors(rows) for rows in x.split(CHUNK)])
             if not self.codebook.started:
                 self._start_codebook(vectors.view(-1, self.size), generator)

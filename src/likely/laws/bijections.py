@@ -98,11 +98,11 @@ def round_trips(
         exact(x.double(), as_type(features, torch.float64))
         return z, bijection.inverse(z, features)[0]
 
-    rows, (_, back) = accepted(there_and_back, x, features, of)
+    rows, (end, back) = accepted(there_and_back, x, features, of)
     if not len(rows):
         return {}
     x, features, of = x[rows], picked(features, rows), of[rows]
-    eps, found, steps, start = torch.finfo(x.dtype).eps, {}, [], x
+    eps, found, steps, start = coarser(x, end), {}, [], x
     for k, (part, roughly, exactly) in enumerate(zip(*map(leaves, (bijection, rough, exact)), strict=True)):
         z, _ = part(x, features)
         step = errors_of(part, roughly, exactly, x, z, features, of)
@@ -144,9 +144,14 @@ def errors_of(
     least = size_of_z + times(own.abs(), size)
     relative = rounding(rough, exact, wide, features, of) / (1 + least)
     summed = largest_of_set(relative, of).clamp_max(SUMMED)
-    error = torch.finfo(x.dtype).eps * least.maximum(summed * (1 + least))
+    error = coarser(x, z) * least.maximum(summed * (1 + least))
     slack = 10 * tolerance(part) * (1 + size_of_z)
     return Errors(size, inverse, error, slack)
+
+
+def coarser(x: Tensor, z: Tensor) -> float:
+    """Return eps of the lower of two precisions: values as given may have more than a model."""
+    return max(torch.finfo(x.dtype).eps, torch.finfo(z.dtype).eps)
 
 
 def largest_of_set(values: Tensor, of: Tensor) -> Tensor:

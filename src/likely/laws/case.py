@@ -267,6 +267,15 @@ def noise(parameter: Tensor, generator: torch.Generator) -> Tensor:
     return scale * torch.randn(parameter.shape, generator=generator)
 
 
+@torch.no_grad()
+def move_weights(model: torch.nn.Module, seed: int) -> None:
+    """Move every weight by noise."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.add_(MOVE * noise(parameter, generator))
+
+
 def repeated(context: Tensor | None, n: int) -> Tensor | None:
     """Return one context for n examples."""
     if context is None:

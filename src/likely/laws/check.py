@@ -16,6 +16,7 @@ from likely.laws.promises import (
     cost,
     not_below_the_limit,
     one_by_one,
+    one_by_one_beyond,
     refuse,
     repeatable,
     samples_fit,
@@ -24,6 +25,7 @@ from likely.laws.promises import (
 )
 from likely.laws.samples import true_samples
 from likely.laws.table import LawRow, LawsBroken, LawTable, Measured, NotApplicable
+from likely.laws.units import any_units
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ LAWS = (
     Law("samples fit", samples_fit, 0.0),
     Law("true samples", true_samples, 1e-4, at_least=True),
     Law("one by one", one_by_one, 1e-5),
+    Law("one by one, beyond", one_by_one_beyond, 1e-3),
     Law("repeatable", repeatable, 0.0),
     Law("saved = loaded", saved_is_loaded, 0.0),
     Law("units", units, 1e-5),
+    Law("any units", any_units, 1e-3),
     Law("refuse", refuse, 0.0),
     Law("cost", cost, 1.15),
     Law("not below the limit", not_below_the_limit, -3.0, at_least=True),

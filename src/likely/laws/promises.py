@@ -56,6 +56,29 @@ def one_by_one(case: Case) -> Measured:
     return worst(found)
 
 
+def one_by_one_beyond(case: Case) -> Measured:
+    """Return the largest difference of log p, in float32, between an example in a batch and alone.
+
+    Real contexts are tried as they are, and half as far out again as the furthest that the model was tried with: huge
+    weights that cancel one another show there. Relative to |log p|, at least 1.
+    """
+    event = case.given.context
+    if event is None or event.discrete:
+        raise NotApplicable("no context of real values")
+    model = case.models(torch.float32)["as given"]
+    if model.kind != "exact":
+        raise NotApplicable("a bound draws, and draws otherwise in a batch")
+    assert case.context is not None
+    found = {}
+    for name, context in ("as seen", case.context), ("beyond", 1.5 * case.context):
+        together = model.log_prob(case.x, context)
+        rows = [slice(i, i + 1) for i in range(len(case.x))]
+        alone = torch.cat([model.log_prob(case.x[row], context[row]) for row in rows])
+        errors = (together - alone).abs() / together.abs().clamp(min=1)
+        found[name] = float(errors.nan_to_num(math.inf).max())
+    return worst(found)
+
+
 def repeatable(case: Case) -> Measured:
     """Count samples, of 16, that differ between two generators with the same seed."""
     found = {}
@@ -71,10 +94,10 @@ def samples_fit(case: Case) -> Measured:
     """Count samples, of 16, that are not of the event, outside of the support, or impossible under the model itself."""
     found = {}
     for name, model in case.models().items():
-        expected = torch.int64 if case.event.discrete else model.dtype
+        expected = {torch.int64} if case.event.discrete else {model.dtype, torch.float64}
         for c, context in enumerate(case.contexts):
             x = model.sample(16, context, generator=case.generator())
-            if x.dtype != expected:
+            if x.dtype not in expected:
                 raise TypeError(f"samples are {x.dtype}")
             log_prob = model.log_prob(x, repeated(context, 16), generator=case.generator())
             wrong = ~(log_prob > -math.inf)

@@ -8,13 +8,15 @@ from torch import Tensor, nn
 from likely.event import Event
 from likely.nn.network import Perceptron, Upscaling
 from likely.nn.symbols import Symbols
+from likely.nn.units import ContextUnits
 
 
 class ContextEncoder(nn.Module):
     """Features of a context: (n, features), or (n, h, w, features) for networks over images.
 
     A label is a learnt vector; a vector or table goes through two linear layers; an image, where a size is given, is
-    brought to that size by repeating pixels and goes through two 3×3 convolutions, else it is taken as a vector.
+    brought to that size by repeating pixels and goes through two 3×3 convolutions, else it is taken as a vector. Real
+    values are standardised first, from the moment that `take_units` has seen some.
 
     Args:
         context: the event that the model is conditioned on.
@@ -28,8 +30,10 @@ class ContextEncoder(nn.Module):
         self.context = context
         self.size = size
         self.spatial = len(context.shape) == 3 and size is not None
-        self.symbols, width = None, 1
-        if context.discrete:
+        self.symbols, self.units, width = None, None, 1
+        if not context.discrete:
+            self.units = ContextUnits(context.sizes)
+        else:
             self.symbols = Symbols(context.most_levels, features if context.shape == () else None)
             width = self.symbols.width
         if size is not None and self.spatial:
@@ -43,6 +47,8 @@ class ContextEncoder(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """Encode (n, *context.shape)."""
+        if self.units is not None:
+            context = self.units(context)
         if self.spatial:
             x = context[:, :, self.rows[:, None], self.columns].movedim(1, -1)
             return self.layers(self._values(x))
@@ -54,4 +60,4 @@ class ContextEncoder(nn.Module):
     def _values(self, x: Tensor) -> Tensor:
         if self.symbols is not None:
             return self.symbols(x)
-        return x.to(next(self.layers.parameters()).dtype)
+        return x

@@ -5,53 +5,53 @@ from torch import Tensor
 
 from likely.errors import InputError
 
+ROUNDING = 1e-14  # relative to the mean: no deviation of values, but of their last digits
 
-def mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
+
+def location_and_scale(x: Tensor, constant: float | None = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the examples x (n, …), of every value by itself, in float64.
 
+    Differences to the first example are what is summed: that loses no digits of values far from zero.
+
+    Args:
+        x: examples.
+        constant: the scale of a value that is the same in all examples; None: it is refused.
+
     Raises:
-        InputError: a value that is the same in all examples; names it. Or a single example.
+        InputError: a value that is the same in all examples, or differs by rounding alone; or that is beyond float64's
+            range; names it. Or a single example, unless constants are taken.
     """
-    if len(x) < 2:
+    if len(x) < 2 and constant is None:
         raise InputError(f"at least two examples to take a mean and a deviation from are expected, found {len(x)}")
-    mean = x.double().mean(0)
-    deviation = x.double().std(0, correction=0)
-    constant = (deviation <= 1e-9 * mean.abs()) | (deviation == 0)
-    if constant.any():
-        place = tuple(constant.nonzero()[0].tolist())
-        if len(place) == 1:
-            name = f"column {place[0] + 1}"
-        elif place:
-            name = f"the value at {place}"
-        else:
-            name = "the value"
-        raise InputError(
-            f"{name} is {x[0][place].item():g} in all of {len(x)} examples: it has no density; leave it out"
-        )
+    rest = x.double() - x[0].double()
+    offset = rest.mean(0)
+    mean = x[0].double() + offset
+    rest = rest - offset
+    size = rest.abs().amax(0)
+    unit = torch.where(size > 0, size, 1.0)
+    deviation = unit * (rest / unit).square().mean(0).sqrt()
+    _refuse_values(~deviation.isfinite(), x, "varies by more than float64 can hold: give it in larger units")
+    same = (size == 0) | (deviation <= ROUNDING * mean.abs())
+    if constant is not None:
+        return mean, torch.where(same, constant, deviation)
+    _refuse_values(same, x, f"is {{}} in all of {len(x)} examples: it has no density; leave it out")
     return mean, deviation
 
 
-@torch.no_grad()
-def set_once(mean: Tensor, deviation: Tensor, x: Tensor) -> None:
-    """Copy mean and deviation of the examples x (n, …) into buffers that are still as built, 0 and 1 everywhere.
-
-    Buffers that were set before, also by a run that was loaded, are left alone. Examples of mean 0 and
-    deviation 1 leave the smallest positive number as the mean: it says that they were seen.
-
-    Raises:
-        InputError: as `mean_and_deviation`.
-    """
-    if not _as_built(mean, deviation):
-        return
-    found_mean, found_deviation = mean_and_deviation(x)
-    mean.copy_(found_mean)
-    deviation.copy_(found_deviation)
-    if _as_built(mean, deviation):
-        mean.fill_(torch.finfo(mean.dtype).tiny)
+def name_of(place: tuple[int, ...]) -> str:
+    """Return the name of a value of an example: "column 3" of a table, counted from 1."""
+    if len(place) == 1:
+        return f"column {place[0] + 1}"
+    if place:
+        return f"the value at {place}"
+    return "the value"
 
 
-def _as_built(mean: Tensor, deviation: Tensor) -> bool:
-    return bool((mean == 0).all() and (deviation == 1).all())
+def _refuse_values(bad: Tensor, x: Tensor, problem: str) -> None:
+    """Refuse the first of the values of an example that are bad; `{}` in the problem is what it is in the first one."""
+    if bad.any():
+        place = tuple(bad.nonzero()[0].tolist())
+        raise InputError(f"{name_of(place)} {problem.format(f'{x[0][place].item():g}')}")
 
 
 def whitening(covariance: Tensor, floor: float) -> Tensor:

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from likely.event import Event
-from likely.nn.moments import set_once
 from likely.nn.symbols import Symbols
+from likely.nn.units import ContextUnits, InUnits
 
 
-class Values(nn.Module):
+class Values(InUnits):
     """Examples as numbers: symbols by learnt features, channels side by side, real values standardised.
 
     Mean and deviation of real values are taken from data by `initialize`; until then values stay as they are.
@@ -25,19 +25,27 @@ class Values(nn.Module):
             levels = given.most_levels
             self.symbols = Symbols(levels, max(1, min(levels - 1, 4)))
         self.width = 1 if self.symbols is None else self.symbols.width
-        self.register_buffer("mean", torch.zeros(given.shape))
-        self.register_buffer("deviation", torch.ones(given.shape))
+        self.hold_units(given.shape, torch.float32 if given.discrete else torch.float64)
 
     def initialize(self, x: Tensor) -> None:
         """Take mean and deviation of real values from examples (n, *shape), the first time."""
         if self.symbols is None:
-            set_once(self.mean, self.deviation, x)
+            self.set_units(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape) → (n, *shape, width)."""
         if self.symbols is None:
-            return ((x - self.mean) / self.deviation)[..., None]
+            return self.standardized(x)[..., None]
         return self.symbols(x[..., None])
+
+
+def take_units(network: nn.Module, given: Tensor | None) -> None:
+    """Let what is in a network take location and scale of real values that it is given from examples (n, …), once."""
+    if given is None:
+        return
+    for part in network.modules():
+        if isinstance(part, Values | ContextUnits):
+            part.initialize(given)
 
 
 class ChannelsLast(nn.Module):

@@ -1,6 +1,7 @@
 """Maps of one formula each: scales and powers, and activations between all real values and an interval.
 
-Where z rounds to an end of its open interval it is refused, because x could not be computed from it.
+Where z rounds to an end of its open interval it is refused, because x could not be computed from it. A value that is
+drawn is the end of the way: it becomes the nearest number inside the interval (`Map.image`, `Map.preimage`).
 """
 
 import math
@@ -29,7 +30,13 @@ class Sigmoid(Map):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """No parameters."""
-        return _sigmoid(x, "σ(x)")
+        z, log_slope = _sigmoid(x)
+        return UNIT.check(z, "σ(x)"), log_slope
+
+    def image(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return σ(x) inside (0, 1)."""
+        z, log_slope = _sigmoid(x)
+        return UNIT.nearest(z), log_slope
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = ln z − ln(1 − z)."""
@@ -48,7 +55,11 @@ class Logit(Map):
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = σ(z)."""
-        return _sigmoid(z, "σ(z)")
+        return Sigmoid().forward(z, parameters)
+
+    def preimage(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return σ(z) inside (0, 1)."""
+        return Sigmoid().image(z, parameters)
 
 
 class Tanh(Map):
@@ -63,8 +74,13 @@ class Tanh(Map):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """No parameters; ∂z/∂x = 4 σ(2x) σ(−2x)."""
-        z = SYMMETRIC.check(x.tanh(), "tanh x")
-        return z, math.log(4) + logsigmoid(2 * x) + logsigmoid(-2 * x)
+        z, log_slope = _tanh(x)
+        return SYMMETRIC.check(z, "tanh x"), log_slope
+
+    def image(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tanh x inside (−1, 1)."""
+        z, log_slope = _tanh(x)
+        return SYMMETRIC.nearest(z), log_slope
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = artanh z."""
@@ -85,6 +101,10 @@ class Softplus(Map):
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """No parameters; ∂z/∂x = σ(x)."""
         return _precise(-logsigmoid(-x), "ln(1 + eˣ)"), logsigmoid(x)
+
+    def image(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ln(1 + eˣ), or the smallest number that has all digits."""
+        return (-logsigmoid(-x)).clamp_min(torch.finfo(x.dtype).tiny), logsigmoid(x)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x = z + ln(1 − e⁻ᶻ)."""
@@ -198,8 +218,12 @@ class LogisticToNormal(Map):
         return x, log_hazard(-z.abs()) - log_normal_cdf(z.abs())
 
 
-def _sigmoid(x: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    return UNIT.check(x.sigmoid(), name), logsigmoid(x) + logsigmoid(-x)
+def _sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.sigmoid(), logsigmoid(x) + logsigmoid(-x)
+
+
+def _tanh(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.tanh(), math.log(4) + logsigmoid(2 * x) + logsigmoid(-2 * x)
 
 
 def _logit(x: Tensor, name: str) -> tuple[Tensor, Tensor]:

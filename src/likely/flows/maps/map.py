@@ -24,6 +24,17 @@ class Map(PlainArguments, Configured, ABC):
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """x (…) under parameters (…, count) → z and ln ∂z/∂x (…)."""
 
+    def image(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, for x of any size: a z that rounds to an end of the codomain is moved inside.
+
+        For values that are drawn, where nothing is computed from z any more.
+        """
+        return self.forward(x, parameters)
+
+    def preimage(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `inverse` does, for z of any size, as `image` does for x."""
+        return self.inverse(z, parameters)
+
     @abstractmethod
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """z (…) under parameters (…, count) → x and ln ∂x/∂z (…).

@@ -72,6 +72,12 @@ class MixtureLogit(Map):
         self.count = 3 * components
         self._start = _spread(components, kernel)
 
+    def of_deviation_one(self) -> Tensor:
+        """Return parameters (count,) of a mixture like K but with a standard deviation of one, as standardised data."""
+        wide, means = DISTRIBUTIONS[self.kernel].deviation, torch.tensor(self._start[0])
+        log_factor = self.bound * math.atanh(-math.log(wide) / self.bound)
+        return torch.cat([0 * means, means / wide - means, torch.full_like(means, log_factor)])
+
     def _parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return ln π, μ, ln s."""
         logits, shifts, log_factors = parameters.unflatten(-1, (3, self.components)).unbind(-2)

@@ -10,6 +10,13 @@ from likely.flows.transforms.transform import Pair, Transform, finite, sum_value
 from likely.nn import Linear
 
 
+def starting_at(transform: "Elementwise", parameters: Tensor) -> "Elementwise":
+    """Return the transform with the same parameters (map.count,) for every value, to be learnt from there."""
+    with torch.no_grad():
+        transform.constant.copy_(parameters.expand_as(transform.constant))
+    return transform
+
+
 class Elementwise(Transform):
     """z_i = map(x_i; θ_i), ln|det| = Σ_i ln ∂z_i/∂x_i: every value has parameters θ_i of its own.
 
@@ -48,6 +55,16 @@ class Elementwise(Transform):
         """Apply the map, value by value."""
         z, ladj = self.map.forward(x, self._theta(len(x), context))
         return z, sum_values(ladj.expand(z.shape))
+
+    def image(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """Apply the map, value by value; what rounds to an end of its codomain is moved inside."""
+        z, ladj = self.map.image(x, self._theta(len(x), context))
+        return finite(z, sum_values(ladj.expand(z.shape)))
+
+    def preimage(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """Apply its inverse, value by value; what rounds to an end of the domain is moved inside."""
+        x, ladj = self.map.preimage(z, self._theta(len(z), context))
+        return finite(x, sum_values(ladj.expand(x.shape)))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """Apply its inverse, value by value."""

@@ -9,7 +9,8 @@ from torch.nn.functional import logsigmoid
 from likely.errors import require_positive
 from likely.event import Event, Interval
 from likely.flows.transforms.transform import Pair, Transform, finite, sum_values
-from likely.nn.moments import mean_and_deviation
+from likely.nn.moments import location_and_scale
+from likely.nn.units import InUnits
 
 
 class LogitWithMargin(Transform):
@@ -52,18 +53,22 @@ class LogitWithMargin(Transform):
         return finite(x, sum_values(logsigmoid(z) + logsigmoid(-z) + log_width))
 
 
-class Standardize(Transform):
+class Standardize(InUnits, Transform):
     """z = (x − mean) / standard deviation, value by value, both taken from data by `initialize`; until then z = x.
+
+    It is computed in float64, so that values of any size may come first in a flow, and their draws have float64's
+    precision.
 
     Args:
         shape: of mean and deviation: that of one example, with 1 in place of each size along which they are shared.
     """
 
+    precise = True
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        self.register_buffer("mean", torch.zeros(self.shape))
-        self.register_buffer("deviation", torch.ones(self.shape))
+        self.hold_units(self.shape)
         self.register_buffer("initialized", torch.tensor(False))
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -76,11 +81,12 @@ class Standardize(Transform):
             return
         own = [dim for dim, size in enumerate(self.shape, 1) if size > 1]
         last = list(range(-len(own), 0))
-        rows = x.movedim(own, last).flatten(0, x.ndim - 1 - len(own))
-        mean, deviation = mean_and_deviation(rows)
-        self.mean.copy_(mean.view(self.shape))
-        self.deviation.copy_(deviation.view(self.shape))
+        self.set_units(x.movedim(own, last).flatten(0, x.ndim - 1 - len(own)), self._find)
         self.initialized.fill_(True)
+
+    def _find(self, rows: Tensor) -> Pair:
+        """Return location and scale of rows, one for each set of values that share them."""
+        return location_and_scale(rows)
 
     def _require_shape(self, event: Event) -> None:
         fits = len(self.shape) == len(event.shape)
@@ -90,10 +96,8 @@ class Standardize(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """Subtract the mean and divide by the standard deviation."""
-        z = (x - self.mean) / self.deviation
-        return z, -sum_values(self.deviation.log().expand(x.shape))
+        return self.standardized(x), -sum_values(self.log_scale_of.expand(x.shape))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """Return to the data's units."""
-        x = z * self.deviation + self.mean
-        return finite(x, sum_values(self.deviation.log().expand(z.shape)))
+        return finite(self.in_units(z), sum_values(self.log_scale_of.expand(z.shape)))

@@ -5,7 +5,7 @@ example, shape (n,). The context comes as features (n, features), computed once 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -58,6 +58,7 @@ class Transform(nn.Module, PlainArguments, Configured, ABC):
     codomain: Interval = REAL
     onto: bool = True  # whether z takes every value inside codomain as x takes every value inside domain
     stochastic: bool = False  # whether forward draws
+    precise: bool = False  # whether x is taken as it is given, in float64, and cast to the own precision
 
     def __call__(self, x: Tensor, context: Tensor | None = None, *noise: torch.Generator | None) -> Pair:
         """x (n, …) → z and ln|det ∂z/∂x| (n,).
@@ -87,6 +88,22 @@ class Transform(nn.Module, PlainArguments, Configured, ABC):
         Raises:
             InputError: z is outside the codomain, or so far out that x has no such value in this precision.
         """
+
+    def image(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """Return what a call does, but a z that rounds to an end of the codomain moved inside: for values drawn.
+
+        Raises:
+            InputError: as a call, but for such values.
+        """
+        return self(x, context)
+
+    def preimage(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """Return what `inverse` does, but an x that rounds to an end of the domain moved inside: for values drawn.
+
+        Raises:
+            InputError: as `inverse`, but for such values.
+        """
+        return self.inverse(z, context)
 
     def event_after(self, before: Event) -> Event:
         """Return the event of z, given that of x.
@@ -236,11 +253,13 @@ class Composition(Transform):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """z → x, backwards through every transform."""
         self._require_features(z, context)
-        total = z.new_zeros(len(z))
-        for part in reversed(list(self)):
-            z, ladj = part.inverse(z, context)
-            total = total + ladj
-        return z, total
+        return _chained([part.inverse for part in reversed(list(self))], z, context)
+
+    def preimage(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """z → x, backwards through every transform; an x that rounds to an end of the domain is moved inside."""
+        self._require_features(z, context)
+        steps = [part.inverse for part in reversed(list(self))]
+        return _chained([*steps[:-1], *(part.preimage for part in list(self)[:1])], z, context)
 
     def event_after(self, before: Event) -> Event:
         """Return the event after every transform."""
@@ -260,6 +279,14 @@ class Composition(Transform):
             noise = (generator,) if part.stochastic else ()
             part.initialize(x, context, *noise)
             x, _ = part(x, context, *noise)
+
+
+def _chained(steps: Sequence[Callable[..., Pair]], z: Tensor, context: Tensor | None) -> Pair:
+    total = z.new_zeros(len(z))
+    for step in steps:
+        z, ladj = step(z, context)
+        total = total + ladj
+    return z, total
 
 
 class Inverse(Transform):
@@ -287,6 +314,14 @@ class Inverse(Transform):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         """f(z)."""
         return self.transform(z, context)
+
+    def image(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """f⁻¹(x), inside the codomain."""
+        return self.transform.preimage(x, context)
+
+    def preimage(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        """f(z), inside the domain."""
+        return self.transform.image(z, context)
 
     def event_after(self, before: Event) -> Event:
         """Return the event before f."""
