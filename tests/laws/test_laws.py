@@ -98,7 +98,7 @@ def held_by_instances() -> dict[tuple[str, bool], set[str]]:
     found: dict[tuple[str, bool], set[str]] = {}
     for build, laws in INSTANCES.values():
         model = build()
-        found.setdefault((type(model).__name__, model.event.discrete), set()).update(laws)
+        found.setdefault((type(model).__name__, model.event.discrete), set()).update(laws | beside(model))
     return found
 
 
