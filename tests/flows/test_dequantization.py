@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import likely
 from likely.data.real_sources import RoundedGaussian
@@ -215,3 +216,28 @@ def test_an_alphabet_has_symbols(levels):
 def test_a_margin_is_positive(margin):
     with pytest.raises(likely.InputError, match="margin: a positive number is expected, found"):
         LogitWithMargin(margin)
+
+
+@pytest.mark.parametrize("levels", [2, 256, 4096, 65536])
+def test_uniform_noise_is_uniform(levels):
+    """As its term says it is, up to the ends of the cells: no part of it sits on one value."""
+    model = likely.MAF(Event((1,), levels), layers=1, hidden=(4,))
+    x = torch.full((20_000, 1), levels - 1)
+    model.initialize(torch.arange(levels)[:, None].double()[:: max(1, levels // 512)].long())
+    first = model.transforms[0]
+    z, ladj = first(x, None, torch.Generator().manual_seed(0))
+    u = z.double() * levels - x
+    assert stats.kstest(u[:, 0].numpy(), stats.uniform.cdf).pvalue > 1e-4
+    assert len(u.unique()) > 19_000 or levels == 256
+    assert float(u.max()) < 1
+    assert torch.equal(first.inverse(z)[0], x)
+    assert ladj == pytest.approx(-math.log(levels), rel=1e-6)
+    assert model.log_prob(x[:5]).dtype == torch.float64
+
+
+def test_no_bound_above_the_probability_of_many_levels():
+    """Symbols 0 and 1 of 65,536, at equal frequency: at most −ln 2."""
+    x = torch.arange(2)[:, None].repeat(1000, 1)
+    model = likely.fit(likely.NeuralSplineFlow(Event((1,), 65536), layers=1, hidden=(4,)), x, budget="300 steps")
+    bound = likely.evaluate(model, x, importance_samples=16).nats
+    assert math.log(2) - 0.005 < bound

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from likely.errors import InputError
@@ -124,3 +125,15 @@ def test_a_network_that_sees_its_own_place_is_refused():
     walk = Walk(lambda x, features, cache: x[:, :0, None], 3, torch.zeros(2, 0))
     with pytest.raises(InputError, match="determines no place after 0 of 3"):
         next(iter(walk))
+
+
+def test_hidden_biases_are_spread():
+    """b ~ U(±1/√n) of a unit that sees n inputs; the outputs start at zero."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MaskedNetwork(4, 2, (600, 300))
+    *hidden, last = network.layers
+    for layer in hidden:
+        scaled = layer.bias.detach() * layer.mask.sum(1).clamp(min=1).sqrt()
+        assert stats.kstest(scaled.numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    assert not last.weight.any()

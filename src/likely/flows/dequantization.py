@@ -1,6 +1,7 @@
 """Dequantisation: noise turns symbols into real values. Also the transforms that a flow over data begins with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Literal
 
 import torch
@@ -15,6 +16,8 @@ from likely.flows.transforms.standardization import LogitWithMargin, Standardize
 from likely.flows.transforms.tails import StandardizeTails
 from likely.flows.transforms.transform import Pair, Surjection, Transform, sum_values
 
+FEW = 256  # symbols, of which every cell has enough numbers in float32
+
 Dequantization = Literal["uniform", "factorized", "variational"]
 
 
@@ -23,6 +26,9 @@ class Dequantize(Surjection):
 
     P(x) = ∫ p((x + u) / levels) du / ∏ levels ≥ exp E_q[ln p(z) − ln q(u | x)] / ∏ levels. The inverse gives the symbol
     of the cell that z lies in; the cells of the first and the last symbol extend to infinity, so that P sums to one.
+
+    Of more than 256 symbols a cell holds few numbers of float32, and noise in it would be no longer uniform. Where a
+    transform that comes soon takes float64 and casts itself (`precise`), noise and z are in float64 then.
 
     Paper: A note on the evaluation of generative models (Theis, van den Oord, Bethge, 2016),
     https://arxiv.org/abs/1511.01844; with q, Flow++ (Ho et al., 2019), https://arxiv.org/abs/1902.00275
@@ -50,14 +56,24 @@ class Dequantize(Surjection):
         self.levels, self.noise = levels, noise
         self.register_buffer("counts", counts, persistent=False)
         self.register_buffer("like", torch.zeros(()), persistent=False)  # has the precision
+        self.wide = False  # whether z is in float64
+
+    def followed_by(self, others: Sequence[Transform]) -> None:
+        """Give z in float64, where cells are small, if it is cast by one of the others, and kept by those before."""
+        kept = takewhile(lambda other: other.precise or other.keeps_precision, others)
+        self.wide = int(self.counts.max()) > FEW and any(other.precise for other in kept)
 
     def forward(self, x: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None) -> Pair:
         """Symbols (n, …) → values inside (0, 1) and −ln q(z | x) (n,)."""
+        like = self.like.to(x.device)
+        if self.wide:
+            like = like.double()
         if self.noise is None:
-            u = uniform(x.shape, generator, self.like.to(x.device))
+            u = uniform(x.shape, generator, like)
             log_q = u.new_zeros(len(x))
         else:
             u, log_q = self.noise.draw(len(x), x, generator=generator)
+            u = u.to(like)
         edge = 4 * torch.finfo(u.dtype).eps * self.counts  # so that rounding takes no value into the next cell
         z = (x + u.maximum(edge).minimum(1 - edge)) / self.counts
         log_counts = self.counts.to(u.dtype).log()

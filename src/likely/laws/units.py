@@ -34,7 +34,8 @@ class Given(NamedTuple):
 def any_units(case: Case) -> Measured:
     """Return the largest change of log p + D ln a, in nats, as x becomes a x + b in training and afterwards.
 
-    Draws must change as x does, and real contexts may become a c + b with no effect: by at most as much, in deviations.
+    Relative to |log p|, at least 1. Draws must change as x does, and real contexts may become a c + b with no effect: by
+    at most as much, in deviations.
     """
     found: dict[str, float] = {}
     reference = _plain(case)
@@ -42,7 +43,8 @@ def any_units(case: Case) -> Measured:
     expected = _answers(_started(fresh, reference, case), reference, case)
     for name, given in _in_other_units(case, reference):
         log_prob, drawn = _answers(_started(fresh, given, case), given, case)
-        found[f"log p, {name}"] = float((log_prob - expected[0]).abs().max())
+        change = (log_prob - expected[0]).abs() / expected[0].abs().clamp(min=1)
+        found[f"log p, {name}"] = float(change.max())
         found[f"draws, {name}"] = float((drawn - expected[1]).abs().max())
     return _worst(found)
 

@@ -1,5 +1,7 @@
 """Masked multilayer perceptrons: the output for a place sees the inputs of the places before it, and no others."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -58,11 +60,23 @@ def _spread(ordering: Tensor | None, width: int) -> Tensor | None:
     return (ordering[..., None] * width + torch.arange(width)).flatten(1)
 
 
+@torch.no_grad()
+def spread_biases(layers: Iterable[nn.Module]) -> None:
+    """Draw the biases b ~ U(±1/√n) of masked layers, n the number of inputs that a unit sees.
+
+    With biases of zero every unit of the first layer that sees one input bends at x = 0.
+    """
+    for layer in layers:
+        assert isinstance(layer, MaskedLinear)
+        bound = layer.get_buffer("mask").sum(1).clamp(min=1).rsqrt()
+        layer.bias.copy_((2 * torch.rand(len(bound)) - 1) * bound)
+
+
 class MaskedNetwork(nn.Module):
     """θ_i = f_i(x_<i, features): `outputs` real numbers for each of `dims` real inputs, from one masked perceptron.
 
     Without a cache every θ_i is computed in one parallel pass, with one they are computed one after the other, in the
-    arithmetic of one pass (see `Walk`). The output layer starts at zero.
+    arithmetic of one pass (see `Walk`). The output layer starts at zero, the others with spread biases.
 
     Args:
         dims: number of places.
@@ -77,6 +91,7 @@ class MaskedNetwork(nn.Module):
         before, last = masked_layers(dims, 1, hidden, outputs, features)
         self.layers = nn.ModuleList([*before, last])
         self.activation = ReLU()
+        spread_biases(before)
         nn.init.zeros_(last.weight)
         if last.project is not None:
             nn.init.zeros_(last.project.weight)

@@ -33,6 +33,8 @@ class LogitWithMargin(Transform):
         InputError: m is not positive.
     """
 
+    keeps_precision = True
+
     def __init__(self, margin: float = 1e-6) -> None:
         super().__init__()
         require_positive(margin=margin)

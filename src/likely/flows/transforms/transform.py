@@ -59,6 +59,7 @@ class Transform(nn.Module, PlainArguments, Configured, ABC):
     onto: bool = True  # whether z takes every value inside codomain as x takes every value inside domain
     stochastic: bool = False  # whether forward draws
     precise: bool = False  # whether x is taken as it is given, in float64, and cast to the own precision
+    keeps_precision: bool = False  # whether z is in the precision of x, whatever that is
 
     def __call__(self, x: Tensor, context: Tensor | None = None, *noise: torch.Generator | None) -> Pair:
         """x (n, …) → z and ln|det ∂z/∂x| (n,).
@@ -136,6 +137,9 @@ class Transform(nn.Module, PlainArguments, Configured, ABC):
     def _require_shape(self, event: Event) -> None:
         if self.shape not in (None, event.shape):
             raise InputError(f"{named(self)} is built for events of shape {self.shape}, found {event}")
+
+    def followed_by(self, others: Sequence["Transform"]) -> None:
+        """Take notice of the transforms that come next in a composition."""
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Set values that depend on data, from a batch; a second call changes nothing."""
@@ -226,6 +230,8 @@ class Composition(Transform):
                     f"{named(second)} takes values inside {second.domain}, "
                     f"but {named(first)} before it gives values inside {first.codomain}"
                 )
+        for k, part in enumerate(parts):
+            part.followed_by(parts[k + 1 :])
         wanted = {part.features for part in parts if part.features is not None}
         if len(wanted) > 1:
             raise InputError(f"one number of context features is expected of all transforms, found {sorted(wanted)}")
