@@ -34,7 +34,7 @@ class Given(NamedTuple):
 def any_units(case: Case) -> Measured:
     """Return the largest change of log p + D ln a, in nats, as x becomes a x + b in training and afterwards.
 
-    Relative to |log p|, at least 1. Draws must change as x does, and real contexts may become a c + b with no effect: by
+    Relative to |log p|, at least 1. Draws must change as x does, and real contexts may become a c + b with no effect, by
     at most as much, in deviations.
     """
     found: dict[str, float] = {}
