@@ -34,8 +34,8 @@ class Given(NamedTuple):
 def any_units(case: Case) -> Measured:
     """Return the largest change of log p + D ln a, in nats, as x becomes a x + b in training and afterwards.
 
-    It is relative to |log p|, at least 1. Draws must change as x does, and real contexts may become a c + b, by
-    at most as much, in deviations, with no effect otherwise.
+    It is relative to |log p|, at least 1. Draws must change as x does; real contexts may become a c + b, and nothing
+    changes. Of draws, the change is counted in units of the plain ones.
     """
     found: dict[str, float] = {}
     reference = _plain(case)
