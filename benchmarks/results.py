@@ -302,7 +302,8 @@ def coded(array: np.ndarray, context: torch.Tensor | None, folder: Path, prepare
 def minutes(folder: Path) -> float:
     """How long a run has been fitted; a closed form takes none."""
     file = folder / store.METRICS
-    return json.loads(file.read_text().splitlines()[-1])["seconds"] / 60 if file.exists() else 0.0
+    lines = file.read_text().splitlines() if file.exists() else []
+    return json.loads(lines[-1])["seconds"] / 60 if lines else 0.0
 
 
 def processor() -> str:

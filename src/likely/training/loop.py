@@ -186,7 +186,7 @@ class Loop:
         progress, validation = self.state.progress, self.validation
         if validation is None:
             return
-        if self.schedule.timed and progress.validated_on is None:
+        if self.schedule.timed and progress.validated_on is None and not progress.cycle:
             self.state.model.eval()
             room = SHARE * self.schedule.budget.amount
             progress.validated_on = validation.affordable(self.state.model, room, self.clock)
