@@ -180,7 +180,7 @@ def test_the_rate_of_a_first_step_is_small_where_nobody_knows_how_many_follow():
     [
         (1, 1, 16),
         (100, 6, 16),
-        (1347, 64, 64),
+        (1347, 64, 32),
         (2700, 3072, 4),
         (54000, 784, 16),
         (10**6, 10, 512),

@@ -11,13 +11,13 @@ PASSES = 3  # as much work as one pass of the network is a step of training
 
 
 def batch_size_for(examples: int, dims: int) -> int:
-    """Return the number of examples of a step, a power of two: about 2 √n, as far as they are not too large.
+    """Return the number of examples of a step, a power of two: about √n, as far as they are not too large.
 
     Args:
         examples: n.
         dims: values of one of them.
     """
-    wanted = min(max(2 * math.sqrt(examples), LEAST), MOST, VALUES / dims)
+    wanted = min(max(math.sqrt(examples), LEAST), MOST, VALUES / dims)
     return 2 ** max(0, round(math.log2(wanted)))
 
 
