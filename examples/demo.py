@@ -46,8 +46,8 @@ def main(budget: str = "75s") -> None:
     print(f"{train.note}; {event}\nfitting GatedPixelCNN for {budget}, into {out}", flush=True)
     model = likely.GatedPixelCNN(event, channels=32, layers=5, first_kernel=5)
     with watch() as watcher:
-        settings = {"budget": budget, "learning_rate": 1.5e-2, "weight_decay": 1.0}  # as few data want it
-        likely.fit(model, train, preparation=preparation, out=out, watch=watcher, **settings)
+        settings = {"learning_rate": 1.5e-2, "batch_size": 32, "weight_decay": 1.0}  # as few data want it
+        likely.fit(model, train, preparation=preparation, out=out, watch=watcher, budget=budget, **settings)
 
     models = {
         "uniform": likely.SymbolHistogram(event),  # not fitted: every symbol alike

@@ -180,7 +180,7 @@ def test_the_rate_of_a_first_step_is_small_where_nobody_knows_how_many_follow():
     [
         (1, 1, 16),
         (100, 6, 16),
-        (1347, 64, 32),
+        (1347, 64, 64),
         (2700, 3072, 4),
         (54000, 784, 16),
         (10**6, 10, 512),
@@ -192,9 +192,9 @@ def test_the_batch_size_follows_the_data(examples, dims, size):
 
 
 def test_the_learning_rate_follows_steps_and_parameters():
-    assert peak_rate(10, 5) == peak_rate(10**6, 300) == peak_rate(10, math.nan) == 0.015
-    assert peak_rate(10, 2400) == pytest.approx(0.0075)
-    assert peak_rate(16 * 10**6, 10) == pytest.approx(0.0075)
+    assert peak_rate(10, 5) == peak_rate(10**6, 1000) == peak_rate(10, math.nan) == 0.01
+    assert peak_rate(10, 8000) == pytest.approx(0.005)
+    assert peak_rate(16 * 10**6, 10) == pytest.approx(0.005)
 
 
 def test_evaluations_are_a_tenth_of_the_work():

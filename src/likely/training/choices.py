@@ -6,18 +6,18 @@ LEAST, MOST = 16, 512  # examples of a step, as far as they are small
 VALUES = 1 << 14  # of a step, about, at most
 EVALUATIONS = 40
 SHARE = 0.1  # of the work that validation takes
-PEAK, LONG, LARGE = 0.015, 300, 1_000_000  # learning rate; steps and parameters beyond which it is lower
+PEAK, LONG, LARGE = 0.01, 1000, 1_000_000  # learning rate; steps and parameters beyond which it is lower
 PASSES = 3  # as much work as one pass of the network is a step of training
 
 
 def batch_size_for(examples: int, dims: int) -> int:
-    """Return the number of examples of a step, a power of two: about √n, as far as they are not too large.
+    """Return the number of examples of a step, a power of two: about 2 √n, as far as they are not too large.
 
     Args:
         examples: n.
         dims: values of one of them.
     """
-    wanted = min(max(math.sqrt(examples), LEAST), MOST, VALUES / dims)
+    wanted = min(max(2 * math.sqrt(examples), LEAST), MOST, VALUES / dims)
     return 2 ** max(0, round(math.log2(wanted)))
 
 
@@ -34,7 +34,7 @@ def evaluations_within(steps: int, batch_size: int, examples: int) -> int:
 
 
 def peak_rate(parameters: int, steps: float) -> float:
-    """Return the peak of the learning rate: 0.015, less for long fits, ∝ steps^(−1/3), and for large models.
+    """Return the peak of the learning rate: 0.01, less for long fits, ∝ steps^(−1/3), and for large models.
 
     `benchmarks/rates.py` holds it against other ways.
 
