@@ -9,9 +9,9 @@ import torch
 
 import likely
 from likely.rows import Rows
-from likely.runs.recipe import Recipe
+from likely.runs.recipe import Budget, Recipe
 from likely.training import loop
-from likely.training.choices import batch_size_for, evaluations_within, peak_rate
+from likely.training.choices import batch_size_for, evaluations_within, peak_rate, suited_batch
 from likely.training.loop import Loop
 from likely.training.progress import Progress
 from likely.training.schedule import Schedule, learning_rate
@@ -189,6 +189,13 @@ def test_the_rate_of_a_first_step_is_small_where_nobody_knows_how_many_follow():
 )
 def test_the_batch_size_follows_the_data(examples, dims, size):
     assert batch_size_for(examples, dims) == size
+
+
+@pytest.mark.parametrize(("budget", "size"), [("5s", 16), ("15s", 32), ("5m", 64), ("60 steps", 64)])
+def test_a_short_budget_in_time_takes_small_batches_of_a_large_model(budget, size):
+    model = likely.GatedPixelCNN(likely.Event((1, 8, 8), 17))
+    assert suited_batch(model, 1347, Budget.parse(budget)) == size
+    assert suited_batch(likely.MADE(likely.Event((1, 8, 8), 17)), 1347, Budget.parse(budget)) == 64
 
 
 def test_the_learning_rate_follows_steps_and_parameters():

@@ -2,9 +2,14 @@
 
 import math
 
+from likely.density import Density
+from likely.runs.recipe import Budget
+from likely.training.batches import values_of
+
 LEAST, MOST = 16, 512  # examples of a step, as far as they are small
 VALUES = 1 << 14  # of a step, about, at most
 EVALUATIONS = 40
+ENOUGH, PRODUCTS = 100, 12e9  # steps of a short fit; multiplications that a core makes in a second, about
 SHARE = 0.1  # of the work that validation takes
 PEAK, LONG, LARGE = 0.01, 1000, 1_000_000  # learning rate; steps and parameters beyond which it is lower
 PASSES = 3  # as much work as one pass of the network is a step of training
@@ -19,6 +24,21 @@ def batch_size_for(examples: int, dims: int) -> int:
     """
     wanted = min(max(2 * math.sqrt(examples), LEAST), MOST, VALUES / dims)
     return 2 ** max(0, round(math.log2(wanted)))
+
+
+def suited_batch(model: Density, examples: int, budget: Budget) -> int:
+    """Return the number of examples of a step of a fit: as `batch_size_for`, fewer where a budget in time is short.
+
+    A hundred steps should fit into it, as far as four examples a step allow. Seconds are counted by the products of one
+    pass, convolutions at every place, at a pace of an ordinary core; nothing is timed, so that it is always the same.
+    """
+    size = batch_size_for(examples, values_of(model))
+    if budget.unit != "seconds":
+        return size
+    places = math.prod(filter(None, model.event.shape[1:]))
+    products = sum(p.numel() * (places if p.ndim == 4 else 1) for p in model.parameters())
+    affordable = budget.amount * PRODUCTS / (ENOUGH * PASSES * max(1, products))
+    return min(size, 2 ** max(2, round(math.log2(affordable))))
 
 
 def evaluations_within(steps: int, batch_size: int, examples: int) -> int:
