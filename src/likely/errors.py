@@ -37,6 +37,10 @@ class EntryError(InputError):
         return EntryError(self.name, self.value, (number(self.index[0]), *self.index[1:]), self.expected)
 
 
+class DataWarning(UserWarning):
+    """Data that are taken, but may not be what they look like: names the column and the value."""
+
+
 class UncodableError(InputError, NotImplementedError):
     """A density without a codec yet: names the part of it that has no codec or no exact twin."""
 

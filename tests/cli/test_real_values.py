@@ -246,3 +246,13 @@ def test_only_densities_of_one_or_two_values_are_drawn(capsys):
     capsys.readouterr()
     assert likely("plot", "runs/t") == 2
     assert "one or two real values" in capsys.readouterr().err
+
+
+def test_a_value_for_missing_ones_is_one_line(capsys):
+    x = table()
+    x[::50, 1] = -999999
+    write_csv("data.csv", x)
+    assert likely("fit", "affine-flow", "data.csv", "--out", "runs/m") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "far from all others" in line]
+    assert lines == [line for line in lines if line.startswith("likely: column 2: -999999 in ")]
+    assert len(lines) == 1

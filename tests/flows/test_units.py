@@ -9,6 +9,7 @@ from scipy import stats
 
 import likely
 from likely.densities.bases import Normal, Uniform
+from likely.errors import DataWarning
 from likely.flows import Elementwise, Flow, Inverse
 from likely.flows.maps.activation import Logit, Softplus, Tanh
 from likely.runs.store import load, save
@@ -133,3 +134,23 @@ def test_a_regression_does_without_directions_of_no_size():
     assert torch.allclose(together, alone, atol=1e-4)
     seen = math.log(0.1) + 0.5 * math.log(2 * math.pi) + 0.5
     assert likely.evaluate(model, (x, c)).nats == pytest.approx(seen, abs=0.02)
+
+
+@pytest.mark.parametrize("build", [likely.GaussianMixture, likely.AffineFlow], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("value", [-999999.0, 999.0])
+def test_values_that_stand_for_missing_ones_are_named(build, value):
+    x = np.random.default_rng(0).normal(size=(1000, 2))
+    x[::200, 1] = value
+    with pytest.warns(DataWarning, match=rf"^column 2: {value:g} in 5 of 1000 examples, far from all others"):
+        likely.fit(build(PAIR), x)
+
+
+def test_near_constant_columns_are_the_same_in_both_precisions():
+    """1 ± 1e-9: float32 has no digits for it, and takes part all the same."""
+    x = np.random.default_rng(0).normal([1.0, 0.0], [1e-9, 1.0], (1000, 2))
+    truth = stats.norm([1.0, 0.0], [1e-9, 1.0]).logpdf(x).sum(1).mean()
+    for build in (likely.AffineFlow, lambda event: likely.GaussianMixture(event, components=1)):
+        single, double = (likely.fit(build(PAIR).to(dtype), x) for dtype in (torch.float32, torch.float64))
+        found = [likely.evaluate(model, x).nats for model in (single, double)]
+        assert found[0] == pytest.approx(found[1], abs=1e-3)
+        assert found[1] == pytest.approx(-truth, abs=0.01)

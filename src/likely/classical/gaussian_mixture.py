@@ -19,7 +19,7 @@ from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
 from likely.errors import InputError, require_below, require_choice, require_numbers, require_positive, require_sizes
 from likely.event import Event, refuse
-from likely.nn.moments import location_and_scale, whitening
+from likely.nn.moments import location_and_scale, warn_of_values_apart, whitening
 from likely.nn.units import InUnits
 from likely.rows import Rows
 
@@ -143,6 +143,7 @@ class GaussianMixture(InUnits, Density):
         """
         x, context = Rows.of(data).read()
         x = self.check(x)
+        warn_of_values_apart(x)
         mean, deviation = location_and_scale(x)
         z = (x.double() - mean).reshape(len(x), -1) / deviation.flatten()
         self.mean.copy_(mean.flatten())

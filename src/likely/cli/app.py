@@ -3,9 +3,7 @@
 import math
 import signal
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +27,7 @@ from likely.cli.imports import import_first
 from likely.cli.output import Console
 from likely.cli.plot import plot
 from likely.cli.represent import embed, traverse
+from likely.cli.warned import warnings_as_lines
 from likely.errors import Error, InputError
 
 app = App(
@@ -246,17 +245,6 @@ def say_terms(console: Console, report: Any) -> None:
     if "effective sample size" in terms:
         size = terms["effective sample size"]
         console.say(f"of {report.importance_samples:,} draws {size:,.1f} count (effective sample size, mean)")
-
-
-@contextmanager
-def warnings_as_lines() -> Iterator[None]:
-    """Print warnings of estimates as lines on standard error."""
-    from likely.latent.bounds import UnreliableEstimate
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UnreliableEstimate)
-        warnings.showwarning = lambda message, *_, **__: print(f"likely: {message}", file=sys.stderr)
-        yield
 
 
 @app.command

@@ -17,6 +17,7 @@ from cyclopts.config import Toml
 from likely.catalogue import find, hyphenated, models
 from likely.cli.common import Context, Device, Json, Threads, conclude, use
 from likely.cli.output import Console
+from likely.cli.warned import warnings_as_lines
 from likely.data import Reading, load, load_validation
 from likely.data.formats.columns import names_of
 from likely.density import Density
@@ -166,7 +167,7 @@ def _fit(
     elif not built.estimable or "budget" in recipe:
         said += f"; a seeded {holdout:.0%} held out"
     console.say(said)
-    with console.progress() as watch:
+    with console.progress() as watch, warnings_as_lines():
         fit(built, train, valid=valid, out=out, preparation=planned.preparation, holdout=holdout, watch=watch, **recipe)
     conclude(console, out, built)
 

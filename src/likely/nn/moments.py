@@ -1,10 +1,13 @@
 """Means, deviations and covariances of data, in the form that Gaussian densities take them."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
-from likely.errors import InputError
+from likely.errors import DataWarning, InputError
 
+APART = 10.0  # times the range of all other values
 ROUNDING = 1e-14  # relative to the mean: no deviation of values, but of their last digits
 
 
@@ -36,6 +39,31 @@ def location_and_scale(x: Tensor, constant: float | None = None) -> tuple[Tensor
         return mean, torch.where(same, constant, deviation)
     _refuse_values(same, x, f"is {{}} in all of {len(x)} examples: it has no density; leave it out")
     return mean, deviation
+
+
+def warn_of_values_apart(x: Tensor) -> None:
+    """Warn of a value that several examples (n, …) have, and that lies far from all others: it may say "missing".
+
+    Warns:
+        DataWarning: the smallest or the largest value of a column is repeated, and lies ten times further from the next
+            than all others lie from one another.
+    """
+    for sign in (1.0, -1.0):
+        values = sign * x.double()
+        end = values.amin(0)
+        at_end = values == end
+        count = at_end.sum(0)
+        rest = values.masked_fill(at_end, torch.inf).amin(0)
+        far = (count > 1) & (2 * count < len(x)) & (rest - end > APART * (values.amax(0) - rest))
+        for place in (far & (values.amax(0) > rest)).nonzero().tolist():
+            at = tuple(place)
+            found = f"{float(sign * end[at]):g} in {int(count[at])} of {len(x)} examples, far from all others"
+            warnings.warn(
+                f"{name_of(at)}: {found}: if it stands for a missing value, leave these out, or put another value "
+                "in its place",
+                DataWarning,
+                stacklevel=2,
+            )
 
 
 def name_of(place: tuple[int, ...]) -> str:

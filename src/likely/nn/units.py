@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from likely.event import refuse
-from likely.nn.moments import location_and_scale
+from likely.nn.moments import location_and_scale, warn_of_values_apart
 
 NAMES = ("mean", "deviation")
 
@@ -65,6 +65,8 @@ class InUnits(nn.Module):
         """
         if self.units_are_set:
             return
+        if x.shape[1:] == self.mean.shape:
+            warn_of_values_apart(x)
         mean, deviation = find(x.detach())
         self._buffers["mean"] = mean.view(self.mean.shape).to(self.mean.device)
         self._buffers["deviation"] = deviation.view(self.mean.shape).to(self.mean.device)
