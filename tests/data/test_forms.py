@@ -65,7 +65,7 @@ def test_rows_are_what_was_given(given):
         (3, ["int"]),
         (None, ["NoneType"]),
     ],
-    ids=repr,
+    ids=lambda given: type(given).__name__,
 )
 def test_what_is_no_rows_of_numbers_is_one_line(given, words):
     with pytest.raises(InputError) as caught:
