@@ -10,6 +10,7 @@ from likely.distributions.discrete import uniform
 from likely.nn.moments import whitening
 
 Covariance = Literal["full", "diagonal"]
+CHUNK = 8192  # examples at once
 
 
 class Components(NamedTuple):
@@ -29,15 +30,21 @@ class Components(NamedTuple):
 
     def log_joint(self, x: Tensor) -> Tensor:
         """ln π_k N(x; μ_k, Σ_k) for examples x (n, dims): (n, K)."""
-        parts = []
-        for log_weight, mean, w in zip(*self, strict=True):
-            if w.ndim == 1:
-                z, diagonal = (x - mean) * w, w
-            else:
-                z, diagonal = (x - mean) @ w.T, w.diagonal()
-            log_det = diagonal.log().sum()
-            parts.append(log_weight + log_det - (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi)) / 2)
-        return torch.stack(parts, 1)
+        log_weights, means, w = self
+        diagonal = w
+        if w.ndim == 3:
+            diagonal = w.diagonal(dim1=1, dim2=2)
+        constant = log_weights + diagonal.log().sum(1) - x.shape[1] * math.log(2 * math.pi) / 2
+        squares = [_squares(rows, means, w) for rows in x.split(CHUNK)]
+        return constant - torch.cat(squares) / 2
+
+
+def _squares(x: Tensor, means: Tensor, w: Tensor) -> Tensor:
+    """|W_k (x − μ_k)|² of examples (n, dims), (n, K): one product for all components."""
+    if w.ndim == 2:
+        return ((x[:, None] - means) * w).square().sum(2)
+    whitened = x @ w.flatten(0, 1).T - (w @ means[..., None]).flatten()
+    return whitened.view(len(x), *means.shape).square().sum(2)
 
 
 def expectation_maximization(

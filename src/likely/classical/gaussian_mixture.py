@@ -23,7 +23,7 @@ from likely.nn.moments import location_and_scale, warn_of_values_apart, whitenin
 from likely.nn.units import InUnits
 from likely.rows import Rows
 
-START_ROWS, START_STEPS = 10_000, 30  # examples and steps that each start is tried on
+START_ROWS, START_STEPS = 10_000, 20  # examples and steps that each start is tried on
 
 
 class GaussianMixture(InUnits, Density):
@@ -44,7 +44,7 @@ class GaussianMixture(InUnits, Density):
         components: K.
         covariance: "full", or "diagonal": values are independent within a component.
         floor: smallest variance of a component, where that of each value of the data is 1.
-        starts: how many starts are tried, 30 steps on at most 10,000 examples; the most likely one goes on with all.
+        starts: how many starts are tried, 20 steps on at most 10,000 examples; the most likely one goes on with all.
         iterations: most iterations of expectation maximisation.
         tolerance: it has converged when a step gains less, in nats per example.
         seed: of the weights of an unfitted mixture.
@@ -65,7 +65,7 @@ class GaussianMixture(InUnits, Density):
         floor: float = 1e-6,
         starts: int = 4,
         iterations: int = 500,
-        tolerance: float = 1e-6,
+        tolerance: float = 1e-4,
         seed: int = 0,
     ) -> None:
         super().__init__(event, context)
