@@ -1,7 +1,6 @@
 """The contract: `Density`, its autoregressive kind with `conditionals` and `steps`, and the one loop, `run`."""
 
 import copy
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from likely.errors import InputError, require_draws
 from likely.event import REAL, Configured, Event, Interval, refuse, shown
 from likely.rows import Rows
 from likely.scoring import Scored, Scoring, averaged, gap_of_one_draw
-from likely.tables import html_table
+from likely.tables import Shown
 
 Where = tuple[Any, ...]
 Steps = Generator[tuple[Where, Discrete], Tensor, Tensor]
@@ -34,7 +33,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-class Density(nn.Module, PlainArguments, Configured, ABC):
+class Density(Shown, nn.Module, PlainArguments, Configured, ABC):
     """A probability distribution p(x) or p(x | context) over an event.
 
     A subclass sets `event` and `context` through this constructor. It keeps each of its own constructor's arguments as
@@ -255,20 +254,6 @@ class Density(nn.Module, PlainArguments, Configured, ABC):
         if len(context) != n and not (broadcast and len(context) == 1):
             raise InputError(f"context: {n} values are expected, one per example, found {len(context)}")
         return context.expand(n, *self.context.shape).to(self.device)
-
-    def extra_repr(self) -> str:
-        """Return the arguments of the constructor, but for the parts that torch prints below."""
-        return ", ".join(f"{name}={value}" for name, value in self._arguments().items())
-
-    def _repr_html_(self) -> str:
-        row = {"model": type(self).__name__, **self._arguments()}
-        row["parameters"] = f"{sum(p.numel() for p in self.parameters()):,}"
-        return html_table([row | {"log p": self.kind}])
-
-    def _arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments that are no modules, by name."""
-        values = {name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters}
-        return {name: value for name, value in values.items() if name not in self._modules}
 
     def coded_as(self) -> "Density":
         """Return the density that is frozen and coded in place of this one: the same distribution."""

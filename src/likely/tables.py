@@ -1,5 +1,6 @@
-"""Tables as text and as HTML, for consoles and notebooks."""
+"""Tables as text and as HTML, for consoles and notebooks; and models that show their arguments."""
 
+import inspect
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -39,3 +40,22 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     return str(value)
+
+
+class Shown:
+    """A base of modules that are built from arguments: they are shown in print and, in a notebook, as a table."""
+
+    _modules: dict[str, Any]
+
+    def extra_repr(self) -> str:
+        """Return the arguments of the constructor, but for the parts that torch prints below."""
+        return ", ".join(f"{name}={value}" for name, value in self._arguments().items())
+
+    def _repr_html_(self) -> str:
+        count = sum(parameter.numel() for parameter in getattr(self, "parameters")())  # noqa: B009  (of the module)
+        return html_table([{"": type(self).__name__, **self._arguments(), "parameters": f"{count:,}"}])
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments that are no modules, by name."""
+        values = {name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters}
+        return {name: value for name, value in values.items() if name not in self._modules}

@@ -16,6 +16,7 @@ from likely.arguments import PlainArguments
 from likely.errors import InputError
 from likely.event import REAL, Configured, Event, Interval, refuse
 from likely.flows.maps.map import Map
+from likely.tables import Shown
 
 Pair = tuple[Tensor, Tensor]
 
@@ -41,7 +42,7 @@ def finite(x: Tensor, ladj: Tensor) -> Pair:
     return x, ladj
 
 
-class Transform(nn.Module, PlainArguments, Configured, ABC):
+class Transform(Shown, nn.Module, PlainArguments, Configured, ABC):
     """A bijection between values inside `domain` and values inside `codomain`, example by example.
 
     A subclass keeps each of its constructor's arguments as an attribute of the same name, to be saved, and writes
