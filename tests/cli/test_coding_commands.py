@@ -663,7 +663,7 @@ BAD = [
     (read("good.lk", "--context", "labels.npy"), "but one was given"),
     # which numbers
     (write("digits", "--chunk-items", "0"), "at least 1, found 0"),
-    (write("digits", "--chunk-items", str(2**32)), "items_per_chunk"),
+    (write("digits", "--chunk-items", str(2**32)), "chunk_items"),
     (write("digits", "--batch-size", "0"), "1 to 4096 items in lock-step are expected of this model, found 0"),
     (write("digits", "--workers", "0"), "--workers. Must be >= 1"),
     (write("digits", "--threads", "0"), "--threads"),

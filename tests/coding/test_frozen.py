@@ -506,6 +506,8 @@ def test_numbers_out_of_their_range_are_refused(name):
             "exponent": [30_000, -30_000, 1000],
             "grid": [30_000, -32_768],
             "weight": [math.nan, math.inf] if tensor.is_floating_point() else [],
+            "mean": [math.nan, math.inf],
+            "deviation": [math.nan, math.inf],
             "table": [-1, 1 << 62, -(1 << 63)],
             "ordering": [-1, 99, 1 << 40],
             "input_orders": [-1, 10_000],

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property, partial
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from likely.density import Array, Autoregressive, Density
-from likely.errors import Error
+from likely.errors import DataWarning, Error
 from likely.event import REAL, Event, Interval, as_tensor
 from likely.laws.table import NotApplicable
 
@@ -100,11 +101,13 @@ class Case:
         generator = torch.Generator().manual_seed(seed)
         x = examples(self.event, 512, chance, model.support)
         context = self._spread(512)
-        if model.estimable:
-            model.estimate((x, context), generator=chance)
-        elif not list(model.parameters()):
-            return None
-        model.initialize(x, context, generator=chance)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # a few contexts are repeated here
+            if model.estimable:
+                model.estimate((x, context), generator=chance)
+            elif not list(model.parameters()):
+                return None
+            model.initialize(x, context, generator=chance)
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 drawn = noise(parameter, generator)
