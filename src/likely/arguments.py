@@ -57,11 +57,16 @@ def _with_plain_arguments(constructor: Callable[..., None]) -> Callable[..., Non
 
 def _named(constructor: Callable[..., None], args: tuple, settings: dict[str, Any]) -> dict[str, Any]:
     """Return arguments by name, as they were given."""
-    signature = inspect.signature(constructor)
+    signature = _signature(constructor)
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
         return settings
     return dict(list(signature.bind(*args, **settings).arguments.items())[1:])
+
+
+@functools.cache
+def _signature(constructor: Callable[..., None]) -> inspect.Signature:
+    return inspect.signature(constructor)
 
 
 @functools.cache

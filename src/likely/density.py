@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from likely.arguments import PlainArguments
 from likely.distributions.discrete import Discrete
 from likely.errors import InputError, require_draws
-from likely.event import REAL, Configured, Event, Interval, refuse, shown
+from likely.event import REAL, Configured, Event, Interval, narrowed, shown
 from likely.rows import Rows
 from likely.scoring import Scored, Scoring, averaged, gap_of_one_draw
 from likely.tables import Shown
@@ -229,9 +229,7 @@ class Density(Shown, nn.Module, PlainArguments, Configured, ABC):
         x = x.to(self.device)
         if self.precise:
             return x.to(torch.promote_types(x.dtype, self.dtype))
-        cast = x.to(self.dtype)
-        refuse(cast.isinf(), x, "data", f"values within the range of {self.dtype} are expected")
-        return cast
+        return narrowed(x, self.dtype, x, "data")
 
     def check_context(self, context: Array | None, n: int, *, broadcast: bool = False) -> Tensor | None:
         """Validate the context of n examples; with `broadcast` one value serves them all.

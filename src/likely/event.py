@@ -339,6 +339,24 @@ def refuse(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
         raise EntryError(name, x[first].item(), first, expected)
 
 
+def narrowed(z: Tensor, dtype: torch.dtype, x: Tensor, name: str = "x") -> Tensor:
+    """Return values in a precision.
+
+    Args:
+        z: finite values.
+        dtype: the precision.
+        x: the values as they were given, for an error.
+        name: of x.
+
+    Raises:
+        InputError: a value that is beyond that precision; names the first of x.
+    """
+    cast = z.to(dtype)
+    if dtype.itemsize < z.dtype.itemsize:
+        refuse(cast.isinf(), x, name, f"values within the range of {str(dtype).removeprefix('torch.')} are expected")
+    return cast
+
+
 def refuse_parameter(bad: Tensor, x: Tensor, name: str, expected: str) -> None:
     """Raise an `InputError` that names the first True entry of `bad`, a mask without rows."""
     try:

@@ -64,6 +64,13 @@ def test_a_context_is_for_the_models_that_take_one(coins):
     assert {model.name for model in found.models} == {"given", "true"}
 
 
+def test_draws_are_for_the_models_that_have_bounds(coins):
+    models = {"exact": Source(0.8), "bound": likely.VAE(EVENT, latent=2, hidden=(4,))}
+    found = {model.name: model for model in likely.compare(models, coins, importance_samples=20).models}
+    assert found["exact"].report.kind == "exact"
+    assert found["bound"].report.nats < likely.evaluate(models["bound"], coins).nats
+
+
 def test_what_cannot_be_compared_is_refused(coins):
     with pytest.raises(InputError, match="at least one is expected"):
         likely.compare({}, coins)

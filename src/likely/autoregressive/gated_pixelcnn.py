@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from likely.density import Array, Autoregressive, Steps, Where, seeded
 from likely.distributions import Discrete
-from likely.errors import InputError, require_choice, require_sizes
+from likely.errors import InputError, require_sizes
 from likely.event import Event, shown
 from likely.nn import (
     Cache,
@@ -22,7 +22,7 @@ from likely.nn import (
     raster_places,
     raster_steps,
 )
-from likely.nn.heads import HEADS, Head, head_of_symbols
+from likely.nn.heads import Head, head_of_symbols
 from likely.nn.start import start_at_marginals
 from likely.nn.values import take_units
 
@@ -74,7 +74,6 @@ class GatedPixelCNN(Autoregressive):
             raise InputError(f"pictures given pictures must be of one size, found shape {shown(event.shape)}")
         if kernel % 2 == 0 or first_kernel % 2 == 0 or min(kernel, first_kernel) < 3:
             raise InputError(f"kernels must be odd and at least 3, found kernel={kernel}, first_kernel={first_kernel}")
-        require_choice(HEADS, head=head)
         require_sizes(channels=channels, layers=layers, components=components, features=features)
         self.channels, self.layers, self.kernel, self.first_kernel = channels, layers, kernel, first_kernel
         self.components, self.features, self.seed = components, features, seed

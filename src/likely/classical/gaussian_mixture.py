@@ -17,7 +17,7 @@ from likely.classical.expectation_maximization import (
 from likely.densities.bases import Normal
 from likely.density import Array, Density, seeded
 from likely.distributions.discrete import uniform
-from likely.errors import InputError, require_below, require_choice, require_numbers, require_positive, require_sizes
+from likely.errors import InputError, require_below, require_numbers, require_positive, require_sizes
 from likely.event import Event, refuse
 from likely.nn.moments import location_and_scale, warn_of_values_apart, whitening
 from likely.nn.units import InUnits
@@ -78,7 +78,6 @@ class GaussianMixture(InUnits, Density):
             raise InputError(
                 f"GaussianMixture keeps one mixture per label: Event((), levels) expected, found {context}"
             )
-        require_choice(("full", "diagonal"), covariance=covariance)
         require_sizes(components=components, starts=starts, iterations=iterations)
         require_positive(floor=floor)
         require_below(1.0, floor=floor)
@@ -146,9 +145,7 @@ class GaussianMixture(InUnits, Density):
         warn_of_values_apart(x)
         mean, deviation = location_and_scale(x)
         z = (x.double() - mean).reshape(len(x), -1) / deviation.flatten()
-        self.mean.copy_(mean.flatten())
-        self.deviation.copy_(deviation.flatten())
-        self._are_set = True
+        self.replace_units(mean, deviation)
         labels = self.check_context(context, len(x))
         for label in range(len(self.logits)):
             rows, where = z, ""

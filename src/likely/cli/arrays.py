@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from likely.cli.writers.numpy_array import header_of
-from likely.data import Reading, load, load_context, load_stored, readers
+from likely.data import Reading, as_stored, load_context, load_with_stored, readers
 from likely.rows import Rows
 
 HEADER = "npy"  # in a file's meta data: an .npy header that numpy would write otherwise
@@ -47,11 +47,11 @@ def read_array(data: str, context: str | None, reading: Reading | None = None) -
         InputError: as `likely.data.load`.
     """
     if data != "-" and not data.endswith(".npy"):
-        loaded = load(data, "test", context=context, reading=reading)
+        loaded, found = load_with_stored(data, "test", context=context, reading=reading)
         meta = {}
         if loaded.names and len(str(loaded.names)) < LONG:
             meta[NAMES] = list(loaded.names)
-        return Raw(load_stored(data, "test", reading=reading), loaded.context, loaded.note, meta)
+        return Raw(as_stored(found), loaded.context, loaded.note, meta)
     array, header = _from_standard_input() if data == "-" else _from_npy(data)
     meta = {}
     if header != header_of(array.shape, array.dtype):

@@ -175,25 +175,23 @@ def _decompressed(
             "--recover looks through a whole file that can be searched; it goes neither with --items nor -"
         )
     lost: list[range] = []
+    parts: Any = None
     with _opened(file) as stream:
         reader = codec.Reader(stream, max_output=max_output)
         header = reader.header
         many = sizes_of(header).several
         start, stop = (0, header.items) if items is None else _span(items)
-        writer, rows = writer_and_rows(out, header, stop - start)
-        if not recover:
-            writer.check(out, rows)
         given = side_information(context)
         with console.counting(stop - start) as watch:
             if recover:
                 array, lost = codec.recover_from(reader, model, context=given)
                 stop, parts = len(array), iter([array])
-            else:
+            writer, rows = writer_and_rows(out, header, stop - start)
+            writer.check(out, rows)
+            if not recover:
                 span = None if items is None else (start, stop)
                 parts = codec.decompress_parts(reader, model, items=span, context=given, workers=workers, watch=watch)
             shape, dtype = (stop - start, *header.shape[1:]), np.dtype(header.dtype)
-            writer, rows = writer_and_rows(out, header, stop - start)
-            writer.check(out, rows)
             writer.write(out, rows, parts)
     for span in lost:
         print(f"likely: lost: items {span.start} to {span.stop - 1}", file=sys.stderr)

@@ -87,10 +87,7 @@ def compare(
         first: folder of a run.
         others: folders of other runs, then the name or path of the data.
     """
-    import torch
-
-    from likely.jobs.compare import comparison
-    from likely.jobs.evaluate import score
+    from likely.jobs.compare import comparison, scored_by
 
     console = Console(json)
     use(device, threads)
@@ -102,13 +99,8 @@ def compare(
         model, preparation, loaded, x = opened(run, data, context, seed, device)
         prepared[str(run)] = preparation
         refuse_other_data(prepared)
-        draws = importance_samples if model.kind != "exact" else 1
-        generator = torch.Generator(device).manual_seed(seed)
         with warnings_as_lines():
-            scored[str(run)] = (
-                model,
-                score(model, x, batch_size=batch_size, generator=generator, importance_samples=draws),
-            )
+            scored[str(run)] = model, scored_by(model, x, importance_samples, batch_size, seed)
     found = comparison(scored)
     console.say(loaded.note)
     if json:

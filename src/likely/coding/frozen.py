@@ -24,7 +24,7 @@ from likely.nn.leaf import own_state, with_state
 from likely.nn.units import InUnits
 from likely.rows import Rows
 from likely.runs import Run
-from likely.runs.bounds import MODEST, Modest, refuse_sizes
+from likely.runs.bounds import MODEST, OF_FROZEN, Modest, refuse_counts
 from likely.runs.configuration import build, configuration
 from likely.runs.files import write_atomic
 from likely.runs.run import CONFIG
@@ -239,7 +239,7 @@ def assemble(config: Any, tensors: dict[str, Tensor]) -> Density:
     Raises:
         FormatError: numbers are missing or of another shape.
     """
-    refuse_sizes(config)
+    refuse_counts(config, OF_FROZEN)
     with Modest(MODEST + 64 * sum(tensor.numel() for tensor in tensors.values())):
         model = build(config).eval()
     for parameter in model.parameters():

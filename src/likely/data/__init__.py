@@ -3,7 +3,7 @@
 from likely.data.fingerprints import fingerprint
 from likely.data.formats import Reading
 from likely.data.generated import source_of
-from likely.data.load import Data, load, load_context, load_stored, load_validation, validation
+from likely.data.load import Data, as_stored, load, load_context, load_validation, load_with_stored, validation
 from likely.data.preparation import Preparation
 from likely.data.real_sources import BlurredArcs, Checkerboard, LinearGaussian, RoundedGaussian
 from likely.data.sources import Coins, ColourChain, Ising, Source, Upsampled
@@ -21,11 +21,12 @@ __all__ = [
     "RoundedGaussian",
     "Source",
     "Upsampled",
+    "as_stored",
     "fingerprint",
     "load",
     "load_context",
-    "load_stored",
     "load_validation",
+    "load_with_stored",
     "source_of",
     "validation",
 ]

@@ -129,17 +129,23 @@ def load(data: str, role: Role, *, context: str | None = None, reading: Reading 
         InputError: nothing of that name, a damaged or unsuitable file, an unclear split, or a context of another
             length or split.
     """
+    return load_with_stored(data, role, context=context, reading=reading)[0]
+
+
+def load_with_stored(
+    data: str, role: Role, *, context: str | None = None, reading: Reading | None = None
+) -> tuple[Data, Found]:
+    """Return the result of `load`, and what was read for it, in its own dtype."""
     reading = reading or Reading()
     place = _locate(str(require_path(data=data)), role, reading)
-    if context is None:
-        return _fetch(place, None, reading)
-    return _fetch(place, _locate_context(context, place.split), reading)
+    beside = None if context is None else _locate_context(context, place.split)
+    found = _stored(place, reading)
+    return _data(place, found, beside, reading), found
 
 
-def load_stored(data: str, role: Role, *, reading: Reading | None = None) -> np.ndarray | Rows:
-    """Load the array of `load`, in its own dtype, or rows of pictures that are not in memory; raises as `load`."""
-    reading = reading or Reading()
-    values = _stored(_locate(data, role, reading), reading).values
+def as_stored(found: Found) -> np.ndarray | Rows:
+    """Return what was read as an array in its own dtype; pictures that are not in memory as rows."""
+    values = found.values
     if not isinstance(values, Pictures):
         return np.asanyarray(values)
     if values.sizes is not None or not values.few:
@@ -211,21 +217,28 @@ def _locate(data: str, role: str, reading: Reading) -> _Place:
 def _locate_columns(path: Path, key: str | None, reading: Reading) -> _Place:
     """Locate columns of a table: those of a key come before those of a reading."""
     how = "{n} rows, all of it: it has no splits by name"
-    if key is None and (reading.columns is not None or reading.drop):
-        known = readers.format_of(path).columns(path)
-        chosen = list(known)
-        if reading.columns is not None and (known or reading.drop):
-            chosen = [known[place] for place in places_of(key_of(reading.columns), known, path)]
-        if reading.drop:
-            dropped = places_of(key_of(reading.drop), known, path)
-            chosen = [name for name in chosen if known.index(name) not in dropped]
-        if chosen != list(known):
-            key = key_of(chosen)
+    if key is None and reading.columns is None and not reading.drop:
+        return _Place(path, None, None, how)
+    known = readers.format_of(path).columns(path)
+    if key is None:
+        key = _chosen(path, known, reading)
     if key is not None:
-        known = readers.format_of(path).columns(path)
         chosen = [known[place] for place in places_of(key, known, path)]
         key, how = key_of(chosen), f"{{n}} rows, {len(chosen)} of its columns"
     return _Place(path, key, None, how)
+
+
+def _chosen(path: Path, known: tuple[str, ...], reading: Reading) -> str | None:
+    """Return the key of the columns that a reading takes; None: all."""
+    chosen = list(known)
+    if reading.columns is not None and (known or reading.drop):
+        chosen = [known[place] for place in places_of(key_of(reading.columns), known, path)]
+    if reading.drop:
+        dropped = places_of(key_of(reading.drop), known, path)
+        chosen = [name for name in chosen if known.index(name) not in dropped]
+    if chosen == list(known):
+        return None
+    return key_of(chosen)
 
 
 def _parse(data: str) -> tuple[str, str | None]:
@@ -331,7 +344,11 @@ def _unknown(base: str, key: str, known: tuple[str, ...]) -> InputError:
 
 
 def _fetch(place: _Place, context: _Place | None, reading: Reading) -> Data:
-    x, names, said = _read(place, reading)
+    return _data(place, _stored(place, reading), context, reading)
+
+
+def _data(place: _Place, found: Found, context: _Place | None, reading: Reading) -> Data:
+    x, names, said = _of_torch(place, found), found.names, found.said
     note = f"{place.label}, {place.how.format(n=f'{len(x):,}')}"
     if said:
         note += f"; {said}"
@@ -349,7 +366,7 @@ def _fetch(place: _Place, context: _Place | None, reading: Reading) -> Data:
 
 def _values(place: _Place) -> Tensor:
     """Read a context; a column, as of a .csv, becomes single values."""
-    values = _read(place, Reading())[0][:]
+    values = _of_torch(place, _stored(place, Reading()))[:]
     if values.shape[1:] == (1,):
         return values[:, 0]
     return values
@@ -365,11 +382,10 @@ def _stored(place: _Place, reading: Reading) -> Found:
     return readers.read(place.path, place.key, reading)
 
 
-def _read(place: _Place, reading: Reading) -> tuple[Tensor | Source, tuple[str, ...] | None, str]:
-    """Return rows of a dtype that torch computes with, the names of their columns, and what became of them."""
-    found = _stored(place, reading)
+def _of_torch(place: _Place, found: Found) -> Tensor | Source:
+    """Return rows of a dtype that torch computes with."""
     if isinstance(found.values, Pictures):
-        return found.values.loaded(), found.names, found.said
+        return found.values.loaded()
     array = np.asanyarray(found.values)
     if array.ndim == 0 or array.size == 0:
         raise InputError(f"{place.source}: at least one row is expected, found shape {array.shape}")
@@ -378,9 +394,9 @@ def _read(place: _Place, reading: Reading) -> tuple[Tensor | Source, tuple[str, 
     wanted = _wider(array.dtype)
     mapped = file_of(array, wanted)
     if mapped is not None:
-        return mapped, found.names, found.said
+        return mapped
     dtype = np.dtype(wanted or array.dtype).newbyteorder("=")
-    return torch.from_numpy(np.require(array, dtype, ["C", "W"])), found.names, found.said
+    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
 
 
 def _wider(dtype: np.dtype) -> str | None:

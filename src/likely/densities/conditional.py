@@ -11,7 +11,7 @@ from likely.density import Array, Autoregressive, Density, Steps, seeded
 from likely.distributions import Discrete
 from likely.distributions.discrete import standard_normal
 from likely.distributions.normals import Normals
-from likely.errors import InputError, require_choice, require_positive, require_sizes
+from likely.errors import InputError, require_positive, require_sizes
 from likely.event import Event
 from likely.nn import NormalHead
 from likely.nn.heads import Head, head_of_symbols
@@ -64,7 +64,6 @@ class ConditionalNormal(InUnits, Gaussian):
         super().__init__(event, context)
         if event.discrete:
             raise InputError(f"ConditionalNormal has real values, found an event of symbols: {event}")
-        require_choice(("diagonal", "full"), covariance=covariance)
         require_positive(floor=floor)
         self.network = specification(network, context.shape)
         self.covariance = covariance

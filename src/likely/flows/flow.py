@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from likely.density import Array, Density, seeded
 from likely.errors import InputError, require_sizes
-from likely.event import Event, Interval, refuse
+from likely.event import Event, Interval, narrowed, refuse
 from likely.flows.transforms.transform import Composition, Transform, named
 from likely.nn import ContextEncoder
-from likely.nn.units import narrowed
 from likely.nn.values import take_units
 
 

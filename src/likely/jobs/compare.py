@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from likely.density import Density
 from likely.errors import InputError
 from likely.jobs.evaluate import Report, report_of, score
@@ -68,7 +70,9 @@ class Comparison:
         ]
 
 
-def compare(models: Mapping[str, Density], data: Any, **options: Any) -> Comparison:
+def compare(
+    models: Mapping[str, Density], data: Any, *, importance_samples: int = 1, batch_size: int = 128, seed: int = 0
+) -> Comparison:
     """Score the same examples under several models.
 
     A lower bound stands beside exact likelihoods as a bound: its model may be better than it says.
@@ -76,7 +80,9 @@ def compare(models: Mapping[str, Density], data: Any, **options: Any) -> Compari
     Args:
         models: densities of one event, by name.
         data: as for `evaluate`.
-        options: of `evaluate`, but terms; number of draws and proposal are for models that have bounds.
+        importance_samples: draws that each lower bound is averaged over.
+        batch_size: examples per pass.
+        seed: of what bounds draw.
 
     Raises:
         InputError: no models, models of different events, or data that are not of the event.
@@ -89,7 +95,18 @@ def compare(models: Mapping[str, Density], data: Any, **options: Any) -> Compari
         if events[name] != events[first]:
             raise InputError(f"models of one event are expected; {first} has {events[first]}, {name} {events[name]}")
     rows = Rows.of(data, conditional=any(model.context is not None for model in models.values()))
-    return comparison({name: (model, score(model, _suited(rows, model), **options)) for name, model in models.items()})
+    scored = {}
+    for name, model in models.items():
+        suited = _suited(rows, model)
+        scored[name] = model, scored_by(model, suited, importance_samples, batch_size, seed)
+    return comparison(scored)
+
+
+def scored_by(model: Density, rows: Rows, importance_samples: int, batch_size: int, seed: int) -> Scored:
+    """Score rows under one model of a comparison; the draws are for a bound."""
+    draws = 1 if model.kind == "exact" else importance_samples
+    generator = torch.Generator(model.device).manual_seed(seed)
+    return score(model, rows, batch_size=batch_size, generator=generator, importance_samples=draws)
 
 
 def _suited(rows: Rows, model: Density) -> Rows:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from likely.density import seeded
-from likely.errors import require_choice, require_sizes
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.flows.flow import Flow
 from likely.flows.maps.map import Affine
@@ -58,7 +58,6 @@ class IAFVAE(Autoencoder):
         seed: int = 0,
     ) -> None:
         require_sizes(layers=layers, features=features)
-        require_choice(("normal", "mixture", "flow"), prior_kind=prior_kind)
         decoder = independent_decoder(event, latent, hidden, channels, head, seed)
         base = gaussian_encoder(event, latent, hidden, channels, seed + 1)
         prior = prior_for(prior_kind, base, components, seed + 2)

@@ -87,7 +87,6 @@ class Mixture(_Mixed, Autoregressive):
         seed: int = 0,
     ) -> None:
         super().__init__(event, context)
-        require_kind(Event, event=event)
         if not event.discrete:
             raise InputError(
                 f"Mixture has symbols, found an event of real values: {event}; GaussianMixture and MixtureOf have them"

@@ -3,7 +3,7 @@
 from likely.autoregressive.gated_pixelcnn import GatedPixelCNN, require_picture
 from likely.densities.conditional import ConditionalNormal
 from likely.density import seeded
-from likely.errors import require_kind, require_sizes
+from likely.errors import require_sizes
 from likely.event import Event
 from likely.latent.priors import PriorKind, prior_for
 from likely.latent.vae import Autoencoder
@@ -55,7 +55,6 @@ class PixelVAE(Autoencoder):
         free_bits: float = 4.0,
         seed: int = 0,
     ) -> None:
-        require_kind(Event, event=event)
         require_picture("PixelVAE", event)
         require_sizes(latent=latent, hidden=hidden)
         z = Event((latent,))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from likely.densities.conditional import ConditionalNormal, ConditionalSymbols
 from likely.density import Array, Density
-from likely.errors import InputError, require_hidden, require_kind, require_numbers, require_sizes
+from likely.errors import InputError, require_hidden, require_numbers, require_sizes
 from likely.event import Event
 from likely.latent.latent import LatentVariable, draw_terms, training_loss
 from likely.latent.priors import PriorKind, VampPrior, prior_for
@@ -137,7 +137,6 @@ def gaussian_encoder(
     event: Event, latent: int, hidden: tuple[int, ...], channels: int, seed: int, covariance: Covariance = "diagonal"
 ) -> ConditionalNormal:
     """q(z | x) = N(z; μ(x), Σ(x)) of `latent` values."""
-    require_kind(Event, event=event)
     network, _ = networks(latent, hidden, channels)
     return ConditionalNormal(Event((latent,)), event, network=network, covariance=covariance, seed=seed)
 
@@ -156,7 +155,6 @@ def decoder_of(event: Event, z: Event, network: NetworkSpec, head: Head, seed: i
     Raises:
         InputError: no event, another head, or one for real values.
     """
-    require_kind(Event, event=event)
     if event.discrete:
         return ConditionalSymbols(event, z, network=network, head=head, seed=seed)
     if head != "categorical":

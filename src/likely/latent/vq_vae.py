@@ -18,7 +18,6 @@ from likely.errors import (
     InputError,
     require_below,
     require_hidden,
-    require_kind,
     require_numbers,
     require_positive,
     require_sizes,
@@ -93,7 +92,6 @@ class VQVAE(LatentVariable):
         prior_from: float = 0.75,
         seed: int = 0,
     ) -> None:
-        require_kind(Event, event=event)
         require_sizes(2, codes=codes)
         if codes > CODES:
             raise InputError(f"a codebook of at most {CODES:,} entries is expected, found {codes:,}")

@@ -98,7 +98,6 @@ class Case:
         """
         model: Any = copy.deepcopy(self.given)
         chance = torch.Generator().manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
         x = examples(self.event, 512, chance, model.support)
         context = self._spread(512)
         with warnings.catch_warnings():
@@ -108,13 +107,10 @@ class Case:
             elif not list(model.parameters()):
                 return None
             model.initialize(x, context, generator=chance)
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                drawn = noise(parameter, generator)
-                if not self.orders:
-                    # An area or a volume is integrated over, and must not be too rough for that: weights only move.
-                    drawn = parameter + MOVE * drawn
-                parameter.data.copy_(drawn)
+        if self.orders:
+            draw_weights(model, seed)
+        else:  # an area or a volume is integrated over, and must not be too rough for that
+            move_weights(model, seed)
         return model
 
     def models(self, dtype: torch.dtype | None = None) -> dict[str, Any]:
@@ -268,6 +264,15 @@ def noise(parameter: Tensor, generator: torch.Generator) -> Tensor:
     if parameter.ndim > 1:
         scale = math.sqrt(2 / max(1, parameter[0].numel()))
     return scale * torch.randn(parameter.shape, generator=generator)
+
+
+@torch.no_grad()
+def draw_weights(model: torch.nn.Module, seed: int) -> None:
+    """Replace every weight by noise."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.copy_(noise(parameter, generator))
 
 
 @torch.no_grad()

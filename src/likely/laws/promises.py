@@ -47,8 +47,7 @@ def one_by_one(case: Case) -> Measured:
         if model.kind != "exact":
             raise NotApplicable("a bound draws, and draws otherwise in a batch")
         together = model.log_prob(case.x, case.context)
-        rows = [slice(i, i + 1) for i in range(len(case.x))]
-        alone = torch.cat([model.log_prob(case.x[row], picked(case.context, row)) for row in rows])
+        alone = scored_alone(model, case.x, case.context)
         differ = (together != alone) & ~(together.isnan() & alone.isnan())
         relative_to = together.abs().clamp(min=1)
         errors = ((together - alone).abs() / relative_to)[differ]
@@ -72,11 +71,16 @@ def one_by_one_beyond(case: Case) -> Measured:
     found = {}
     for name, context in ("as seen", case.context), ("beyond", 1.5 * case.context):
         together = model.log_prob(case.x, context)
-        rows = [slice(i, i + 1) for i in range(len(case.x))]
-        alone = torch.cat([model.log_prob(case.x[row], context[row]) for row in rows])
+        alone = scored_alone(model, case.x, context)
         errors = (together - alone).abs() / together.abs().clamp(min=1)
         found[name] = float(errors.nan_to_num(math.inf).max())
     return worst(found)
+
+
+def scored_alone(model: Any, x: Tensor, context: Tensor | None) -> Tensor:
+    """Return log p of examples (n,), each scored by itself."""
+    rows = [slice(i, i + 1) for i in range(len(x))]
+    return torch.cat([model.log_prob(x[row], picked(context, row)) for row in rows])
 
 
 def repeatable(case: Case) -> Measured:

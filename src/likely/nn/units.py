@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from likely.event import refuse
+from likely.event import narrowed
 from likely.nn.moments import location_and_scale, warn_of_values_apart
 
 NAMES = ("mean", "deviation")
@@ -67,7 +67,10 @@ class InUnits(nn.Module):
             return
         if x.shape[1:] == self.mean.shape:
             warn_of_values_apart(x)
-        mean, deviation = find(x.detach())
+        self.replace_units(*find(x.detach()))
+
+    def replace_units(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set location and scale, also where they were set before."""
         self._buffers["mean"] = mean.view(self.mean.shape).to(self.mean.device)
         self._buffers["deviation"] = deviation.view(self.mean.shape).to(self.mean.device)
         self._are_set = None
@@ -167,21 +170,3 @@ class ContextUnits(InUnits):
     def forward(self, context: Tensor) -> Tensor:
         """(n, *shape) → (n, *shape)."""
         return self.standardized(context, "context")
-
-
-def narrowed(z: Tensor, dtype: torch.dtype, x: Tensor, name: str = "x") -> Tensor:
-    """Return values in a precision.
-
-    Args:
-        z: finite values.
-        dtype: the precision.
-        x: the values as they were given, for an error.
-        name: of x.
-
-    Raises:
-        InputError: a value that is beyond that precision; names the first of x.
-    """
-    cast = z.to(dtype)
-    if dtype.itemsize < z.dtype.itemsize:
-        refuse(cast.isinf(), x, name, f"values within the range of {str(dtype).removeprefix('torch.')} are expected")
-    return cast

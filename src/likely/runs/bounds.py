@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,41 +13,52 @@ from likely.errors import FormatError
 
 MODEST = 1 << 24  # elements that building a model may take beyond 64 times those in its file
 MOST = 1 << 28  # elements that building a model without a file of its numbers may take
-VALUES = 1 << 22  # of one example
-COUNT = 1 << 20  # the largest number in a configuration that is no alphabet, no shape and no seed
-FREE = ("seed", "levels", "end", "shape")
+DIMENSIONS = 64  # of one example
 
 
-def refuse_counts(config: Any, name: str = "") -> None:
-    """Refuse counts that no model of a run has, before anything is made of them.
+class Limits(NamedTuple):
+    """Bounds on the numbers in a configuration.
+
+    Attributes:
+        count: the largest number.
+        values: of one example.
+        free: arguments that may be any number.
+    """
+
+    count: int
+    values: int
+    free: tuple[str, ...]
+
+
+OF_RUNS = Limits(1 << 20, 1 << 22, ("seed", "levels", "end", "shape"))
+OF_FROZEN = Limits(MODEST, MODEST, ("seed",))
+
+
+def refuse_counts(config: Any, limits: Limits, name: str = "") -> None:
+    """Refuse counts that no model has, before anything is made of them.
 
     Raises:
         FormatError: names the argument.
     """
     if isinstance(config, dict):
         for key, value in config.items():
-            refuse_counts(value, key)
+            refuse_counts(value, limits, key)
     elif isinstance(config, list):
-        if name == "shape" and math.prod(max(abs(size), 1) for size in config if type(size) is int) > VALUES:
-            raise FormatError(f"shape: examples of at most {VALUES:,} values are expected, found {config}")
+        if name == "shape":
+            _refuse_shape(config, limits.values)
         for value in config:
-            refuse_counts(value, name)
-    elif type(config) is int and abs(config) > COUNT and name not in FREE:
-        raise FormatError(f"{name}: at most {COUNT:,} is expected, found {config}")
+            refuse_counts(value, limits, name)
+    elif type(config) is int and abs(config) > limits.count and name not in limits.free:
+        raise FormatError(f"{name}: at most {limits.count:,} is expected, found {config}")
 
 
-def refuse_sizes(config: Any, name: str = "") -> None:
-    """Refuse sizes that no frozen model has, before lists are made of them."""
-    if isinstance(config, dict):
-        for key, value in config.items():
-            refuse_sizes(value, key)
-    elif isinstance(config, list):
-        if name == "shape" and (len(config) > 64 or math.prod(size or 1 for size in config) > MODEST):
-            raise FormatError(f"examples of {len(config)} dimensions and more than {MODEST} values are not expected")
-        for value in config:
-            refuse_sizes(value, name)
-    elif isinstance(config, int) and config > MODEST and name != "seed":
-        raise FormatError(f"{name}: at most {MODEST} is expected, found {config}")
+def _refuse_shape(shape: list, most: int) -> None:
+    if len(shape) <= DIMENSIONS and math.prod(max(abs(size), 1) for size in shape if type(size) is int) <= most:
+        return
+    raise FormatError(
+        f"shape: at most {DIMENSIONS} dimensions and {most:,} values are expected, found {len(shape)} dimensions, "
+        f"{shape[:8]}"
+    )
 
 
 class Eager(TorchDispatchMode):

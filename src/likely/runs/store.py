@@ -14,7 +14,7 @@ import torch
 
 from likely.density import Density
 from likely.errors import FormatError, InputError, StoreError, require_path
-from likely.runs.bounds import MOST, Bounded, refuse_counts
+from likely.runs.bounds import MOST, OF_RUNS, Bounded, refuse_counts
 from likely.runs.configuration import build, configuration, renamed, tie, tied
 from likely.runs.files import numbers_in, read_weights, write_folder, write_weights
 from likely.runs.run import CONFIG, Run
@@ -93,7 +93,7 @@ def built(path: Path, config: dict, most: int, least: int = 1 << 12) -> Density:
         StoreError: the configuration is no model's, or asks for more.
     """
     try:
-        refuse_counts(config)
+        refuse_counts(config, OF_RUNS)
         with Bounded(most, least):
             model = build(config)
     except FormatError as error:

@@ -3,7 +3,7 @@
 import math
 
 from likely.density import Density
-from likely.runs.recipe import Budget
+from likely.runs.recipe import Budget, Recipe
 from likely.training.batches import values_of
 
 LEAST, MOST = 16, 512  # examples of a step, as far as they are small
@@ -24,6 +24,13 @@ def batch_size_for(examples: int, dims: int) -> int:
     """
     wanted = min(max(2 * math.sqrt(examples), LEAST), MOST, VALUES / dims)
     return 2 ** max(0, round(math.log2(wanted)))
+
+
+def batch_size_of(recipe: Recipe, model: Density, examples: int) -> int:
+    """Return the number of examples of a step of a fit: the one that is given, or the one that suits."""
+    if recipe.batch_size is not None:
+        return recipe.batch_size
+    return suited_batch(model, examples, Budget.parse(recipe.budget))
 
 
 def suited_batch(model: Density, examples: int, budget: Budget) -> int:

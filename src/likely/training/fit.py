@@ -10,11 +10,11 @@ from likely.errors import InputError, StoreError, require_below, require_numbers
 from likely.rows import Rows
 from likely.runs import store
 from likely.runs.configuration import configuration
-from likely.runs.recipe import Budget, Recipe
+from likely.runs.recipe import Recipe
 from likely.runs.run import CONFIG, JudgedOn, Origin, Run, versions
 from likely.training.batches import check
 from likely.training.chance import Chance
-from likely.training.choices import suited_batch
+from likely.training.choices import batch_size_of
 from likely.training.loop import Loop
 from likely.training.progress import Watcher
 
@@ -68,8 +68,7 @@ def fit(
     given = train, valid
     if valid is None and holdout:
         train, valid = validation(train, holdout, recipe.seed)
-    if recipe.batch_size is None:
-        recipe = replace(recipe, batch_size=suited_batch(model, len(train), Budget.parse(recipe.budget)))
+    recipe = replace(recipe, batch_size=batch_size_of(recipe, model, len(train)))
     folder = None
     if out is not None:
         origin = _origin(*given, holdout)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from likely.classical import IndependentPixels, SymbolHistogram
+from likely.classical.counts import Counts
 from likely.event import Event
 from likely.rows import Rows
 
-SMOOTHING = 0.1  # added to every count, as `IndependentPixels` does
-CELLS = 1 << 24  # of a table of counts, at most
+CELLS = 1 << 24  # of a table of counts for every place, at most
 CHUNK = 1024  # rows that are scored at once
 NARROW = 0.02  # least width of a bin, in deviations of its dimension
 
@@ -31,7 +32,7 @@ def independent_bits(event: Event, x: Tensor, rows: Rows) -> float:
     if event.end is not None:
         return math.nan
     if event.discrete:
-        score = _frequencies(event, x)
+        score = _counted(event, x)
     else:
         score = _histograms(x.reshape(len(x), -1).double())
     total, count = 0.0, 0
@@ -42,15 +43,13 @@ def independent_bits(event: Event, x: Tensor, rows: Rows) -> float:
     return -total / count / math.log(2)
 
 
-def _frequencies(event: Event, x: Tensor) -> Score:
-    levels, sizes = event.most_levels, [event.most_levels]
-    if not event.varies and event.dims * levels <= CELLS:
-        sizes = list(event.alphabets)
-    first = torch.arange(len(sizes), device=x.device) * levels
-    found = (x.reshape(len(x), -1) + first).flatten().bincount(minlength=len(sizes) * levels).view(-1, levels)
-    total = found.sum(1, keepdim=True) + SMOOTHING * torch.tensor(sizes, device=x.device)[:, None]
-    table = ((found + SMOOTHING) / total).log().flatten()
-    return lambda given: table[given + first]
+def _counted(event: Event, x: Tensor) -> Score:
+    if not event.varies and event.dims * event.most_levels <= CELLS:
+        model: Counts = IndependentPixels(event)
+    else:
+        model, x = SymbolHistogram(Event((), event.most_levels)), x.flatten()
+    model.to(x.device).estimate(x)
+    return lambda given: model.log_prob(given.reshape(-1, *model.event.shape))
 
 
 def _histograms(x: Tensor) -> Score:

@@ -17,13 +17,13 @@ from likely.errors import DivergedError, InputError
 from likely.rows import Rows
 from likely.runs import store
 from likely.runs.files import write_weights
-from likely.runs.recipe import Budget, Recipe
+from likely.runs.recipe import Recipe
 from likely.training import checkpoint
 from likely.training.bar import watching
 from likely.training.batches import Batches, of_any_size, values_of
 from likely.training.chance import Chance
 from likely.training.checkpoint import Checkpoints
-from likely.training.choices import SHARE, suited_batch
+from likely.training.choices import SHARE, batch_size_of
 from likely.training.clock import Clock
 from likely.training.freezing import freeze_run
 from likely.training.independent import independent_bits
@@ -72,7 +72,7 @@ class Loop:
                 valid = of_any_size(valid, model.event, preparation)
         self.chance = Chance(recipe.seed)
         self.state = State(model, recipe)
-        size = recipe.batch_size or suited_batch(model, len(train), Budget.parse(recipe.budget))
+        size = batch_size_of(recipe, model, len(train))
         self.batches = Batches(train.to(model.device), preparation, size, self.chance, recipe.crop)
         self.validation: Validation | None = None
         if valid is not None:

@@ -1,12 +1,11 @@
 """Formats of output files, a file each: a new one is a subclass of `Writer` in a file here, found by its endings."""
 
-import importlib
-import inspect
-import pkgutil
+import sys
 from functools import cache
 from pathlib import Path
 
 from likely.cli.writers.writer import Output, Writer
+from likely.data.formats.discovery import one_of_each
 from likely.errors import InputError
 
 __all__ = ["Output", "Writer", "is_picture", "writer_of"]
@@ -15,12 +14,7 @@ __all__ = ["Output", "Writer", "is_picture", "writer_of"]
 @cache
 def writers() -> tuple[Writer, ...]:
     """Return a writer of every format of this folder."""
-    found = []
-    for info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        own = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
-        found += [one() for one in own if issubclass(one, Writer) and not inspect.isabstract(one)]
-    return tuple(sorted(found, key=lambda one: one.rank))
+    return tuple(sorted(one_of_each(sys.modules[__name__], Writer), key=lambda one: one.rank))
 
 
 def writer_of(out: str | Path) -> Writer:

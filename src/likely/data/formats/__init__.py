@@ -1,11 +1,10 @@
 """Formats of files, a file each: a new one is a subclass of `Format` in a file of this folder, found by its endings."""
 
-import importlib
-import inspect
-import pkgutil
+import sys
 from functools import cache
 from pathlib import Path
 
+from likely.data.formats.discovery import one_of_each
 from likely.data.formats.format import Format, Found, Reading
 from likely.data.formats.streams import base_name
 from likely.errors import InputError
@@ -16,14 +15,7 @@ __all__ = ["Format", "Found", "Reading", "described", "format_of"]
 @cache
 def formats() -> tuple[Format, ...]:
     """Return a reader of every format of this folder."""
-    found = []
-    for info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        own = [
-            thing for thing in vars(module).values() if inspect.isclass(thing) and thing.__module__ == module.__name__
-        ]
-        found += [thing() for thing in own if issubclass(thing, Format) and not inspect.isabstract(thing)]
-    return tuple(found)
+    return tuple(one_of_each(sys.modules[__name__], Format))
 
 
 def format_of(path: Path) -> Format:

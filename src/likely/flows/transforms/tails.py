@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from likely.event import narrowed
 from likely.flows.transforms.standardization import Standardize
 from likely.flows.transforms.transform import Pair, finite, sum_values
 from likely.nn.moments import location_and_scale
-from likely.nn.units import narrowed
 
 ROWS = 4096  # that tails are judged by, at most
 HEAVY, GAIN = 1.5, 0.1  # least deviation, in half the width of the middle 68 %; least gain of a logarithm, in nats
